@@ -1,0 +1,33 @@
+# Every target sets itself up first (.venv, packages, Azurite); the second call finds that done.
+PYTHON ?= $(shell for p in python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
+PY := .venv/bin/python
+
+.PHONY: help setup run test serve bench lint fix
+help:                      ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile
+
+setup:                     ## build .venv: packages and Azurite
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.13 or newer is needed and none was found: install python3.13 and run make again, or name one with make PYTHON=/path/to/python3.13." >&2; exit 2; }
+	@$(PYTHON) local/bootstrap.py
+
+run: setup                 ## rotate the DEKs of 200 tenants on the local stack, under load, and check every promise
+	@$(PY) -m local run $(ARGS)
+
+serve: setup               ## start the local stack and leave it up until Ctrl-C
+	@$(PY) -m local serve $(ARGS)
+
+test: setup                ## all tests: pure, crash matrix, contracts, end to end
+	@$(PY) -m pytest $(ARGS)
+
+bench: setup               ## benchmarks, as ratios against floors measured in the same run
+	@$(PY) -m bench $(ARGS)
+
+lint: setup                ## what CI checks: format, lint, types
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+fix: setup                 ## repair format and lint where a machine can
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .

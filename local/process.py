@@ -1,0 +1,59 @@
+"""Child processes that cannot outlive us.
+
+Linux tells a child when its parent dies (`PR_SET_PDEATHSIG`), whatever the parent died of. The launcher below asks for
+that and then becomes the command, so that nothing stays behind when a demo or a test run is killed with SIGKILL.
+Source: prctl(2), Linux man-pages.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int, deadly: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send us `deadly` when `parent` ends; exit now if it already has."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, int(deadly), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        sys.exit(f"parent {parent} has ended before its child began")
+
+
+def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start `command` with its output appended to `log`; it dies when this process does.
+
+    The kernel ties the child to the *thread* that starts it: call this from a thread that lives as long as the child
+    should.
+    """
+    launcher = [sys.executable, "-m", "local.process", str(os.getpid()), *command]
+    with log.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - the command comes from this package
+            launcher,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            cwd=Path(__file__).parent.parent,
+        )
+
+
+def stop(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> None:
+    """End a child politely, then for certain; returns when it is gone."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - becomes the command, without a shell
