@@ -4,6 +4,7 @@ Run by every make target with any Python: it needs the standard library only, an
 the interpreter is too old. Dying in the middle is harmless: the stamp is written last, and without the stamp the next
 call starts from an empty folder. Two calls at once wait for each other.
 """
+
 import fcntl
 import hashlib
 import os
@@ -55,15 +56,26 @@ def install():
     azurite = os.path.join(VENV, "azurite")
     shutil.copytree(os.path.join(ROOT, "local", "azurite"), azurite)
     npm = os.path.join(node_home, "lib", "node_modules", "npm", "bin", "npm-cli.js")
-    run(os.path.join(node_home, "bin", "node"), npm, "ci", "--prefix", azurite,
-        "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
+    run(
+        os.path.join(node_home, "bin", "node"),
+        npm,
+        "ci",
+        "--prefix",
+        azurite,
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--silent",
+    )
 
 
 def main():
     """Set up once, under a lock that dies with this process."""
     if sys.version_info < (3, 13):
-        sys.exit("Python 3.13 or newer is needed, this is %s: install python3.13 and run make again, or name one with "
-                 "make PYTHON=/path/to/python3.13." % sys.version.split()[0])
+        sys.exit(
+            "Python 3.13 or newer is needed, this is %s: install python3.13 and run make again, or name one with "
+            "make PYTHON=/path/to/python3.13." % sys.version.split()[0]
+        )
     wanted = fingerprint()
     if is_ready(wanted):
         return

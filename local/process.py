@@ -33,7 +33,7 @@ def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = Non
     """
     launcher = [sys.executable, "-m", "local.process", str(os.getpid()), *command]
     with log.open("ab") as output:
-        return subprocess.Popen(  # noqa: S603 - the command comes from this package
+        return subprocess.Popen(
             launcher,
             stdin=subprocess.DEVNULL,
             stdout=output,

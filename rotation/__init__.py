@@ -1,0 +1,1 @@
+"""What this app exists for: deciding and doing key rotation."""

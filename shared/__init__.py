@@ -1,0 +1,1 @@
+"""Values, errors, ports and configuration that everything else stands on."""
