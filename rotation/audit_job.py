@@ -1,0 +1,117 @@
+"""Writing the audit trail: every event once, in order, however many workers write and whatever fails.
+
+Writers of one process that want the same stream at the same time are served by one transaction (group commit): the
+first takes the stream's lock and commits for all who came before it was free.
+
+Appending: build the records behind the head as we know it -> insert them. A Conflict means that somebody was first or
+that an event is there already: read on to the true head, drop what is there, chain again. If we die before the insert,
+nothing is there and the job is delivered again; if we die after it, the deterministic event id finds it.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Final
+
+from rotation.audit import GENESIS, STREAMS, AuditEvent, chained
+from shared.clock import Clock
+from shared.errors import AtpError, Conflict, Transient
+from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
+
+_GROUP: Final = MAX_ROWS_PER_TRANSACTION // 2
+_PAGE: Final = 1000
+_TRIES: Final = 20
+
+
+@dataclass(slots=True)
+class _Waiting:
+    event: AuditEvent
+    done: bool = False
+    error: AtpError | None = None
+
+
+@dataclass(slots=True)
+class _Stream:
+    number: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    waiting: list[_Waiting] = field(default_factory=list)
+    seq: int | None = None  # number of the last record we know of, None before the first look
+    head: bytes = GENESIS
+
+
+class AuditTrail:
+    """The audit streams of this platform. Thread-safe; any number of processes may write."""
+
+    def __init__(self, records: Records, clock: Clock) -> None:
+        self._records = records
+        self._clock = clock
+        self._streams = [_Stream(number) for number in range(STREAMS)]
+
+    def record(self, event: AuditEvent) -> None:
+        """Make the event part of its stream; returns when it is durable. Recording it again changes nothing."""
+        stream = self._streams[event.stream]
+        mine = _Waiting(event)
+        stream.waiting.append(mine)
+        with stream.lock:
+            while not mine.done:
+                self._commit(stream)
+        if mine.error is not None:
+            raise mine.error
+
+    def knows(self, event: AuditEvent) -> bool:
+        """Whether the event is in its stream."""
+        return self._records.find(event.stream, event.id) is not None
+
+    def _commit(self, stream: _Stream) -> None:
+        group = stream.waiting[:_GROUP]
+        del stream.waiting[: len(group)]
+        try:
+            self._append(stream, group)
+        except AtpError as error:
+            for waiting in group:
+                waiting.error = Transient("the audit trail could not be written", cause=type(error).__name__)
+                waiting.error.__cause__ = error
+        finally:
+            for waiting in group:
+                waiting.done = True
+
+    def _append(self, stream: _Stream, group: list[_Waiting]) -> None:
+        events = list({waiting.event.id: waiting.event for waiting in group}.values())
+        for _ in range(_TRIES):
+            if stream.seq is None:
+                self._find_head(stream)
+            assert stream.seq is not None  # noqa: S101 - for the type checker
+            records = chained(events, stream.seq + 1, stream.head, self._clock())
+            try:
+                self._records.append(records)
+            except Conflict:
+                self._read_on(stream)
+                events = [event for event in events if not self.knows(event)]
+                if not events:
+                    return
+            else:
+                stream.seq, stream.head = records[-1].seq, records[-1].leaf_hash
+                return
+        raise Conflict("an audit stream stayed too busy", stream=stream.number)
+
+    def _find_head(self, stream: _Stream) -> None:
+        """Find the last record by doubling and halving: numbers have no gaps, so about 2 log2(n) reads do."""
+        below, above = 0, 1
+        while self._records.read(stream.number, above, 1):
+            below, above = above, above * 2
+        while above - below > 1:
+            middle = (below + above) // 2
+            if self._records.read(stream.number, middle, 1):
+                below = middle
+            else:
+                above = middle
+        stream.seq, stream.head = max(below - 1, 0), GENESIS
+        if stream.seq:
+            (before,) = self._records.read(stream.number, stream.seq, 1)
+            stream.head = before.leaf_hash
+        self._read_on(stream)
+
+    def _read_on(self, stream: _Stream) -> None:
+        """Move to the true head from the one we know."""
+        assert stream.seq is not None  # noqa: S101 - for the type checker
+        while page := self._records.read(stream.number, stream.seq + 1, _PAGE):
+            stream.seq, stream.head = page[-1].seq, page[-1].leaf_hash

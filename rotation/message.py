@@ -1,0 +1,226 @@
+"""The messages on the job queues: JSON objects with a `schema`, parsed once, strictly.
+
+Whatever does not follow its schema raises InvalidMessage with the reason and without quoting the message, which could
+hold anything.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from shared.errors import InvalidMessage, Rejected
+from shared.redact import mask
+from shared.values import SHARDS, TenantId, tenant_id
+
+PLAN_SHARDS: Final = "plan-shards"
+ROTATION_JOBS: Final = "rotation-jobs"
+POISON_SUFFIX: Final = "-poison"  # as the Functions host names them
+
+_MAX_BYTES: Final = 8 * 1024
+_MAX_REASON: Final = 200
+_REQUEST: Final = re.compile(r"[A-Za-z0-9._:+-]{1,80}")
+_ACTOR: Final = re.compile(r"[A-Za-z0-9._:@/+-]{1,80}")
+_FAILURE: Final = re.compile(r"[A-Za-z]{1,40}")
+
+
+class Action(StrEnum):
+    """What a rotation job does to one tenant."""
+
+    ADD_TENANT = "tenant.add"  # first DEK included
+    OFFBOARD_TENANT = "tenant.offboard"  # reads only from now on
+    DESTROY_TENANT = "tenant.destroy"  # crypto-shredding after the retention period
+    ROTATE_DEK = "dek.rotate"  # new primary DEK
+    RETIRE_DEK = "dek.retire"  # end of dual running
+
+
+class Trigger(StrEnum):
+    """What made a job start."""
+
+    SCHEDULE = "schedule"  # the planner found it due
+    MANUAL = "manual"  # an operator asked
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One asked-for change of one tenant's keys.
+
+    Two messages with the same `id` are the same job, and only one of them has an effect.
+    """
+
+    action: Action
+    tenant: TenantId
+    request: str  # tells two asks for the same action apart
+    trigger: Trigger
+    actor: str
+    reason: str
+    target: int | None = None  # dek.rotate: the version to create; None: one more than there is
+    attempt: int = 0  # how often it was put back because something did not answer
+    failure: str | None = None  # name of the error that sent it to the poison queue
+
+    SCHEMA = "rotation-job/1"
+
+    @property
+    def id(self) -> str:
+        """Deterministic: the same for every delivery and every retry."""
+        return f"{self.action}/{self.tenant}/{self.request}"
+
+    def to_json(self) -> str:
+        """The message body."""
+        fields = {
+            "schema": self.SCHEMA,
+            "action": self.action,
+            "tenant": self.tenant,
+            "request": self.request,
+            "trigger": self.trigger,
+            "actor": self.actor,
+            "reason": self.reason,
+            "target": self.target,
+            "attempt": self.attempt,
+            "failure": self.failure,
+        }
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+    @staticmethod
+    def parse(body: bytes, message_id: str) -> "Job":
+        """The job in a message body. A message without `request` is identified by its queue message id.
+
+        By hand, `{"schema": "rotation-job/1", "action": "dek.rotate", "tenant": "acme", "reason": "..."}` is enough.
+        """
+        fields = _Fields(body, Job.SCHEMA)
+        action = fields.one_of("action", Action)
+        job = Job(
+            action=action,
+            tenant=fields.tenant("tenant"),
+            request=fields.matching("request", _REQUEST, default=message_id),
+            trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
+            actor=fields.matching("actor", _ACTOR, default="operator"),
+            reason=mask(fields.text("reason", _MAX_REASON)),
+            target=fields.integer("target", 1, 2**32 - 1) if action is Action.ROTATE_DEK else None,
+            attempt=fields.integer("attempt", 0, 10**6) or 0,
+            failure=fields.matching("failure", _FAILURE, default="") or None,
+        )
+        fields.finish()
+        return job
+
+    def again(self) -> "Job":
+        """The same job, one attempt later."""
+        return replace(self, attempt=self.attempt + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """Ask for the planning of one shard, from behind the tenant `after`."""
+
+    shard: int
+    after: TenantId | None = None
+    attempt: int = 0
+    failure: str | None = None
+
+    SCHEMA = "plan-shard/1"
+
+    @property
+    def id(self) -> str:
+        """The same for every delivery and every retry."""
+        return f"plan/{self.shard}/{self.after or 'start'}"
+
+    def to_json(self) -> str:
+        """The message body."""
+        fields = {
+            "schema": self.SCHEMA,
+            "shard": self.shard,
+            "after": self.after,
+            "attempt": self.attempt,
+            "failure": self.failure,
+        }
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+    @staticmethod
+    def parse(body: bytes, message_id: str) -> "ShardPlan":  # noqa: ARG004 - one signature for all messages
+        """The plan in a message body."""
+        fields = _Fields(body, ShardPlan.SCHEMA)
+        shard = fields.integer("shard", 0, SHARDS - 1)
+        if shard is None:
+            raise InvalidMessage("a message has no shard")
+        plan = ShardPlan(
+            shard=shard,
+            after=fields.tenant("after") if "after" in fields.left else None,
+            attempt=fields.integer("attempt", 0, 10**6) or 0,
+            failure=fields.matching("failure", _FAILURE, default="") or None,
+        )
+        fields.finish()
+        return plan
+
+    def again(self) -> "ShardPlan":
+        """The same plan, one attempt later."""
+        return replace(self, attempt=self.attempt + 1)
+
+
+type Message = Job | ShardPlan
+
+PARSERS: Final[Mapping[str, Callable[[bytes, str], Message]]] = {
+    PLAN_SHARDS: ShardPlan.parse,
+    ROTATION_JOBS: Job.parse,
+}
+"""What each queue carries."""
+
+
+def retry_delay(attempt: int) -> timedelta:
+    """How long a message waits after its `attempt`-th put-back: 5 s doubling to 15 minutes."""
+    return timedelta(seconds=min(5 * 2 ** min(attempt, 10), 900))
+
+
+class _Fields:
+    """Takes fields out of a message one by one and refuses what is left."""
+
+    def __init__(self, body: bytes, schema: str) -> None:
+        if len(body) > _MAX_BYTES:
+            raise InvalidMessage("a message is too large", bytes=len(body), limit=_MAX_BYTES)
+        try:
+            parsed = json.loads(body)
+        except (ValueError, RecursionError):
+            raise InvalidMessage("a message is not JSON in UTF-8") from None
+        if not isinstance(parsed, dict):
+            raise InvalidMessage("a message is not a JSON object")
+        self.left: dict[str, Any] = parsed
+        if self.left.pop("schema", None) != schema:
+            raise InvalidMessage("a message has no schema that this queue knows", expected=schema)
+
+    def text(self, name: str, limit: int) -> str:
+        value = self.left.pop(name, None)
+        if not isinstance(value, str) or not value.strip() or len(value) > limit or not value.isprintable():
+            raise InvalidMessage("a field must be printable text of limited length", field=name, limit=limit)
+        return value
+
+    def matching(self, name: str, grammar: re.Pattern[str], default: str) -> str:
+        value = self.left.pop(name, None)
+        if value is None:
+            return default
+        if not isinstance(value, str) or not grammar.fullmatch(value) or mask(value) != value:
+            raise InvalidMessage("a field does not follow its grammar", field=name, grammar=grammar.pattern)
+        return value
+
+    def one_of[E: StrEnum](self, name: str, choices: type[E], default: E | None = None) -> E:
+        value = self.left.pop(name, default)
+        if not isinstance(value, str) or value not in set(choices):
+            raise InvalidMessage("a field has an unknown value", field=name, known=", ".join(choices))
+        return choices(value)
+
+    def integer(self, name: str, least: int, most: int) -> int | None:
+        value = self.left.pop(name, None)
+        if value is not None and (type(value) is not int or not least <= value <= most):
+            raise InvalidMessage("a field must be a whole number in its range", field=name, least=least, most=most)
+        return value
+
+    def tenant(self, name: str) -> TenantId:
+        try:
+            return tenant_id(self.left.pop(name, None))
+        except Rejected as error:
+            raise InvalidMessage(error.message, field=name) from None
+
+    def finish(self) -> None:
+        if self.left:
+            raise InvalidMessage("a message has unknown fields", count=len(self.left))

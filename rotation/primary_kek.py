@@ -1,0 +1,59 @@
+"""The KEK version that new DEKs are wrapped under.
+
+Which one that is stands in the key's pointer, not in the vault: a version that appears in the vault by itself is not
+used before a KEK rotation makes it primary. Without a pointer the newest version is adopted, once.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from shared.clock import Clock
+from shared.errors import Conflict
+from shared.ports import KeyPointers, Vault
+from shared.values import KeyPointer, PublicKek
+
+_READ_AGAIN: Final = timedelta(minutes=5)
+"""For how long a disabled KEK may still be used to wrap; expiry is checked at every wrap."""
+
+
+class PrimaryKek:
+    """Gives the primary version of one KEK, read from the vault every few minutes instead of for every tenant."""
+
+    def __init__(
+        self,
+        name: str,
+        pointers: KeyPointers,
+        vault: Vault,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._pointers = pointers
+        self._vault = vault
+        self._clock = clock
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._kek: PublicKek | None = None
+        self._read_at = float("-inf")
+
+    def __call__(self) -> PublicKek:
+        """The primary version; whether it may wrap right now is for the caller to check."""
+        with self._lock:
+            if self._kek is None or self._monotonic() - self._read_at > _READ_AGAIN.total_seconds():
+                self._kek = self._vault.version((self._pointers.read(self._name) or self._adopt()).kid)
+                self._read_at = self._monotonic()
+            return self._kek
+
+    def _adopt(self) -> KeyPointer:
+        pointer = KeyPointer(self._name, self._vault.newest(self._name).kid, self._clock())
+        try:
+            self._pointers.add(pointer)
+        except Conflict:
+            first = self._pointers.read(self._name)
+            if first is not None:
+                return first
+            raise
+        return pointer

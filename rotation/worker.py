@@ -1,0 +1,130 @@
+"""Between the queues and the jobs: every message ends as done, put back for later, or poison with an alert.
+
+The Functions host counts deliveries and gives up after a few, which is right for a message that kills its worker and
+wrong for an outage that lasts. So a message that met an outage is put back as a new one, later, and only a fault of
+the message itself, or of the data, goes to the poison queue, at once.
+"""
+
+import hashlib
+import logging
+from dataclasses import replace
+from typing import Final
+
+from rotation.audit import AuditEvent, Outcome
+from rotation.audit_job import AuditTrail
+from rotation.dek_job import DekJobs
+from rotation.message import PARSERS, POISON_SUFFIX, Job, Message, retry_delay
+from rotation.planner_job import Planner
+from shared.clock import Clock
+from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient
+from shared.ports import Alerts, DeadLetters, Queues
+from shared.redact import mask
+from shared.values import Alert, DeadLetter, Severity
+
+log = logging.getLogger(__name__)
+
+_MAX_ATTEMPTS: Final = 300
+"""Put-backs before a message counts as failed: about three days at 15 minutes each."""
+
+
+class Worker:
+    """Handles queue messages."""
+
+    def __init__(
+        self,
+        dek_jobs: DekJobs,
+        planner: Planner,
+        audit: AuditTrail,
+        queues: Queues,
+        alerts: Alerts,
+        dead_letters: DeadLetters,
+        clock: Clock,
+    ) -> None:
+        self._dek_jobs = dek_jobs
+        self._planner = planner
+        self._audit = audit
+        self._queues = queues
+        self._alerts = alerts
+        self._dead_letters = dead_letters
+        self._clock = clock
+
+    def handle(self, queue: str, body: bytes, message_id: str) -> None:
+        """Perform one message. A return means that the host may delete it.
+
+        Raises only where not even the putting back worked; the host then delivers it again.
+        """
+        try:
+            message = PARSERS[queue](body, message_id)
+        except InvalidMessage as error:
+            log.warning("message refused", extra={"queue": queue, "message": message_id, "because": str(error)})
+            self._queues.send(queue + POISON_SUFFIX, body.decode(errors="replace"))
+            return
+        try:
+            self._perform(message)
+        except (Transient, Conflict) as error:
+            self._put_back(queue, message, error)
+        except (Rejected, Integrity) as error:
+            log.error("job refused", extra={"job": message.id, "because": str(error)})  # noqa: TRY400 - no bug of ours
+            self._queues.send(queue + POISON_SUFFIX, replace(message, failure=type(error).__name__).to_json())
+
+    def bury(self, queue: str, body: bytes, message_id: str) -> None:
+        """Take a message from the poison queue of `queue`: alert, record, keep it for an operator.
+
+        The alert comes last, when all that it points to is there; every step is harmless when repeated.
+        """
+        try:
+            message = PARSERS[queue](body, message_id)
+        except InvalidMessage as error:
+            digest = hashlib.sha256(body).hexdigest()[:32]
+            text = mask(body.decode(errors="replace"))
+            letter = DeadLetter(queue, f"message/{digest}", str(error), text, self._clock(), can_resend=False)
+            self._audit.record(_refusal(letter, "message.refused", f"queue/{queue}", "InvalidMessage"))
+        else:
+            reason = message.failure or "its worker died or ran out of time at every delivery"
+            resend = replace(message, attempt=0, failure=None).to_json()
+            letter = DeadLetter(queue, message.id, reason, resend, self._clock(), can_resend=True)
+            if isinstance(message, Job):
+                if self._dek_jobs.settle(message) is not Outcome.FAILED:
+                    return
+            else:
+                error_name = message.failure or "Abandoned"
+                self._audit.record(_refusal(letter, "plan.shard", f"shard/{message.shard}", error_name))
+        self._dead_letters.keep(letter)
+        self._alerts.raise_alert(
+            Alert(
+                id=f"{queue}/{letter.id}",
+                severity=Severity.CRITICAL,
+                what="a message could not be processed and waits for an operator",
+                subject=f"queue/{queue}",
+                raised=letter.kept,
+                details={"reason": letter.reason, "letter": letter.id},
+            )
+        )
+
+    def _perform(self, message: Message) -> None:
+        if isinstance(message, Job):
+            self._dek_jobs.run(message)
+        else:
+            self._planner.plan(message)
+
+    def _put_back(self, queue: str, message: Message, error: AtpError) -> None:
+        again = message.again()
+        delay = retry_delay(message.attempt)
+        log.warning("job put back", extra={"job": message.id, "delay_s": delay.seconds, "because": str(error)})
+        if again.attempt > _MAX_ATTEMPTS:
+            self._queues.send(queue + POISON_SUFFIX, replace(again, failure=type(error).__name__).to_json())
+        else:
+            self._queues.send(queue, again.to_json(), delay)
+
+
+def _refusal(letter: DeadLetter, action: str, subject: str, error_name: str) -> AuditEvent:
+    return AuditEvent(
+        job=letter.id,
+        outcome=Outcome.FAILED,
+        action=action,
+        subject=subject,
+        actor="worker",
+        trigger="queue",
+        reason=letter.reason,
+        details={"error": error_name},
+    )

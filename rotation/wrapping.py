@@ -1,0 +1,74 @@
+"""Wrapping DEKs under a KEK, and knowing that what comes out is what went in.
+
+Wrapping takes only the KEK's public key and is done here, so that a tenant's rotation costs no vault operation.
+Unwrapping needs the vault. The check value proves that an opened DEK is the right one for its tenant and version.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from shared.errors import Integrity, UnusableKey
+from shared.secret import Secret
+from shared.values import KeyState, PublicKek, TenantId, WrappedDek
+
+DEK_BYTES: Final = 32
+RSA_OAEP_256: Final = "RSA-OAEP-256"  # RFC 7518 section 4.3
+_OAEP_SHA256: Final = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+_CHECK_LABEL: Final = b"atp-dek-check-value/1"
+
+type Entropy = Callable[[int], bytes]
+"""Returns that many cryptographically random bytes: `os.urandom`."""
+
+
+def check_value(dek: Secret, tenant: TenantId, version: int) -> bytes:
+    """32 bytes that identify this DEK as this tenant's version and reveal nothing of it: HMAC-SHA256, RFC 2104.
+
+    The label keeps it apart from every other use of the DEK.
+    """
+    message = b"\0".join((_CHECK_LABEL, tenant.encode(), str(version).encode()))
+    return hmac.digest(dek.reveal(), message, hashlib.sha256)
+
+
+def ensure_may_wrap(kek: PublicKek, now: datetime) -> None:
+    """UnusableKey unless the vault itself would wrap with this version now.
+
+    Local wrapping asks nobody, so the vault's own checks are ours: enabled, nbf, exp and key_ops
+    (https://learn.microsoft.com/azure/key-vault/keys/about-keys-details).
+    """
+    if not kek.enabled:
+        raise UnusableKey("the KEK version is disabled", kid=kek.kid)
+    if kek.not_before and now < kek.not_before:
+        raise UnusableKey("the KEK version is not valid yet", kid=kek.kid, not_before=kek.not_before)
+    if kek.expires and now >= kek.expires:
+        raise UnusableKey("the KEK version has expired", kid=kek.kid, expires=kek.expires)
+    if not {"wrapKey", "unwrapKey"} <= kek.operations:
+        raise UnusableKey("the KEK version does not allow wrapKey and unwrapKey", kid=kek.kid)
+
+
+def new_dek(tenant: TenantId, version: int, kek: PublicKek, now: datetime, job: str, entropy: Entropy) -> WrappedDek:
+    """A new random 256-bit DEK, wrapped under `kek`, as the tenant's primary. UnusableKey if `kek` must not wrap."""
+    ensure_may_wrap(kek, now)
+    dek = Secret(entropy(DEK_BYTES))
+    return WrappedDek(
+        version=version,
+        state=KeyState.PRIMARY,
+        wrapped=kek.public_key.encrypt(dek.reveal(), _OAEP_SHA256),
+        kid=kek.kid,
+        algorithm=RSA_OAEP_256,
+        wrap_generation=1,
+        check_value=check_value(dek, tenant, version),
+        created=now,
+        job=job,
+    )
+
+
+def ensure_is(dek: Secret, tenant: TenantId, stored: WrappedDek) -> None:
+    """Integrity unless `dek`, as opened, is the one that `stored` was made for."""
+    if not hmac.compare_digest(check_value(dek, tenant, stored.version), stored.check_value):
+        raise Integrity("an opened DEK is not the one that was wrapped", tenant=tenant, version=stored.version)

@@ -1,0 +1,124 @@
+"""Masking of secrets in text that leaves the process.
+
+Two nets, both applied to the final text: the exact values this process has handled, in the encodings in which they
+could appear, and the shapes of common credentials for those it has not. Masks are idempotent: a mask is never masked
+again. Hashes, ids and versions pass.
+"""
+
+import base64
+import contextlib
+import json
+import re
+import threading
+from collections import deque
+from functools import partial
+from urllib.parse import quote
+
+MASK_KNOWN = "[REDACTED:known]"
+_GRAM = 8  # characters by which a known value is looked up; shorter values than this are not secrets
+
+
+class KnownSecrets:
+    """The last `capacity` secret values the process has handled, found in text in any of their encodings.
+
+    Bounded, because a value costs about 2 kB and a worker sees one DEK per tenant.
+    """
+
+    def __init__(self, capacity: int = 2_000) -> None:
+        self._forms_by_gram: dict[str, list[str]] = {}
+        self._order: deque[bytes] = deque()
+        self._seen: set[bytes] = set()
+        self._capacity = capacity
+        self._lock = threading.Lock()
+
+    def add(self, value: bytes) -> None:
+        """Mask `value` from now on."""
+        if len(value) < _GRAM or value in self._seen:
+            return
+        with self._lock:
+            self._seen.add(value)
+            self._order.append(value)
+            for form in _encodings(value):
+                self._forms_by_gram.setdefault(form[:_GRAM], []).append(form)
+            if len(self._order) > self._capacity:
+                self._forget(self._order.popleft())
+
+    def mask(self, text: str) -> str:
+        """`text` with every known value replaced, in time linear in its length."""
+        forms_by_gram = self._forms_by_gram
+        if not forms_by_gram:
+            return text
+        kept: list[str] = []
+        done = at = 0
+        end = len(text) - _GRAM
+        while at <= end:
+            forms = forms_by_gram.get(text[at : at + _GRAM])
+            length = max((len(form) for form in forms if text.startswith(form, at)), default=0) if forms else 0
+            if length:
+                kept += (text[done:at], MASK_KNOWN)
+                at = done = at + length
+            else:
+                at += 1
+        return "".join((*kept, text[done:])) if kept else text
+
+    def _forget(self, value: bytes) -> None:
+        self._seen.discard(value)
+        for form in _encodings(value):
+            forms = [other for other in self._forms_by_gram[form[:_GRAM]] if other != form]
+            if forms:
+                self._forms_by_gram[form[:_GRAM]] = forms
+            else:
+                del self._forms_by_gram[form[:_GRAM]]
+
+
+def _encodings(value: bytes) -> frozenset[str]:
+    """Every text in which `value` could appear: hex, base64 at any alignment, repr, list of numbers, UTF-8, JSON."""
+    forms = {value.hex(), value.hex().upper(), repr(value)[2:-1], str(list(value))[1:-1]}
+    encoded = [base64.b64encode(value).decode()]
+    for alignment in range(3):
+        # Inside a longer base64 text the characters shared with its neighbours differ: leave them out.
+        shared_in_front = -(-alignment * 8 // 6)
+        inner = base64.b64encode(bytes(alignment) + value).decode().rstrip("=")[shared_in_front:]
+        encoded.append(inner if (alignment + len(value)) % 3 == 0 else inner[:-1])
+    for form in encoded:
+        forms |= {form, form.replace("+", "-").replace("/", "_"), quote(form, safe="")}
+    with contextlib.suppress(UnicodeDecodeError):
+        forms |= {value.decode(), quote(value.decode(), safe="")}
+    forms |= {json.dumps(form, ensure_ascii=escaped)[1:-1] for form in tuple(forms) for escaped in (False, True)}
+    return frozenset(form for form in forms if len(form) >= _GRAM)
+
+
+KNOWN_SECRETS = KnownSecrets()
+"""Every secret of this process; `Secret` adds to it."""
+
+_SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("private-key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)),
+    ("jwt", re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*")),
+    ("bearer", re.compile(r"(?i)(?<=\bbearer )[A-Za-z0-9._~+/=-]{8,}")),
+    ("basic", re.compile(r"(?i)(?<=\bbasic )[A-Za-z0-9+/=]{8,}")),
+    ("sas", re.compile(r"(?i)(?<=[?&;]sig=)[A-Za-z0-9%+/=]{16,}")),
+    ("url-password", re.compile(r"(?<=://)([^\s:/@]+):[^\s:/@]+(?=@)")),
+    (
+        "credential",
+        re.compile(
+            r"""(?ix)(?<![a-z])(?:account_?key|shared_?access_?key|pass(?:word|wd|phrase)|pwd|secret|client_?secret
+            |api_?key|access_?token|refresh_?token|private_?key)["']?\s*[=:]\s*["']?(?!\[REDACTED)([^\s"';,&}]{6,})"""
+        ),
+    ),
+)
+
+
+def mask(text: str) -> str:
+    """`text` with known secrets and credential shapes replaced by `[REDACTED:kind]`."""
+    text = KNOWN_SECRETS.mask(text)
+    for kind, shape in _SHAPES:
+        text = shape.sub(partial(_replace, kind), text)
+    return text
+
+
+def _replace(kind: str, match: re.Match[str]) -> str:
+    """Keep the name in front of a value (`password=`), replace the value."""
+    whole, redacted = match.group(), f"[REDACTED:{kind}]"
+    if kind == "credential":
+        return whole[: match.start(1) - match.start()] + redacted
+    return redacted
