@@ -56,7 +56,7 @@ class Worker:
         try:
             message = PARSERS[queue](body, message_id)
         except InvalidMessage as error:
-            log.warning("message refused", extra={"queue": queue, "message": message_id, "because": str(error)})
+            log.warning("message refused", extra={"queue": queue, "message_id": message_id, "because": str(error)})
             self._queues.send(queue + POISON_SUFFIX, body.decode(errors="replace"))
             return
         try:

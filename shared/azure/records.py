@@ -1,0 +1,81 @@
+"""Table `audit`: partition = stream, rows = 20-digit number, and one row per event id that points to its number.
+
+Both rows of a record are inserted by one transaction, so that neither a number nor an event can be taken twice.
+"""
+
+from collections.abc import Sequence
+from typing import Any, override
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.data.tables import TableClient
+
+from shared.azure.translate import translated
+from shared.errors import Integrity
+from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
+from shared.values import StoredRecord
+
+
+class AzureRecords(Records):
+    """The port `Records` on Azure Table Storage."""
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+
+    @override
+    def read(self, stream: int, first_seq: int, limit: int) -> Sequence[StoredRecord]:
+        query = "PartitionKey eq @stream and RowKey ge @first and RowKey lt @end"
+        bounds = {"stream": _partition(stream), "first": _seq_key(first_seq), "end": _seq_key(first_seq + limit)}
+        with translated("reading the audit trail"):
+            return [_record(stream, row) for row in self._table.query_entities(query, parameters=bounds)]
+
+    @override
+    def find(self, stream: int, event_id: str) -> int | None:
+        with translated("looking for an audit record"):
+            try:
+                return int(self._table.get_entity(_partition(stream), _event_key(event_id))["seq"])
+            except ResourceNotFoundError:
+                return None
+
+    @override
+    def append(self, records: Sequence[StoredRecord]) -> None:
+        operations: list[tuple[str, dict[str, Any]]] = []
+        for record in records:
+            key = _partition(record.stream)
+            operations.append(
+                (
+                    "create",
+                    {
+                        "PartitionKey": key,
+                        "RowKey": _seq_key(record.seq),
+                        "event": record.event_id,
+                        "record": record.canonical.decode(),
+                        "hash": record.leaf_hash,
+                    },
+                )
+            )
+            operations.append(
+                ("create", {"PartitionKey": key, "RowKey": _event_key(record.event_id), "seq": str(record.seq)})
+            )
+        if len(operations) > MAX_ROWS_PER_TRANSACTION:
+            raise ValueError(f"{len(records)} records do not fit into one transaction")
+        with translated("writing the audit trail"):
+            self._table.submit_transaction(operations)
+
+
+def _partition(stream: int) -> str:
+    return f"s{stream:02d}"
+
+
+def _seq_key(seq: int) -> str:
+    return f"{seq:020d}"
+
+
+def _event_key(event_id: str) -> str:
+    return f"event-{event_id}"
+
+
+def _record(stream: int, row: dict[str, Any]) -> StoredRecord:
+    try:
+        return StoredRecord(stream, int(row["RowKey"]), row["event"], row["record"].encode(), bytes(row["hash"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Integrity("an audit row is not as we write them", stream=stream, row=row.get("RowKey")) from None

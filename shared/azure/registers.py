@@ -1,0 +1,191 @@
+"""The small tables: `keys` (pointers), `consumers`, `alerts`, `deadletters`."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, override
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.data.tables import TableClient, UpdateMode
+
+from shared.azure.deks import etag_of, partition
+from shared.azure.translate import IF_UNCHANGED, translated
+from shared.errors import Conflict, Integrity
+from shared.ports import Alerts, Consumers, DeadLetters, KeyPointers
+from shared.values import (
+    Alert,
+    ConsumerReport,
+    DeadLetter,
+    KeyPointer,
+    Kid,
+    Severity,
+    TenantId,
+)
+
+log = logging.getLogger(__name__)
+
+_POINTER_ROW: Final = "pointer"
+
+
+class AzureKeyPointers(KeyPointers):
+    """The port `KeyPointers`; table `keys`, partition = name of the catalog entry."""
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+
+    @override
+    def read(self, name: str) -> KeyPointer | None:
+        with translated("reading a key pointer"):
+            try:
+                row = self._table.get_entity(name, _POINTER_ROW)
+            except ResourceNotFoundError:
+                return None
+        try:
+            return KeyPointer(name, Kid(row["kid"]), row["since"], etag_of(row))
+        except KeyError:
+            raise Integrity("a key pointer is not as we write them", name=name) from None
+
+    @override
+    def add(self, pointer: KeyPointer) -> None:
+        with translated("adding a key pointer"):
+            self._table.create_entity(
+                {
+                    "PartitionKey": pointer.name,
+                    "RowKey": _POINTER_ROW,
+                    "kid": pointer.kid,
+                    "since": pointer.since,
+                }
+            )
+
+
+class AzureConsumers(Consumers):
+    """The port `Consumers`; table `consumers`, partition = the tenant's, row = the consumer."""
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+
+    @override
+    def report(self, report: ConsumerReport) -> None:
+        key, row_key = partition(report.tenant), _digest(report.consumer)
+        row = {
+            "PartitionKey": key,
+            "RowKey": row_key,
+            "consumer": report.consumer,
+            "encrypts_with": report.encrypts_with,
+            "decrypts_with": json.dumps(report.decrypts_with),
+            "seen": report.seen,
+        }
+        with translated("reporting a consumer"):
+            try:
+                stored = self._table.get_entity(key, row_key)
+            except ResourceNotFoundError:
+                self._table.create_entity(row)
+                return
+            if stored["seen"] <= report.seen:
+                self._table.update_entity(row, UpdateMode.REPLACE, etag=etag_of(stored), match_condition=IF_UNCHANGED)
+
+    @override
+    def of(self, tenant: TenantId) -> Sequence[ConsumerReport]:
+        with translated("reading consumers"):
+            rows = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": partition(tenant)}))
+        return [
+            ConsumerReport(
+                row["consumer"], tenant, row["encrypts_with"], tuple(json.loads(row["decrypts_with"])), row["seen"]
+            )
+            for row in rows
+        ]
+
+
+class AzureAlerts(Alerts):
+    """The port `Alerts`; table `alerts`, and a log record at ERROR that the alert rules watch for."""
+
+    _PARTITION: Final = "alerts"
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+
+    @override
+    def raise_alert(self, alert: Alert) -> None:
+        row = {
+            "PartitionKey": self._PARTITION,
+            "RowKey": _digest(alert.id),
+            "id": alert.id,
+            "severity": alert.severity.value,
+            "what": alert.what,
+            "subject": alert.subject,
+            "raised": alert.raised,
+            "details": json.dumps(dict(alert.details)),
+        }
+        log.error("alert", extra={"alert": alert.id, "severity": alert.severity, "what": alert.what, **alert.details})
+        _insert_once(self._table, row, "recording an alert")
+
+    @override
+    def all(self) -> Sequence[Alert]:
+        with translated("reading alerts"):
+            rows = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": self._PARTITION}))
+        alerts = [
+            Alert(
+                row["id"],
+                Severity(row["severity"]),
+                row["what"],
+                row["subject"],
+                row["raised"],
+                json.loads(row["details"]),
+            )
+            for row in rows
+        ]
+        return sorted(alerts, key=lambda alert: alert.raised)
+
+
+class AzureDeadLetters(DeadLetters):
+    """The port `DeadLetters`; table `deadletters`."""
+
+    _PARTITION: Final = "letters"
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+
+    @override
+    def keep(self, letter: DeadLetter) -> None:
+        row = {
+            "PartitionKey": self._PARTITION,
+            "RowKey": _digest(f"{letter.queue}/{letter.id}"),
+            "queue": letter.queue,
+            "id": letter.id,
+            "reason": letter.reason,
+            "body": letter.body.encode(),
+            "kept": letter.kept,
+            "can_resend": letter.can_resend,
+        }
+        _insert_once(self._table, row, "keeping a dead letter")
+
+    @override
+    def all(self) -> Sequence[DeadLetter]:
+        with translated("reading dead letters"):
+            rows = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": self._PARTITION}))
+        letters = [
+            DeadLetter(
+                row["queue"], row["id"], row["reason"], bytes(row["body"]).decode(), row["kept"], row["can_resend"]
+            )
+            for row in rows
+        ]
+        return sorted(letters, key=lambda letter: letter.kept)
+
+    @override
+    def resolve(self, letter: DeadLetter) -> None:
+        with translated("resolving a dead letter"):
+            self._table.delete_entity(self._PARTITION, _digest(f"{letter.queue}/{letter.id}"))
+
+
+def _insert_once(table: TableClient, row: dict[str, Any], what: str) -> None:
+    try:
+        with translated(what):
+            table.create_entity(row)
+    except Conflict:
+        log.info("already there", extra={"row": row["RowKey"]})
+
+
+def _digest(text: str) -> str:
+    """`text` as a row key: keys cannot hold every character (slashes, for one)."""
+    return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -1,0 +1,63 @@
+"""Azure SDK errors, turned into ours in one place."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.core.pipeline.transport import RequestsTransport
+from requests import Session
+from requests.adapters import HTTPAdapter
+
+from shared.errors import Conflict, Transient
+
+IF_UNCHANGED: Final = MatchConditions.IfNotModified
+
+# An outage is waited out by putting the message back, so the SDK itself only bridges a hiccup.
+RETRIES: Final = {
+    "retry_total": 2,
+    "retry_backoff_factor": 0.2,
+    "retry_backoff_max": 2,
+    "connection_timeout": 5,
+    "read_timeout": 20,
+}
+_CONFLICT: Final = frozenset({409, 412})
+
+
+def pooled_transport() -> RequestsTransport:
+    """One pool of connections, large enough for every thread of a worker."""
+    session = Session()
+    session.mount("https://", HTTPAdapter(pool_maxsize=64))
+    session.mount("http://", HTTPAdapter(pool_maxsize=64))
+    return RequestsTransport(session=session, session_owner=False)
+
+
+@contextmanager
+def translated(what: str) -> Generator[None]:
+    """Run SDK calls; their errors come out as Conflict or Transient, saying `what` was tried.
+
+    A missing row is left to the caller, as is a request that the service calls wrong: that is a bug of ours. Refused
+    access counts as Transient, because a role assignment gets repaired while a lost message does not.
+    """
+    try:
+        yield
+    except ResourceNotFoundError:
+        raise
+    except (ResourceExistsError, ResourceModifiedError) as error:
+        raise Conflict(f"{what}: changed meanwhile") from error
+    except HttpResponseError as error:
+        status = error.status_code
+        if status in _CONFLICT:
+            raise Conflict(f"{what}: changed meanwhile") from error
+        if status is None or status in (401, 403, 408, 429) or status >= 500:
+            raise Transient(f"{what}: no success", status=status) from error
+        raise RuntimeError(f"{what}: the service calls the request wrong (HTTP {status})") from error
+    except AzureError as error:  # no answer: cannot connect, connection lost, timed out, no token
+        raise Transient(f"{what}: no answer", cause=type(error).__name__) from error

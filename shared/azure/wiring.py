@@ -1,0 +1,192 @@
+"""The composition root: the one place that knows which adapter stands behind which port, and with what credentials.
+
+In Azure credentials come from azure-identity and the time from the machine. On a local stack the storage is reached by
+connection string, the vault's CA and the movable clock come from the stack's own file, and any token will do.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from azure.core.credentials import AccessToken, TokenCredential
+from azure.data.tables import TableClient, TableServiceClient
+from azure.identity import DefaultAzureCredential
+from azure.keyvault.keys import KeyClient
+from azure.storage.queue import (
+    QueueServiceClient,
+    TextBase64DecodePolicy,
+    TextBase64EncodePolicy,
+)
+
+from rotation.audit_job import AuditTrail
+from rotation.catalog import Catalog, load
+from rotation.dek_job import DekJobs
+from rotation.health import Health
+from rotation.message import PARSERS, POISON_SUFFIX
+from rotation.planner_job import Planner
+from rotation.primary_kek import PrimaryKek
+from rotation.tenant_cipher import CachePolicy, TenantCipher
+from rotation.worker import Worker
+from shared.azure.deks import AzureDeks
+from shared.azure.queues import AzureQueues
+from shared.azure.records import AzureRecords
+from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters, AzureKeyPointers
+from shared.azure.translate import RETRIES, pooled_transport, translated
+from shared.azure.vault import AzureVault
+from shared.clock import Clock, MovableClock, system_clock
+from shared.errors import Conflict
+from shared.settings import Settings
+
+TABLES: Final = ("deks", "keys", "audit", "consumers", "alerts", "deadletters")
+QUEUES: Final = tuple(name + suffix for name in PARSERS for suffix in ("", POISON_SUFFIX))
+
+
+class _AnyToken(TokenCredential):
+    """What the Key Vault emulator accepts."""
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:  # noqa: ANN401, ARG002 - the SDK's signature
+        return AccessToken("local", int(time.time()) + 3600)
+
+
+class Adapters:
+    """Every port on Azure, made when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._local = settings.local_stack
+        self._transport = pooled_transport()
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The time."""
+        return MovableClock(self._local.clock) if self._local else system_clock
+
+    @cached_property
+    def deks(self) -> AzureDeks:
+        """Tenants and their DEKs."""
+        return AzureDeks(self.table("deks"))
+
+    @cached_property
+    def records(self) -> AzureRecords:
+        """Audit streams."""
+        return AzureRecords(self.table("audit"))
+
+    @cached_property
+    def key_pointers(self) -> AzureKeyPointers:
+        """Primary versions of catalog keys."""
+        return AzureKeyPointers(self.table("keys"))
+
+    @cached_property
+    def consumers(self) -> AzureConsumers:
+        """Who uses which versions."""
+        return AzureConsumers(self.table("consumers"))
+
+    @cached_property
+    def alerts(self) -> AzureAlerts:
+        """What people must know."""
+        return AzureAlerts(self.table("alerts"))
+
+    @cached_property
+    def dead_letters(self) -> AzureDeadLetters:
+        """Messages that wait for an operator."""
+        return AzureDeadLetters(self.table("deadletters"))
+
+    @cached_property
+    def queues(self) -> AzureQueues:
+        """The job queues."""
+        return AzureQueues({name: self.queue_service.get_queue_client(name) for name in QUEUES})
+
+    @cached_property
+    def vault(self) -> AzureVault:
+        """The KEKs."""
+        return AzureVault(self.key_client)
+
+    @cached_property
+    def key_client(self) -> KeyClient:
+        """The SDK's client for keys."""
+        options: dict[str, Any] = dict(RETRIES)
+        if self._local:
+            options |= {"verify_challenge_resource": False, "connection_verify": str(self._local.ca)}
+        else:
+            options["transport"] = self._transport
+        return KeyClient(self._settings.vault_url, self._credential, **options)
+
+    @cached_property
+    def queue_service(self) -> QueueServiceClient:
+        """The SDK's client for queues, with the Functions host's message encoding."""
+        options: dict[str, Any] = {
+            "retry_total": RETRIES["retry_total"],
+            "initial_backoff": 0.2,
+            "increment_base": 1,
+            "connection_timeout": RETRIES["connection_timeout"],
+            "read_timeout": RETRIES["read_timeout"],
+            "message_encode_policy": TextBase64EncodePolicy(),
+            "message_decode_policy": TextBase64DecodePolicy(),
+            "transport": self._transport,
+        }
+        secret = self._settings.connection_string
+        if secret is not None:
+            return QueueServiceClient.from_connection_string(secret.reveal().decode(), **options)
+        return QueueServiceClient(str(self._settings.queue_url), credential=self._credential, **options)
+
+    def table(self, name: str) -> TableClient:
+        """The SDK's client for a table."""
+        return self._table_service.get_table_client(name)
+
+    def create_storage(self) -> None:
+        """Create the tables and queues that are missing. In Azure the infrastructure has made them."""
+        for name in TABLES:
+            with translated("creating a table"):
+                self._table_service.create_table_if_not_exists(name)
+        for name in QUEUES:
+            try:
+                with translated("creating a queue"):
+                    self.queue_service.create_queue(name)
+            except Conflict:
+                continue
+
+    @cached_property
+    def _table_service(self) -> TableServiceClient:
+        options: dict[str, Any] = RETRIES | {"transport": self._transport}
+        secret = self._settings.connection_string
+        if secret is not None:
+            return TableServiceClient.from_connection_string(secret.reveal().decode(), **options)
+        return TableServiceClient(str(self._settings.table_url), credential=self._credential, **options)
+
+    @cached_property
+    def _credential(self) -> TokenCredential:
+        return _AnyToken() if self._local else DefaultAzureCredential()
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The parts that the triggers call."""
+
+    worker: Worker
+    planner: Planner
+    health: Health
+
+
+def load_catalog(settings: Settings) -> Catalog:
+    """The catalog that the settings name; InvalidCatalog if it has mistakes."""
+    return load(settings.catalog)
+
+
+def app(settings: Settings, adapters: Adapters | None = None) -> App:
+    """The app, without having spoken to anything yet."""
+    policy = load_catalog(settings).dek
+    ports = adapters or Adapters(settings)
+    audit = AuditTrail(ports.records, ports.clock)
+    kek = PrimaryKek(policy.kek, ports.key_pointers, ports.vault, ports.clock)
+    planner = Planner(ports.deks, ports.queues, policy, ports.clock)
+    jobs = DekJobs(ports.deks, kek, audit, policy, ports.clock, os.urandom)
+    worker = Worker(jobs, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock)
+    return App(worker, planner, Health(ports.deks, kek, ports.clock))
+
+
+def tenant_cipher(settings: Settings, consumer: str, policy: CachePolicy | None = None) -> TenantCipher:
+    """What an ATP service encrypts and decrypts with; `consumer` names the service and its instance."""
+    ports = Adapters(settings)
+    return TenantCipher(ports.deks, ports.vault, ports.consumers, consumer, policy, ports.clock)

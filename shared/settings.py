@@ -1,0 +1,84 @@
+"""The app's settings: parsed and checked once, at the edge. Nothing else reads the environment."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from shared.errors import InvalidSettings
+from shared.secret import Secret
+
+_ROOT: Final = Path(__file__).parent.parent
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStack:
+    """Where the processes of a local stack find what Azure would give them. Never present in Azure."""
+
+    ca: Path  # certificate authority of the Key Vault emulator
+    clock: Path  # see shared.clock.MovableClock
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be configured, with its default."""
+
+    vault_url: str  # ATP_VAULT_URL, https://<vault>.vault.azure.net
+    table_url: str | None  # AzureWebJobsStorage__tableServiceUri; with managed identity
+    queue_url: str | None  # AzureWebJobsStorage__queueServiceUri; with managed identity
+    connection_string: Secret | None  # AzureWebJobsStorage; instead of the two above, for local stacks
+    catalog: Path = _ROOT / "rotation" / "catalog.toml"  # ATP_CATALOG, relative to the app's folder
+    log_level: str = "INFO"  # ATP_LOG_LEVEL
+    local_stack: LocalStack | None = None  # ATP_LOCAL_STACK, a file that the local stack writes
+
+    @staticmethod
+    def parse(environment: Mapping[str, str]) -> "Settings":
+        """The settings in app settings; InvalidSettings lists everything that is wrong with them."""
+        mistakes: list[str] = []
+
+        def url(name: str, *, required: bool) -> str | None:
+            value = environment.get(name, "").rstrip("/")
+            if value and (urlsplit(value).scheme != "https" or not urlsplit(value).hostname):
+                mistakes.append(f"{name}: must be an https URL")
+            if required and not value:
+                mistakes.append(f"{name}: is missing")
+            return value or None
+
+        vault_url = url("ATP_VAULT_URL", required=True) or ""
+        connection_string = environment.get("AzureWebJobsStorage", "")
+        identity = not connection_string
+        table_url = url("AzureWebJobsStorage__tableServiceUri", required=identity)
+        queue_url = url("AzureWebJobsStorage__queueServiceUri", required=identity)
+        log_level = environment.get("ATP_LOG_LEVEL") or "INFO"
+        if log_level not in _LEVELS:
+            mistakes.append(f"ATP_LOG_LEVEL: must be one of {', '.join(_LEVELS)}")
+        local_stack = _local_stack(environment.get("ATP_LOCAL_STACK", ""), vault_url, mistakes)
+        if mistakes:
+            raise InvalidSettings("app settings: " + "; ".join(mistakes))
+        return Settings(
+            vault_url,
+            table_url,
+            queue_url,
+            None if identity else Secret(connection_string.encode()),
+            _ROOT / (environment.get("ATP_CATALOG") or "rotation/catalog.toml"),
+            log_level,
+            local_stack,
+        )
+
+
+def _local_stack(path: str, vault_url: str, mistakes: list[str]) -> LocalStack | None:
+    if not path:
+        return None
+    if urlsplit(vault_url).hostname not in ("localhost", "127.0.0.1"):
+        # With it an app takes its time from a file and its token from nobody: never against a real vault.
+        mistakes.append("ATP_LOCAL_STACK: only allowed with a vault on localhost")
+        return None
+    try:
+        stack = json.loads((_ROOT / path).read_text(encoding="utf-8"))
+        return LocalStack(ca=Path(stack["ca"]), clock=Path(stack["clock"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        mistakes.append("ATP_LOCAL_STACK: no local stack is described by that file; start one with `make serve`")
+        return None
