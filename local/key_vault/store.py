@@ -1,0 +1,231 @@
+"""What the vault knows, in one SQLite file: a change is on disk when the method that made it returns.
+
+The write-ahead log with `synchronous=FULL` makes every committed change survive SIGKILL and power loss alike. A
+`Store` and its shelves belong to one thread; the state folder's lock keeps other processes out.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from local.key_vault.errors import deleted_not_found, name_is_deleted, name_is_in_use, not_found
+from local.key_vault.versions import RECOVERABLE_DAYS, KeyVersion, SecretVersion, Version
+from local.key_vault.wire import JsonObject
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+    kind    TEXT NOT NULL,
+    folded  TEXT NOT NULL,              -- the name in lower case: names that differ in case only are one name
+    name    TEXT NOT NULL,              -- as it was first spelled
+    deleted INTEGER,                    -- Unix seconds of the soft delete; NULL while living
+    policy  TEXT,                       -- rotation policy, JSON
+    PRIMARY KEY (kind, folded)
+) STRICT;
+CREATE TABLE IF NOT EXISTS versions (
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,   -- the highest is the current version
+    kind    TEXT NOT NULL,
+    folded  TEXT NOT NULL,
+    id      TEXT NOT NULL,
+    record  TEXT NOT NULL,              -- all the rest, JSON
+    UNIQUE (kind, folded, id),
+    FOREIGN KEY (kind, folded) REFERENCES objects (kind, folded) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX IF NOT EXISTS versions_by_age ON versions (kind, folded, seq);
+"""
+
+
+class Kind(StrEnum):
+    """The kinds of objects; each has its own names."""
+
+    KEY = "key"
+    SECRET = "secret"  # noqa: S105 - the kind, not a secret
+
+    @property
+    def plural(self) -> str:
+        """As in paths."""
+        return f"{self.value}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored[V: Version]:
+    """A version with the name of its object."""
+
+    name: str
+    version: V
+    deleted: int | None = None
+    """When the object was soft-deleted, in Unix seconds."""
+
+    @property
+    def scheduled_purge(self) -> int | None:
+        """When the object goes for good, in Unix seconds."""
+        return None if self.deleted is None else self.deleted + RECOVERABLE_DAYS * 86400
+
+
+class Shelf[V: Version]:
+    """All objects of one kind. Refusals are raised as the errors that the client gets."""
+
+    def __init__(self, database: sqlite3.Connection, kind: Kind, load: Callable[[dict[str, Any]], V]) -> None:
+        self._database = database
+        self._load = load
+        self.kind = kind
+
+    def add(self, name: str, version: V, now: int) -> Stored[V]:
+        """Make `version` the current one of `name`, a new object if need be. 409 while the name is soft-deleted."""
+        self.purge_due(now)
+        with _transaction(self._database):
+            row = self._database.execute(
+                "SELECT name, deleted FROM objects WHERE kind = ? AND folded = ?", (self.kind, name.lower())
+            ).fetchone()
+            if row is None:
+                self._database.execute(
+                    "INSERT INTO objects (kind, folded, name) VALUES (?, ?, ?)", (self.kind, name.lower(), name)
+                )
+            elif row[1] is not None:
+                raise name_is_deleted(self.kind, row[0])
+            self._database.execute(
+                "INSERT INTO versions (kind, folded, id, record) VALUES (?, ?, ?, ?)",
+                (self.kind, name.lower(), version.id, _dump(version)),
+            )
+        return Stored(name if row is None else row[0], version)
+
+    def find(self, name: str, version: str | None = None) -> Stored[V] | None:
+        """A version of a living object, by default the current one."""
+        return self._find(name, version, "o.deleted IS NULL")
+
+    def get(self, name: str, version: str | None = None) -> Stored[V]:
+        """As `find`, but 404 when there is none."""
+        found = self.find(name, version)
+        if found is None:
+            raise not_found(self.kind, name, version)
+        return found
+
+    def replace(self, name: str, version: V) -> None:
+        """Overwrite the version of that id."""
+        self._database.execute(
+            "UPDATE versions SET record = ? WHERE kind = ? AND folded = ? AND id = ?",
+            (_dump(version), self.kind, name.lower(), version.id),
+        )
+
+    def page(self, after: str, limit: int, *, deleted: bool) -> list[Stored[V]]:
+        """Current versions of the objects whose names follow `after`, by name in lower case."""
+        rows = self._database.execute(
+            "SELECT o.name, o.deleted, v.record FROM objects o JOIN versions v ON v.seq ="
+            " (SELECT max(seq) FROM versions WHERE kind = o.kind AND folded = o.folded)"
+            " WHERE o.kind = ? AND o.folded > ? AND (o.deleted IS NOT NULL) = ? ORDER BY o.folded LIMIT ?",
+            (self.kind, after.lower(), deleted, limit),
+        )
+        return [self._stored(row) for row in rows]
+
+    def versions_page(self, name: str, after: str, limit: int) -> list[Stored[V]]:
+        """Versions of a living object whose ids follow `after`, by id: an order that has nothing to do with age."""
+        rows = self._database.execute(
+            "SELECT o.name, o.deleted, v.record FROM objects o JOIN versions v USING (kind, folded)"
+            " WHERE o.kind = ? AND o.folded = ? AND o.deleted IS NULL AND v.id > ? ORDER BY v.id LIMIT ?",
+            (self.kind, name.lower(), after, limit),
+        )
+        return [self._stored(row) for row in rows]
+
+    def delete(self, name: str, now: int) -> Stored[V]:
+        """Soft-delete an object with all its versions. 404 when there is none."""
+        found = self.get(name)
+        self._set_deleted(name, now)
+        return Stored(found.name, found.version, now)
+
+    def get_deleted(self, name: str, now: int) -> Stored[V]:
+        """The last current version of a soft-deleted object. 404 when there is none."""
+        self.purge_due(now)
+        found = self._find(name, None, "o.deleted IS NOT NULL")
+        if found is None:
+            raise deleted_not_found(self.kind, name)
+        return found
+
+    def recover(self, name: str, now: int) -> Stored[V]:
+        """Undo a soft delete. 404 when the name is not deleted, 409 when it lives."""
+        if self.find(name) is not None:
+            raise name_is_in_use(self.kind, name)
+        found = self.get_deleted(name, now)
+        self._set_deleted(name, None)
+        return Stored(found.name, found.version)
+
+    def purge(self, name: str, now: int) -> None:
+        """Forget a soft-deleted object for good. 404 when there is none."""
+        self.get_deleted(name, now)
+        self._database.execute("DELETE FROM objects WHERE kind = ? AND folded = ?", (self.kind, name.lower()))
+
+    def purge_due(self, now: int) -> None:
+        """Forget what was deleted longer ago than it stays recoverable."""
+        self._database.execute(
+            "DELETE FROM objects WHERE kind = ? AND deleted <= ?", (self.kind, now - RECOVERABLE_DAYS * 86400)
+        )
+
+    def policy(self, name: str) -> JsonObject | None:
+        """The rotation policy of a living object, if it has one. 404 when there is no such object."""
+        row = self._database.execute(
+            "SELECT policy FROM objects WHERE kind = ? AND folded = ? AND deleted IS NULL", (self.kind, name.lower())
+        ).fetchone()
+        if row is None:
+            raise not_found(self.kind, name)
+        policy: JsonObject | None = row[0] and json.loads(row[0])
+        return policy
+
+    def set_policy(self, name: str, policy: JsonObject) -> None:
+        """Keep a rotation policy with a living object. 404 when there is no such object."""
+        self.get(name)
+        self._database.execute(
+            "UPDATE objects SET policy = ? WHERE kind = ? AND folded = ?",
+            (json.dumps(policy), self.kind, name.lower()),
+        )
+
+    def _find(self, name: str, version: str | None, condition: str) -> Stored[V] | None:
+        which = "v.id = ?" if version else "? = ''"
+        row = self._database.execute(
+            "SELECT o.name, o.deleted, v.record FROM objects o JOIN versions v USING (kind, folded)"  # noqa: S608
+            f" WHERE o.kind = ? AND o.folded = ? AND {which} AND {condition} ORDER BY v.seq DESC LIMIT 1",
+            (self.kind, name.lower(), (version or "").lower()),
+        ).fetchone()
+        return None if row is None else self._stored(row)
+
+    def _set_deleted(self, name: str, when: int | None) -> None:
+        self._database.execute(
+            "UPDATE objects SET deleted = ? WHERE kind = ? AND folded = ?", (when, self.kind, name.lower())
+        )
+
+    def _stored(self, row: tuple[str, int | None, str]) -> Stored[V]:
+        name, deleted, record = row
+        return Stored(name, self._load(json.loads(record)), deleted)
+
+
+class Store:
+    """The vault's file, opened or created."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;" + _SCHEMA
+        )
+        self.keys = Shelf(self._database, Kind.KEY, KeyVersion.from_record)
+        self.secrets = Shelf(self._database, Kind.SECRET, SecretVersion.from_record)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+def _dump(version: Version) -> str:
+    return json.dumps(version.to_record(), separators=(",", ":"))

@@ -1,0 +1,1 @@
+"""The local stack itself, spoken to over loopback."""
