@@ -14,8 +14,7 @@ from local.key_vault.key_material import CURVES, Curve, Key
 
 _RSA_ENCRYPTION: dict[str, padding.AsymmetricPadding] = {
     "RSA1_5": padding.PKCS1v15(),
-    # RFC 7518 section 4.3: this algorithm is the one with SHA-1.
-    "RSA-OAEP": padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None),  # noqa: S303
+    "RSA-OAEP": padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None),  # noqa: S303 - RFC 7518 section 4.3
     "RSA-OAEP-256": padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None),
 }
 _RSA_SIGNATURES: dict[str, tuple[padding.AsymmetricPadding, hashes.HashAlgorithm]] = {

@@ -95,7 +95,7 @@ class Shelf[V: Version]:
 
     def find(self, name: str, version: str | None = None) -> Stored[V] | None:
         """A version of a living object, by default the current one."""
-        return self._find(name, version, "o.deleted IS NULL")
+        return self._find(name, version, deleted=False)
 
     def get(self, name: str, version: str | None = None) -> Stored[V]:
         """As `find`, but 404 when there is none."""
@@ -139,7 +139,7 @@ class Shelf[V: Version]:
     def get_deleted(self, name: str, now: int) -> Stored[V]:
         """The last current version of a soft-deleted object. 404 when there is none."""
         self.purge_due(now)
-        found = self._find(name, None, "o.deleted IS NOT NULL")
+        found = self._find(name, None, deleted=True)
         if found is None:
             raise deleted_not_found(self.kind, name)
         return found
@@ -181,12 +181,12 @@ class Shelf[V: Version]:
             (json.dumps(policy), self.kind, name.lower()),
         )
 
-    def _find(self, name: str, version: str | None, condition: str) -> Stored[V] | None:
-        which = "v.id = ?" if version else "? = ''"
+    def _find(self, name: str, version: str | None, *, deleted: bool) -> Stored[V] | None:
         row = self._database.execute(
-            "SELECT o.name, o.deleted, v.record FROM objects o JOIN versions v USING (kind, folded)"  # noqa: S608
-            f" WHERE o.kind = ? AND o.folded = ? AND {which} AND {condition} ORDER BY v.seq DESC LIMIT 1",
-            (self.kind, name.lower(), (version or "").lower()),
+            "SELECT o.name, o.deleted, v.record FROM objects o JOIN versions v USING (kind, folded)"
+            " WHERE o.kind = :kind AND o.folded = :folded AND (o.deleted IS NOT NULL) = :deleted"
+            " AND (:id IS NULL OR v.id = :id) ORDER BY v.seq DESC LIMIT 1",
+            {"kind": self.kind, "folded": name.lower(), "deleted": deleted, "id": version and version.lower()},
         ).fetchone()
         return None if row is None else self._stored(row)
 
