@@ -1,0 +1,189 @@
+"""Puts one host together, runs it until it is told to stop, and takes it down without losing work."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from local.functions_host.admin import Admin, ManualRun
+from local.functions_host.config import Binding, ConfigError, HostJson, Settings
+from local.functions_host.event_grid import EventGridWebhook, event_input
+from local.functions_host.http_front import HttpFront, HttpTriggers
+from local.functions_host.ncrontab import Schedule
+from local.functions_host.queue_listener import POISON_SUFFIX, QueueListener, message_input
+from local.functions_host.queue_output import QueueOutputs
+from local.functions_host.queue_storage import QueueStorage
+from local.functions_host.runtime import Function, Runtime, TriggerInput
+from local.functions_host.timer_listener import TimerListener
+from shared.clock import MovableClock
+
+DRAIN_PATIENCE_S = 10.0
+"""How long running invocations may take to finish after SIGTERM."""
+
+_log = logging.getLogger("functions_host")
+
+
+@dataclass(frozen=True)
+class HostOptions:
+    """What the command line says."""
+
+    app: Path
+    settings: Path
+    state: Path
+    """Shared by all hosts of a stack: ready files and timers."""
+    clock: Path
+    port: int
+    lease: timedelta
+    """How long a received queue message stays invisible to others; 10 minutes in Azure."""
+    name: str
+
+    @property
+    def ready_file(self) -> Path:
+        """Says `{"url", "pid", "functions"}` while the host is ready."""
+        return self.state / f"{self.name}.json"
+
+
+async def serve(options: HostOptions) -> bool:
+    """Run the host until SIGTERM or SIGINT; False if a part of it broke down. Raises `ConfigError`, `AppError`."""
+    settings = Settings.read(options.settings)
+    host_json = HostJson.read(options.app / "host.json")
+    options.ready_file.unlink(missing_ok=True)
+    settings.export()
+    _log_to_stdout()
+    os.chdir(options.app)
+    runtime = await Runtime.load(options.app, host_json.function_timeout)
+    runtime.functions = [_resolved(function, settings) for function in runtime.functions]
+
+    stopping = asyncio.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
+    async with QueueStorage() as storage:
+        parts = _Parts(options, settings, host_json, runtime, storage)
+        front = HttpFront(
+            parts.http, EventGridWebhook(runtime), Admin(options.name, list(runtime.functions), parts.by_hand)
+        )
+        url = await front.start(options.port, DRAIN_PATIENCE_S)
+        await asyncio.gather(*(listener.create_queue() for listener in parts.queues))
+        listeners: list[QueueListener | TimerListener] = [*parts.queues, *parts.timers]
+        tasks = [asyncio.create_task(listener.run(stopping)) for listener in listeners]
+        for task in tasks:
+            task.add_done_callback(lambda _: stopping.set())
+        _announce(options.ready_file, url, runtime.functions)
+        _log.info("host %s is ready at %s with %d functions", options.name, url, len(runtime.functions))
+
+        await stopping.wait()
+        options.ready_file.unlink(missing_ok=True)
+        tasks.append(asyncio.create_task(front.stop()))
+        done, unfinished = await asyncio.wait(tasks, timeout=DRAIN_PATIENCE_S)
+    broken = [error for task in done if (error := task.exception())]
+    for error in broken:
+        _log.critical("a part of the host broke down", exc_info=error)
+    _log.info("host %s has stopped%s", options.name, "; some invocations were cut short" if unfinished else "")
+    return not broken
+
+
+class _Parts:
+    """One listener per trigger, and how to run each function by hand."""
+
+    def __init__(
+        self, options: HostOptions, settings: Settings, host_json: HostJson, runtime: Runtime, storage: QueueStorage
+    ) -> None:
+        self._options = options
+        self._settings = settings
+        self._host_json = host_json
+        self._runtime = runtime
+        self._storage = storage
+        self._outputs = {function.name: self._queue_outputs(function) for function in runtime.functions}
+        self.http = HttpTriggers(runtime, self._outputs, host_json.route_prefix)
+        self.queues: list[QueueListener] = []
+        self.timers: list[TimerListener] = []
+        self.by_hand: dict[str, ManualRun] = {}
+        for function in runtime.functions:
+            self._add(function)
+
+    def _add(self, function: Function) -> None:
+        invoke = self._invoker(function)
+        match function.trigger_type:
+            case "queuetrigger":
+                self.queues.append(self._queue_listener(function, invoke))
+                self.by_hand[function.name] = ManualRun(message_input, invoke)
+            case "timertrigger":
+                listener = self._timer_listener(function)
+                self.timers.append(listener)
+                self.by_hand[function.name] = ManualRun(lambda _: listener.input_now(), invoke)
+            case "eventgridtrigger":
+                self.by_hand[function.name] = ManualRun(lambda text: event_input(json.loads(text)), invoke)
+            case "httptrigger":
+                pass
+            case other:
+                raise ConfigError(f"function {function.name}: this host has no {other}")
+
+    def _invoker(self, function: Function) -> Callable[[TriggerInput], Coroutine[None, None, None]]:
+        outputs = self._outputs[function.name]
+
+        async def invoke(trigger: TriggerInput) -> None:
+            await outputs.send(await self._runtime.invoke(function, trigger))
+
+        return invoke
+
+    def _queue_listener(
+        self, function: Function, invoke: Callable[[TriggerInput], Coroutine[None, None, None]]
+    ) -> QueueListener:
+        connection = self._settings.connection_string(function.trigger, function.name)
+        name = str(function.trigger["queueName"])
+        return QueueListener(
+            queue=self._storage.queue(connection, name),
+            poison=None if name.endswith(POISON_SUFFIX) else self._storage.queue(connection, name + POISON_SUFFIX),
+            options=self._host_json.queues,
+            lease=self._options.lease,
+            invoke=invoke,
+        )
+
+    def _timer_listener(self, function: Function) -> TimerListener:
+        try:
+            schedule = Schedule(str(function.trigger["schedule"]))
+        except ValueError as error:
+            raise ConfigError(f"function {function.name}: {error}") from error
+        folder = self._options.state / "timers"
+        folder.mkdir(parents=True, exist_ok=True)
+        return TimerListener(self._runtime, function, schedule, folder, MovableClock(self._options.clock))
+
+    def _queue_outputs(self, function: Function) -> QueueOutputs:
+        queues = {
+            name: self._storage.queue(
+                self._settings.connection_string(binding, function.name), str(binding["queueName"])
+            )
+            for name, binding in function.outputs.items()
+            if str(binding["type"]).lower() == "queue"
+        }
+        return QueueOutputs(queues, encode=self._host_json.queues.base64)
+
+
+def _resolved(function: Function, settings: Settings) -> Function:
+    def resolve(binding: Binding) -> Binding:
+        return settings.resolve(binding, function.name)
+
+    outputs = {name: resolve(binding) for name, binding in function.outputs.items()}
+    return replace(function, trigger=resolve(function.trigger), outputs=outputs)
+
+
+def _log_to_stdout() -> None:
+    """Give the root logger a handler before the app is indexed, as the worker in Azure does; the app may restyle it."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    # One line for every request of every SDK client, ours and the app's, would drown the rest.
+    logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
+
+
+def _announce(ready_file: Path, url: str, functions: Sequence[Function]) -> None:
+    new = ready_file.with_suffix(".new")
+    new.write_text(json.dumps({"url": url, "pid": os.getpid(), "functions": [function.name for function in functions]}))
+    new.replace(ready_file)
