@@ -1,0 +1,37 @@
+"""What all tests share: Hypothesis settings, and a tally of cases that is printed at the end."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("project", deadline=None, derandomize=True)
+settings.load_profile("project")
+
+
+class Tally:
+    """Counts the cases behind a claim, so that the run says how many there were."""
+
+    def __init__(self) -> None:
+        self.cases: Counter[str] = Counter()
+
+    def count(self, claim: str, cases: int = 1) -> None:
+        """Add to the claim's number."""
+        self.cases[claim] += cases
+
+
+_TALLY = Tally()
+
+
+@pytest.fixture
+def tally() -> Tally:
+    """The tally of this run."""
+    return _TALLY
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tally."""
+    if _TALLY.cases:
+        terminalreporter.section("cases behind the claims")
+        for claim, cases in sorted(_TALLY.cases.items()):
+            terminalreporter.write_line(f"{cases:>8,}  {claim}")

@@ -1,0 +1,1 @@
+"""The jobs under faults: crash matrix, interleavings, contracts."""

@@ -1,0 +1,253 @@
+"""Processes and the Functions host on top of the simulated world, and the invariants that must hold on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from rotation.audit import Outcome, verify_chain
+from rotation.audit_job import AuditTrail
+from rotation.catalog import DekPolicy
+from rotation.dek import ensure_sound
+from rotation.dek_job import DekJobs
+from rotation.lifecycle import MOVES
+from rotation.message import POISON_SUFFIX, ROTATION_JOBS, Action, Job, Trigger
+from rotation.planner_job import Planner
+from rotation.primary_kek import PrimaryKek
+from rotation.tenant_cipher import CachePolicy, TenantCipher
+from rotation.worker import Worker
+from rotation.wrapping import DEK_BYTES, check_value
+from shared.errors import AtpError
+from shared.secret import Secret
+from shared.values import Keyring, TenantId, TenantState
+from tests.simulator import (
+    Killed,
+    QueuedMessage,
+    SimAlerts,
+    SimConsumers,
+    SimDeadLetters,
+    SimDeks,
+    SimKeyPointers,
+    SimQueues,
+    SimRecords,
+    SimVault,
+    World,
+)
+
+POLICY = DekPolicy(
+    name="tenant-dek",
+    owner="security",
+    kek="master-kek",
+    interval=timedelta(days=90),
+    spread=timedelta(days=10),
+    grace=timedelta(days=7),
+    retention=timedelta(days=30),
+)
+MAX_DELIVERIES = 5
+
+
+class Process:
+    """One worker process: everything in it is forgotten when it dies."""
+
+    def __init__(self, world: World) -> None:
+        deks, queues, vault = SimDeks(world), SimQueues(world), SimVault(world)
+        audit = AuditTrail(SimRecords(world), world.clock)
+        kek = PrimaryKek(POLICY.kek, SimKeyPointers(world), vault, world.clock, lambda: 0.0)
+        self.planner = Planner(deks, queues, POLICY, world.clock, page=3)
+        self.jobs = DekJobs(deks, kek, audit, POLICY, world.clock, world.entropy)
+        self.worker = Worker(
+            self.jobs, self.planner, audit, queues, SimAlerts(world), SimDeadLetters(world), world.clock
+        )
+
+    def perform(self, message: QueuedMessage) -> None:
+        """What function_app.py does with a message."""
+        body = message.body.encode()
+        if message.queue.endswith(POISON_SUFFIX):
+            self.worker.bury(message.queue.removesuffix(POISON_SUFFIX), body, message.id)
+        else:
+            self.worker.handle(message.queue, body, message.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Ciphertext:
+    """Something a writer has stored."""
+
+    tenant: TenantId
+    envelope: bytes
+    plaintext: bytes
+    context: bytes
+
+
+@dataclass
+class Platform:
+    """The Functions host, the timers, the operators, the ATP services: everything that acts on the world."""
+
+    world: World = field(default_factory=World)
+    process: Process = field(init=False)
+    written: list[Ciphertext] = field(default_factory=list)
+    delivered: list[QueuedMessage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.world.add_kek()
+        self.process = Process(self.world)
+
+    def ask(self, action: Action, tenant: str, request: str, target: int | None = None) -> None:
+        """An operator drops a message."""
+        job = Job(action, TenantId(tenant), request, Trigger.MANUAL, "alice@atp", "asked for", target)
+        self.drop(ROTATION_JOBS, job.to_json())
+
+    def drop(self, queue: str, body: str) -> None:
+        """Somebody puts a message on a queue, without faults."""
+        self.world.messages.append(QueuedMessage(f"dropped-{len(self.world.messages)}", queue, body, self.world.now))
+
+    def add_tenant(self, tenant: str, versions: int = 1) -> None:
+        """A tenant with that many DEK versions, by the ordinary way."""
+        self.ask(Action.ADD_TENANT, tenant, "setup")
+        self.settle()
+        for number in range(1, versions):
+            self.ask(Action.ROTATE_DEK, tenant, f"setup-{number}")
+            self.settle()
+
+    def start_plan(self) -> None:
+        """The timer fires; the host fires it again after a failure."""
+        for _ in range(MAX_DELIVERIES):
+            try:
+                self.process.planner.start()
+            except Killed:
+                self.process = Process(self.world)
+            except AtpError:
+                continue
+            else:
+                return
+
+    def deliver(self, message: QueuedMessage, *, twice: bool = False) -> None:
+        """Hand a message to a worker as the host does, and delete it on success."""
+        for _ in range(2 if twice else 1):
+            message.deliveries += 1
+            try:
+                if message.deliveries > MAX_DELIVERIES and not message.queue.endswith(POISON_SUFFIX):
+                    self._host_call(lambda: self._move_to_poison(message))
+                    continue
+                self.process.perform(message)
+                self._host_call(lambda: self._delete(message))
+            except Killed:
+                self.process = Process(self.world)
+                message.visible_at = self.world.now + timedelta(minutes=10)
+            except AtpError:
+                message.visible_at = self.world.now + timedelta(seconds=30)
+
+    def settle(self, *, twice: bool = False) -> None:
+        """Deliver until every queue is empty, waiting for what is not visible yet."""
+        for _ in range(10_000):
+            if not self.world.messages:
+                return
+            message = min(self.world.messages, key=lambda message: message.visible_at)
+            self.world.now = max(self.world.now, message.visible_at)
+            self.deliver(message, twice=twice)
+        raise AssertionError("the queues never become empty")
+
+    def cipher(self, consumer: str = "test") -> TenantCipher:
+        """An ATP service that has just started."""
+        return TenantCipher(
+            SimDeks(self.world),
+            SimVault(self.world),
+            SimConsumers(self.world),
+            consumer,
+            CachePolicy(refresh_after=timedelta(0)),
+            self.world.clock,
+            lambda: self.world.now.timestamp(),
+            self.world.entropy,
+        )
+
+    def write(self, tenant: str, cipher: TenantCipher | None = None) -> None:
+        """Store something for a tenant."""
+        plaintext, context = f"event {len(self.written)}".encode(), tenant.encode()
+        envelope = (cipher or self.cipher()).encrypt(tenant, plaintext, context)
+        self.written.append(Ciphertext(TenantId(tenant), envelope, plaintext, context))
+
+    def read_all(self, cipher: TenantCipher | None = None) -> None:
+        """Read everything that was ever stored for a tenant whose keys still exist."""
+        cipher = cipher or self.cipher()
+        for item in self.written:
+            tenant = self.world.keyrings[item.tenant].tenant
+            if tenant.state in (TenantState.ACTIVE, TenantState.OFFBOARDED):
+                assert cipher.decrypt(item.tenant, item.envelope, item.context) == item.plaintext
+
+    def read_and_write(self) -> None:
+        """Readers and writers at work: none of them may fail (I9)."""
+        for tenant in list(self.world.keyrings.values()):
+            if tenant.tenant.state is TenantState.ACTIVE and tenant.tenant.primary:
+                self.write(tenant.tenant.tenant)
+        self.read_all()
+
+    def check(self, *, at_rest: bool = True) -> None:
+        """The invariants; `at_rest` adds those that hold when no message is left."""
+        assert not self.world.faults, "a planned fault never happened"
+        self.read_all()  # I1
+        for keyring in self.world.keyrings.values():
+            ensure_sound(keyring)  # I2
+            tenant = keyring.tenant.tenant
+            for dek in keyring.deks:  # I3
+                assert check_value(Secret(self.world.open(dek)), tenant, dek.version) == dek.check_value
+                assert self.world.keks[dek.kid].enabled  # I4
+        self._check_history()
+        for stream, records in self.world.streams.items():
+            assert verify_chain(records)[0] == len(records), stream
+        self._check_no_secrets()
+        if at_rest:
+            assert not self.world.messages  # I6
+            for letter in self.world.letters.values():
+                assert f"{letter.queue}/{letter.id}" in self.world.alerts
+            assert self._open_intents() == set()  # I7
+
+    def _check_history(self) -> None:
+        """I2: versions only grow, rows are immutable but for wrap and state. I7: an intent before every effect."""
+        for effect in self.world.effects:
+            before, after = effect.before, effect.after
+            assert _authors(before, after) & effect.intended
+            if before is None or after.tenant.state in (TenantState.DESTROYING, TenantState.DESTROYED):
+                continue
+            assert len(after.deks) >= len(before.deks)
+            for old, new in zip(before.deks, after.deks, strict=False):
+                assert replace(new, state=old.state, demoted=old.demoted, etag=old.etag) == old
+                assert new.state is old.state or new.state in MOVES[old.state]
+
+    def _open_intents(self) -> set[str]:
+        return {job for job, outcomes in self.world.outcomes().items() if outcomes == {Outcome.INTENT}}
+
+    def _check_no_secrets(self) -> None:
+        """I8, on everything that is stored outside the vault, and on what was logged."""
+        world = self.world
+        stored = (world.keyrings, world.streams, world.messages, world.pointers, world.reports, world.alerts)
+        text = repr((stored, world.letters))
+        for draw in world.drawn:
+            if len(draw) == DEK_BYTES:
+                assert repr(draw)[2:-1] not in text
+                assert draw.hex() not in text
+
+    def _host_call(self, effect: Callable[[], None]) -> None:
+        self.world.io("host", "delete", effect)
+
+    def _delete(self, message: QueuedMessage) -> None:
+        if message in self.world.messages:
+            self.world.messages.remove(message)
+            self.delivered.append(message)
+
+    def _move_to_poison(self, message: QueuedMessage) -> None:
+        self._delete(message)
+        self.drop(message.queue + POISON_SUFFIX, message.body)
+
+
+def _authors(before: Keyring | None, after: Keyring) -> set[str]:
+    """The jobs of which one must have made this change."""
+    tenant = after.tenant
+    if before is None:
+        return {tenant.added_by}
+    if len(after.deks) > len(before.deks):
+        return {after.deks[-1].job}
+    if tenant.state is TenantState.OFFBOARDED and before.tenant.state is TenantState.ACTIVE:
+        return {tenant.offboarded_by}
+    if tenant.state in (TenantState.DESTROYING, TenantState.DESTROYED):
+        return {f"tenant.destroy/{tenant.tenant}/once", f"tenant.destroy/{tenant.tenant}/by-hand"}
+    since = before.tenant.dual_running_since
+    assert since is not None, "a change that no action makes"
+    return {f"dek.retire/{tenant.tenant}/{since:%Y%m%dT%H%M%S.%fZ}", f"dek.retire/{tenant.tenant}/by-hand"}
