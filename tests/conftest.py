@@ -20,18 +20,18 @@ class Tally:
         self.cases[claim] += cases
 
 
-_TALLY = Tally()
+TALLY = Tally()
 
 
 @pytest.fixture
 def tally() -> Tally:
     """The tally of this run."""
-    return _TALLY
+    return TALLY
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tally."""
-    if _TALLY.cases:
+    if TALLY.cases:
         terminalreporter.section("cases behind the claims")
-        for claim, cases in sorted(_TALLY.cases.items()):
+        for claim, cases in sorted(TALLY.cases.items()):
             terminalreporter.write_line(f"{cases:>8,}  {claim}")
