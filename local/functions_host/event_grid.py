@@ -12,7 +12,8 @@ import logging
 from aiohttp import web
 from azure_functions_runtime.bindings.datumdef import Datum
 
-from local.functions_host.runtime import Function, InvocationFailed, Runtime, TriggerInput
+from local.functions_host.invoker import Invoker
+from local.functions_host.runtime import Function, InvocationFailed, TriggerInput
 
 PATH = "/runtime/webhooks/eventgrid"
 
@@ -22,11 +23,11 @@ _log = logging.getLogger("functions_host")
 class EventGridWebhook:
     """Delivers posted events to the app's Event Grid functions."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, invoker: Invoker) -> None:
+        self._invoker = invoker
         self._functions = {
             function.name.lower(): function
-            for function in runtime.functions
+            for function in invoker.functions
             if function.trigger_type == "eventgridtrigger"
         }
 
@@ -59,7 +60,7 @@ class EventGridWebhook:
 
     async def _deliver(self, function: Function, events: list[dict[str, object]]) -> web.Response:
         outcomes = await asyncio.gather(
-            *(self._runtime.invoke(function, event_input(event)) for event in events), return_exceptions=True
+            *(self._invoker.run(function, event_input(event)) for event in events), return_exceptions=True
         )
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         for failure in failures:

@@ -6,20 +6,23 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from local.functions_host.admin import Admin, ManualRun
+from azure.storage.queue.aio import QueueClient
+
+from local.functions_host.admin import Admin, InputFor
 from local.functions_host.config import Binding, ConfigError, HostJson, Settings
 from local.functions_host.event_grid import EventGridWebhook, event_input
 from local.functions_host.http_front import HttpFront, HttpTriggers
+from local.functions_host.invoker import Invoker
 from local.functions_host.ncrontab import Schedule
 from local.functions_host.queue_listener import POISON_SUFFIX, QueueListener, message_input
 from local.functions_host.queue_output import QueueOutputs
 from local.functions_host.queue_storage import QueueStorage
-from local.functions_host.runtime import Function, Runtime, TriggerInput
+from local.functions_host.runtime import Function, Runtime
 from local.functions_host.timer_listener import TimerListener
 from shared.clock import MovableClock
 
@@ -58,7 +61,6 @@ async def serve(options: HostOptions) -> bool:
     _log_to_stdout()
     os.chdir(options.app)
     runtime = await Runtime.load(options.app, host_json.function_timeout)
-    runtime.functions = [_resolved(function, settings) for function in runtime.functions]
 
     stopping = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
@@ -66,9 +68,14 @@ async def serve(options: HostOptions) -> bool:
     async with QueueStorage() as storage:
         parts = _Parts(options, settings, host_json, runtime, storage)
         front = HttpFront(
-            parts.http, EventGridWebhook(runtime), Admin(options.name, list(runtime.functions), parts.by_hand)
+            HttpTriggers(parts.invoker, host_json.route_prefix),
+            EventGridWebhook(parts.invoker),
+            Admin(options.name, parts.invoker, parts.inputs_by_hand),
         )
-        url = await front.start(options.port, DRAIN_PATIENCE_S)
+        try:
+            url = await front.start(options.port, DRAIN_PATIENCE_S)
+        except OSError as error:
+            raise ConfigError(f"port {options.port} cannot be used: {error.strerror}") from error
         await asyncio.gather(*(listener.create_queue() for listener in parts.queues))
         listeners: list[QueueListener | TimerListener] = [*parts.queues, *parts.timers]
         tasks = [asyncio.create_task(listener.run(stopping)) for listener in listeners]
@@ -89,80 +96,76 @@ async def serve(options: HostOptions) -> bool:
 
 
 class _Parts:
-    """One listener per trigger, and how to run each function by hand."""
+    """One listener per trigger, and how to run each function by hand. Raises `ConfigError`."""
 
     def __init__(
         self, options: HostOptions, settings: Settings, host_json: HostJson, runtime: Runtime, storage: QueueStorage
     ) -> None:
         self._options = options
         self._settings = settings
-        self._host_json = host_json
-        self._runtime = runtime
+        self._queue_options = host_json.queues
         self._storage = storage
-        self._outputs = {function.name: self._queue_outputs(function) for function in runtime.functions}
-        self.http = HttpTriggers(runtime, self._outputs, host_json.route_prefix)
+        self._clock = MovableClock(options.clock)
+        functions = [_resolved(function, settings) for function in runtime.functions]
+        outputs = {function.name: self._queue_outputs(function) for function in functions}
+        self.invoker = Invoker(runtime, functions, outputs)
         self.queues: list[QueueListener] = []
         self.timers: list[TimerListener] = []
-        self.by_hand: dict[str, ManualRun] = {}
-        for function in runtime.functions:
+        self.inputs_by_hand: dict[str, InputFor] = {}
+        for function in functions:
             self._add(function)
 
     def _add(self, function: Function) -> None:
-        invoke = self._invoker(function)
         match function.trigger_type:
             case "queuetrigger":
-                self.queues.append(self._queue_listener(function, invoke))
-                self.by_hand[function.name] = ManualRun(message_input, invoke)
+                self.queues.append(self._queue_listener(function))
+                self.inputs_by_hand[function.name] = message_input
             case "timertrigger":
                 listener = self._timer_listener(function)
                 self.timers.append(listener)
-                self.by_hand[function.name] = ManualRun(lambda _: listener.input_now(), invoke)
+                self.inputs_by_hand[function.name] = lambda _: listener.input_now()
             case "eventgridtrigger":
-                self.by_hand[function.name] = ManualRun(lambda text: event_input(json.loads(text)), invoke)
+                self.inputs_by_hand[function.name] = lambda text: event_input(json.loads(text))
             case "httptrigger":
                 pass
             case other:
                 raise ConfigError(f"function {function.name}: this host has no {other}")
 
-    def _invoker(self, function: Function) -> Callable[[TriggerInput], Coroutine[None, None, None]]:
-        outputs = self._outputs[function.name]
-
-        async def invoke(trigger: TriggerInput) -> None:
-            await outputs.send(await self._runtime.invoke(function, trigger))
-
-        return invoke
-
-    def _queue_listener(
-        self, function: Function, invoke: Callable[[TriggerInput], Coroutine[None, None, None]]
-    ) -> QueueListener:
-        connection = self._settings.connection_string(function.trigger, function.name)
-        name = str(function.trigger["queueName"])
+    def _queue_listener(self, function: Function) -> QueueListener:
+        is_poison_queue = str(function.trigger["queueName"]).endswith(POISON_SUFFIX)
         return QueueListener(
-            queue=self._storage.queue(connection, name),
-            poison=None if name.endswith(POISON_SUFFIX) else self._storage.queue(connection, name + POISON_SUFFIX),
-            options=self._host_json.queues,
+            self.invoker,
+            function,
+            queue=self._queue(function, function.trigger),
+            poison=None if is_poison_queue else self._queue(function, function.trigger, POISON_SUFFIX),
+            options=self._queue_options,
             lease=self._options.lease,
-            invoke=invoke,
         )
 
     def _timer_listener(self, function: Function) -> TimerListener:
-        try:
-            schedule = Schedule(str(function.trigger["schedule"]))
-        except ValueError as error:
-            raise ConfigError(f"function {function.name}: {error}") from error
         folder = self._options.state / "timers"
         folder.mkdir(parents=True, exist_ok=True)
-        return TimerListener(self._runtime, function, schedule, folder, MovableClock(self._options.clock))
+        try:
+            schedule = Schedule(str(function.trigger["schedule"]))
+            return TimerListener(self.invoker, function, schedule, folder, self._clock)
+        except ValueError as error:
+            raise ConfigError(f"function {function.name}: {error}") from error
 
     def _queue_outputs(self, function: Function) -> QueueOutputs:
         queues = {
-            name: self._storage.queue(
-                self._settings.connection_string(binding, function.name), str(binding["queueName"])
-            )
+            name: self._queue(function, binding)
             for name, binding in function.outputs.items()
             if str(binding["type"]).lower() == "queue"
         }
-        return QueueOutputs(queues, encode=self._host_json.queues.base64)
+        return QueueOutputs(queues, encode=self._queue_options.base64)
+
+    def _queue(self, function: Function, binding: Binding, suffix: str = "") -> QueueClient:
+        connection = self._settings.connection_string(binding, function.name)
+        try:
+            return self._storage.queue(connection, f"{binding['queueName']}{suffix}")
+        except ValueError as error:
+            setting = binding.get("connection")
+            raise ConfigError(f"function {function.name}: app setting {setting} is no connection string") from error
 
 
 def _resolved(function: Function, settings: Settings) -> Function:
@@ -179,8 +182,9 @@ def _log_to_stdout() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
-    # One line for every request of every SDK client, ours and the app's, would drown the rest.
-    logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
+    # These would drown the rest: a line for every request of every SDK client, and one of all bindings of the app.
+    for chatty in ("azure.core.pipeline.policies.http_logging_policy", "azure.functions"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _announce(ready_file: Path, url: str, functions: Sequence[Function]) -> None:

@@ -8,9 +8,9 @@ from azure_functions_runtime.bindings.datumdef import Datum
 from multidict import CIMultiDict
 
 from local.functions_host import admin, event_grid
-from local.functions_host.queue_output import QueueOutputs
+from local.functions_host.invoker import Invoker
 from local.functions_host.routes import NoRoute, Route, RouteTable
-from local.functions_host.runtime import Function, InvocationFailed, Runtime, TriggerInput
+from local.functions_host.runtime import Function, InvocationFailed, TriggerInput
 
 LARGEST_BODY = 100 * 1024 * 1024
 """learn.microsoft.com/azure/azure-functions/functions-bindings-http-webhook-trigger#limits"""
@@ -22,11 +22,10 @@ _log = logging.getLogger("functions_host")
 class HttpTriggers:
     """The app's HTTP functions."""
 
-    def __init__(self, runtime: Runtime, outputs: Mapping[str, QueueOutputs], prefix: str) -> None:
-        """`outputs` by function name; `prefix` is host.json's routePrefix. Raises `ConfigError` for a bad route."""
-        self._runtime = runtime
-        self._outputs = outputs
-        self._functions = {f.name: f for f in runtime.functions if f.trigger_type == "httptrigger"}
+    def __init__(self, invoker: Invoker, prefix: str) -> None:
+        """`prefix` is host.json's routePrefix. Raises `ConfigError` for a bad route."""
+        self._invoker = invoker
+        self._functions = {f.name: f for f in invoker.functions if f.trigger_type == "httptrigger"}
         self._table = RouteTable(_route(function, prefix) for function in self._functions.values())
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -38,8 +37,7 @@ class HttpTriggers:
                 return web.Response(status=405, headers={"Allow": ", ".join(sorted(answer.allowed))})
             return web.Response(status=404)
         try:
-            result = await self._runtime.invoke(self._functions[name], await _input(request, route_parameters))
-            await self._outputs[name].send(result)
+            result = await self._invoker.run(self._functions[name], await _input(request, route_parameters))
         except InvocationFailed as failure:
             _log.warning("%s", failure)
             return web.Response(status=500)

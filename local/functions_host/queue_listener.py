@@ -19,7 +19,6 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 
 from azure.core.exceptions import AzureError, ResourceNotFoundError
@@ -28,8 +27,9 @@ from azure.storage.queue.aio import QueueClient
 from azure_functions_runtime.bindings.datumdef import Datum
 
 from local.functions_host.config import QueueOptions
+from local.functions_host.invoker import Invoker
 from local.functions_host.queue_storage import create_if_missing
-from local.functions_host.runtime import InvocationFailed, TriggerInput
+from local.functions_host.runtime import Function, InvocationFailed, TriggerInput
 
 POISON_SUFFIX = "-poison"
 SHORTEST_PAUSE_S = 0.1
@@ -93,26 +93,24 @@ class _Lease:
 
 
 class QueueListener:
-    """One queue, one function.
-
-    `invoke` runs the function and raises `InvocationFailed`; it must do everything that has to be done before the
-    message may be deleted. Storage being away never ends the listener, it pauses and goes on.
-    """
+    """One queue, one function. Storage being away never ends the listener, it pauses and goes on."""
 
     def __init__(
         self,
+        invoker: Invoker,
+        function: Function,
         queue: QueueClient,
         poison: QueueClient | None,
         options: QueueOptions,
         lease: timedelta,
-        invoke: Callable[[TriggerInput], Coroutine[None, None, None]],
     ) -> None:
         """`poison` is None for a queue that is a poison queue itself."""
         self._queue = queue
         self._poison = poison
         self._options = options
         self._lease_s = round(lease.total_seconds())
-        self._invoke = invoke
+        self._invoker = invoker
+        self._function = function
         self._running: set[asyncio.Task[None]] = set()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -215,7 +213,7 @@ class QueueListener:
 
     async def _succeeds(self, message: QueueMessage, body: str) -> bool:
         try:
-            await self._invoke(_received(message, body))
+            await self._invoker.run(self._function, _received(message, body))
         except InvocationFailed as failure:
             _log.warning("message %s (delivery %s): %s", message.id, message.dequeue_count, failure)
             return False

@@ -33,6 +33,8 @@ class QueueStorage:
                 random_jitter_range=0,
                 connection_timeout=5,
                 read_timeout=30,
+                # Else aiohttp looks for proxies and .netrc before every request, in a thread.
+                use_env_settings=False,
             )
         return self._accounts[connection_string].get_queue_client(name)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from azure_functions_runtime.bindings.datumdef import Datum
 
+from local.functions_host.invoker import Invoker
 from local.functions_host.ncrontab import Schedule, Status
-from local.functions_host.runtime import Function, InvocationFailed, Runtime, TriggerInput
+from local.functions_host.runtime import Function, InvocationFailed, TriggerInput
 from shared.clock import Clock
 
 CLOCK_POLL_S = 0.1
@@ -33,8 +34,8 @@ class TimerListener:
     missed and is made up for, past due, by whoever has the timer next.
     """
 
-    def __init__(self, runtime: Runtime, function: Function, schedule: Schedule, folder: Path, clock: Clock) -> None:
-        self._runtime = runtime
+    def __init__(self, invoker: Invoker, function: Function, schedule: Schedule, folder: Path, clock: Clock) -> None:
+        self._invoker = invoker
         self._function = function
         self._schedule = schedule
         self._clock = clock
@@ -81,7 +82,7 @@ class TimerListener:
         retry = 0
         while True:
             try:
-                await self._runtime.invoke(self._function, trigger, retry)
+                await self._invoker.run(self._function, trigger, retry)
             except InvocationFailed as failure:
                 retry += 1
                 delay = policy.delay_before(retry) if policy else None

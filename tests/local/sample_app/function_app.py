@@ -9,6 +9,7 @@ from pathlib import Path
 
 import azure.functions as func
 from azure.functions.queue import QueueMessage
+from azure.functions.timer import TimerRequest
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
@@ -53,6 +54,7 @@ async def chain(message: func.QueueMessage, forward: func.Out[str]) -> None:
 @app.retry(strategy="fixed_delay", max_retry_count="2", delay_interval="00:00:00")
 def nightly(timer: func.TimerRequest, context: func.Context) -> None:
     """A daily timer; fails until the retry that the file FAIL_NIGHTLY names."""
+    assert isinstance(timer, TimerRequest)
     retry = context.retry_context.retry_count
     _record("nightly", past_due=timer.past_due, status=timer.schedule_status, retry=retry)
     fails = Path(os.environ["FAIL_NIGHTLY"])
@@ -63,6 +65,7 @@ def nightly(timer: func.TimerRequest, context: func.Context) -> None:
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *", run_on_startup=True, use_monitor=False)
 def at_start(timer: func.TimerRequest) -> None:
     """Runs when its host starts."""
+    assert isinstance(timer, TimerRequest)
     _record("at_start", past_due=timer.past_due, status=timer.schedule_status)
 
 
