@@ -52,6 +52,12 @@ def rotation_job_poison(message: func.QueueMessage) -> None:
     parts.worker.bury(ROTATION_JOBS, message.get_body(), message.id or "")
 
 
+@app.event_grid_trigger(arg_name="event")
+def key_vault_event(event: func.EventGridEvent) -> None:
+    """Alert the owner of a key that Key Vault reports on."""
+    parts.expiry.handle(event.event_type, event.get_json())
+
+
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - there is nothing to ask
     """Say whether this worker could rotate a key right now: 200 or 503."""

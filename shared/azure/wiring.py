@@ -23,6 +23,7 @@ from azure.storage.queue import (
 from rotation.audit_job import AuditTrail
 from rotation.catalog import Catalog, load
 from rotation.dek_job import DekJobs
+from rotation.expiry_job import ExpiryWatch
 from rotation.health import Health
 from rotation.message import PARSERS, POISON_SUFFIX
 from rotation.planner_job import Planner
@@ -166,6 +167,7 @@ class App:
 
     worker: Worker
     planner: Planner
+    expiry: ExpiryWatch
     health: Health
 
 
@@ -176,14 +178,16 @@ def load_catalog(settings: Settings) -> Catalog:
 
 def app(settings: Settings, adapters: Adapters | None = None) -> App:
     """The app, without having spoken to anything yet."""
-    policy = load_catalog(settings).dek
+    catalog = load_catalog(settings)
+    policy = catalog.dek
     ports = adapters or Adapters(settings)
     audit = AuditTrail(ports.records, ports.clock)
     kek = PrimaryKek(policy.kek, ports.key_pointers, ports.vault, ports.clock)
     planner = Planner(ports.deks, ports.queues, policy, ports.clock)
     jobs = DekJobs(ports.deks, kek, audit, policy, ports.clock, os.urandom)
     worker = Worker(jobs, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock)
-    return App(worker, planner, Health(ports.deks, kek, ports.clock))
+    expiry = ExpiryWatch(catalog, ports.alerts, ports.clock)
+    return App(worker, planner, expiry, Health(ports.deks, kek, ports.clock))
 
 
 def tenant_cipher(settings: Settings, consumer: str, policy: CachePolicy | None = None) -> TenantCipher:
