@@ -88,9 +88,9 @@ async def serve(options: HostOptions) -> bool:
         options.ready_file.unlink(missing_ok=True)
         tasks.append(asyncio.create_task(front.stop()))
         done, unfinished = await asyncio.wait(tasks, timeout=DRAIN_PATIENCE_S)
-    broken = [error for task in done if (error := task.exception())]
-    for error in broken:
-        _log.critical("a part of the host broke down", exc_info=error)
+    broken = [breakdown for task in done if (breakdown := task.exception())]
+    for breakdown in broken:
+        _log.critical("a part of the host broke down", exc_info=breakdown)
     _log.info("host %s has stopped%s", options.name, "; some invocations were cut short" if unfinished else "")
     return not broken
 

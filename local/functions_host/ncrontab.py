@@ -15,7 +15,8 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 """How the real host writes down that a timer has not run yet."""
 
 # croniter knows more than NCRONTAB does (L, #, ?, @daily, hashes); such an expression would fail in Azure.
-_FIELDS = re.compile(r"[\w*,/\-]+(?: +[\w*,/\-]+){4,5}", re.ASCII)
+_FIELD = r"(?:[0-9*,/\-]|[A-Za-z]{3})+"
+_FIELDS = re.compile(rf"{_FIELD}(?: +{_FIELD}){{4,5}}")
 
 
 class Schedule:

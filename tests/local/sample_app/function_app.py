@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -124,5 +125,5 @@ async def never(req: func.HttpRequest) -> func.HttpResponse:
 def threads(req: func.HttpRequest) -> str:
     """Says in which thread it runs, and logs a line."""
     logging.info("a line of the app's own log")
-    print("a line that the app prints")
+    sys.stdout.write("a line that the app prints\n")
     return threading.current_thread().name
