@@ -5,9 +5,9 @@
     plaintext = cipher.decrypt("acme", envelope, context=b"stream/42")
 
 A tenant's DEKs are opened at the vault once and kept in memory for a bounded time. Every `refresh_after` the tenant's
-rows are read again, which is how a new version, an off-boarding or a destruction is noticed without a restart; a DEK
-version that an envelope names and we do not know yet is looked up at once. While the vault or the storage does not
-answer, what is in memory goes on working until `keep_through_outage`.
+rows are read again, which is how a new version, a revocation, an off-boarding or a destruction is noticed without a
+restart; a DEK version that an envelope names and we do not know yet is looked up at once. While the vault or the
+storage does not answer, what is in memory goes on working until `keep_through_outage`.
 
 What an attacker with access to this process can take: the opened DEKs of the tenants it has used lately.
 """
@@ -18,7 +18,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from io import BytesIO
 from typing import Final
@@ -33,6 +34,7 @@ from rotation.xaes import MAX_MESSAGES_PER_PREFIX, NONCE_BYTES, PREFIX_BYTES, TA
 from shared.clock import Clock, system_clock
 from shared.errors import (
     AtpError,
+    Integrity,
     Rejected,
     TenantDestroyed,
     TenantOffboarded,
@@ -70,7 +72,7 @@ class _Sealer:
     lead: bytes  # header and nonce prefix, as every envelope of this sealer begins
     header_length: int
     aes: AESGCM
-    count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    count: Iterator[int] = field(default_factory=lambda: itertools.count(2))  # the first message is its maker's
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class _OpenTenant:
 
     keyring: Keyring
     since: float  # monotonic time of the first opening
+    read_at: float  # when the rows were read last
     fresh_until: float
     lead_length: int  # bytes of header and nonce prefix of this tenant's envelopes
     deks: dict[int, Secret] = field(default_factory=dict)
@@ -119,12 +122,14 @@ class TenantCipher:
         self._entropy = entropy
         self._open: dict[str, _OpenTenant] = {}
         self._locks = [threading.Lock() for _ in range(64)]
+        self._remembering = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         """A forked child must go on neither with its parent's message counts nor with locks it cannot release."""
         self._open.clear()
         self._locks = [threading.Lock() for _ in self._locks]
+        self._remembering = threading.Lock()
 
     def encrypt(self, tenant: str, plaintext: bytes, context: bytes = b"") -> bytes:
         """The plaintext as an envelope under the tenant's primary DEK, bound to `context` (not stored in it)."""
@@ -184,44 +189,64 @@ class TenantCipher:
     def _read(self, tenant: TenantId, opened: _OpenTenant | None, now: float) -> _OpenTenant:
         keyring = self._deks.read(tenant)
         if keyring is None:
-            self._open.pop(tenant, None)
+            self._drop(tenant)
             raise UnknownTenant("no such tenant", tenant=tenant)
         ensure_sound(keyring)
         if keyring.tenant.state in (TenantState.DESTROYING, TenantState.DESTROYED):
-            self._open.pop(tenant, None)
+            self._drop(tenant)
             raise TenantDestroyed("the tenant's DEKs were destroyed", tenant=tenant)
-        fresh_until = now + self._policy.refresh_after.total_seconds()
-        if opened is not None and now < opened.since + self._policy.reopen_after.total_seconds():
-            if keyring.tenant != opened.keyring.tenant:
-                opened.sealer = None
-            opened.keyring = keyring
-        else:
-            used = {opened.keyring.tenant.primary, *opened.decrypted_with} if opened is not None else set()
-            length = len(header(tenant, 1)) + PREFIX_BYTES
-            opened = _OpenTenant(keyring, now, fresh_until, length)
-            for version in used:
-                self._dek(opened, version)
+        if opened is None:
+            opened = _OpenTenant(keyring, now, now, now, len(header(tenant, 1)) + PREFIX_BYTES)
             self._remember(tenant, opened)
-        opened.fresh_until = fresh_until
+        elif keyring.tenant != opened.keyring.tenant or self._is_old(opened, now):
+            opened = self._reopened(opened, keyring, now)
+            self._remember(tenant, opened)
+        opened.read_at = now
+        opened.fresh_until = now + self._policy.refresh_after.total_seconds()
         self._report(opened, now)
         return opened
 
+    def _is_old(self, opened: _OpenTenant, now: float) -> bool:
+        return now >= opened.since + self._policy.reopen_after.total_seconds()
+
+    def _reopened(self, old: _OpenTenant, keyring: Keyring, now: float) -> _OpenTenant:
+        """What takes the place of `old`, with every DEK in it that is in use.
+
+        A vault that does not answer is Transient, and `old` goes on as it is. A DEK that cannot be had for another
+        reason is left out: its next use says why, and the tenant's other versions are not its hostages.
+        """
+        new = replace(old, keyring=keyring, sealer=None, openers={}, deks=dict(old.deks))
+        used = set(old.decrypted_with)
+        if old.keyring.tenant.primary in old.deks:
+            used.add(keyring.tenant.primary)
+        if self._is_old(old, now):
+            new = replace(new, since=now, deks={}, decrypted_with=set())
+        for version in used:
+            with suppress(Rejected, Integrity):
+                self._dek(new, version)
+        return new
+
     def _remember(self, tenant: TenantId, opened: _OpenTenant) -> None:
-        self._open.pop(tenant, None)
-        self._open[tenant] = opened
-        while len(self._open) > self._policy.max_tenants:
-            self._open.pop(next(iter(self._open)), None)
+        with self._remembering:
+            self._open.pop(tenant, None)
+            self._open[tenant] = opened
+            while len(self._open) > self._policy.max_tenants:
+                del self._open[next(iter(self._open))]
+
+    def _drop(self, tenant: TenantId) -> None:
+        with self._remembering:
+            self._open.pop(tenant, None)
 
     def _dek(self, opened: _OpenTenant, version: int) -> Secret:
         """The opened DEK of that version, proven to be the right one."""
+        tenant = opened.keyring.tenant.tenant
+        stored = opened.keyring.version(version)
+        if stored is None:
+            raise UnknownVersion("the tenant has no such DEK version", tenant=tenant, version=version)
+        if stored.state is KeyState.REVOKED:
+            raise Rejected("the DEK version was revoked", tenant=tenant, version=version)
         dek = opened.deks.get(version)
         if dek is None:
-            tenant = opened.keyring.tenant.tenant
-            stored = opened.keyring.version(version)
-            if stored is None:
-                raise UnknownVersion("the tenant has no such DEK version", tenant=tenant, version=version)
-            if stored.state is KeyState.REVOKED:
-                raise Rejected("the DEK version was revoked", tenant=tenant, version=version)
             dek = self._vault.unwrap(stored.kid, stored.algorithm, stored.wrapped)
             ensure_is(dek, tenant, stored)
             opened.deks[version] = dek
@@ -246,7 +271,7 @@ class TenantCipher:
         if claimed.tenant != tenant:
             raise WrongTenant("an envelope belongs to another tenant", asked=tenant, claimed=claimed.tenant)
         if opened.keyring.version(claimed.version) is None:
-            opened = self._looked_up(opened, tenant)
+            opened = self._looked_up(opened, tenant, claimed.version)
         dek = self._dek(opened, claimed.version)
         opened.decrypted_with.add(claimed.version)
         lead = envelope[: opened.lead_length]
@@ -256,14 +281,19 @@ class TenantCipher:
         opened.openers[lead] = opener
         return opener
 
-    def _looked_up(self, opened: _OpenTenant, tenant: str) -> _OpenTenant:
-        """Read the rows again for a version we do not know, at most once a second: made-up versions must not cost."""
+    def _looked_up(self, opened: _OpenTenant, tenant: str, version: int) -> _OpenTenant:
+        """Read the rows again for a version we do not know, at most once a second: made-up versions must not cost.
+
+        Transient where that has told us nothing: the version may have been born since we read.
+        """
         now = self._monotonic()
-        if now - opened.looked_up_at < _LOOK_UP_AGAIN_S:
-            return opened
-        opened.looked_up_at = now
-        opened.fresh_until = float("-inf")
-        return self._refreshed(tenant)
+        if now - opened.looked_up_at >= _LOOK_UP_AGAIN_S:
+            opened.looked_up_at = now
+            opened.fresh_until = float("-inf")
+            opened = self._refreshed(tenant)
+        if opened.read_at < now and opened.keyring.version(version) is None:
+            raise Transient("a DEK version is not known yet", tenant=tenant, version=version)
+        return opened
 
     def _report(self, opened: _OpenTenant, now: float) -> None:
         using = opened.keyring.tenant.primary, tuple(sorted(opened.decrypted_with))
