@@ -41,15 +41,18 @@ class MaskingFormatter(logging.Formatter):
             fields["error"] = self.formatException(record.exc_info)
         if record.stack_info:
             fields["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(fields, default=str, ensure_ascii=False)
+        return json.dumps(fields, default=str)  # ASCII, so that no stream can refuse the line
 
 
 def configure(level: str) -> None:
     """Put the masking on every handler there is, or on a new one to stderr; quiet the SDKs below WARNING.
 
+    A handler that cannot write says nothing: what Python would print of it on stderr is the unmasked record.
+
     Idempotent. In Azure the Functions worker has installed its own handler on the root logger; it keeps its place and
     gets our formatter.
     """
+    logging.raiseExceptions = False
     root = logging.getLogger()
     root.setLevel(level)
     if not root.handlers:
@@ -63,6 +66,6 @@ def configure(level: str) -> None:
 
 def _all_handlers() -> Iterable[logging.Handler]:
     yield from logging.getLogger().handlers
-    for logger in logging.Logger.manager.loggerDict.values():
+    for logger in tuple(logging.Logger.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger):
             yield from logger.handlers

@@ -8,11 +8,12 @@ again. Hashes, ids and versions pass.
 import base64
 import contextlib
 import json
+import os
 import re
 import threading
 from collections import deque
 from functools import partial
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 MASK_KNOWN = "[REDACTED:known]"
 _GRAM = 8  # characters by which a known value is looked up; shorter values than this are not secrets
@@ -21,7 +22,7 @@ _GRAM = 8  # characters by which a known value is looked up; shorter values than
 class KnownSecrets:
     """The last `capacity` secret values the process has handled, found in text in any of their encodings.
 
-    Bounded, because a value costs about 2 kB and a worker sees one DEK per tenant.
+    Bounded, because a value costs about 4 kB and a worker sees one DEK per tenant. Thread-safe.
     """
 
     def __init__(self, capacity: int = 2_000) -> None:
@@ -29,17 +30,24 @@ class KnownSecrets:
         self._order: deque[bytes] = deque()
         self._seen: set[bytes] = set()
         self._capacity = capacity
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """For a forked child, which inherits the lock but not the thread that may have held it."""
         self._lock = threading.Lock()
 
-    def add(self, value: bytes) -> None:
-        """Mask `value` from now on."""
-        if len(value) < _GRAM or value in self._seen:
+    def add(self, value: bytes, *, for_ever: bool = False) -> None:
+        """Mask `value` from now on; `for_ever`: whatever else is added later."""
+        if len(value) < _GRAM:
             return
         with self._lock:
+            if value in self._seen:
+                return
             self._seen.add(value)
-            self._order.append(value)
             for form in _encodings(value):
                 self._forms_by_gram.setdefault(form[:_GRAM], []).append(form)
+            if not for_ever:
+                self._order.append(value)
             if len(self._order) > self._capacity:
                 self._forget(self._order.popleft())
 
@@ -64,7 +72,9 @@ class KnownSecrets:
     def _forget(self, value: bytes) -> None:
         self._seen.discard(value)
         for form in _encodings(value):
-            forms = [other for other in self._forms_by_gram[form[:_GRAM]] if other != form]
+            # A new list, as `mask` may be reading the old one; one of equal forms, as another value may have it too.
+            forms = self._forms_by_gram[form[:_GRAM]].copy()
+            forms.remove(form)
             if forms:
                 self._forms_by_gram[form[:_GRAM]] = forms
             else:
@@ -73,23 +83,30 @@ class KnownSecrets:
 
 def _encodings(value: bytes) -> frozenset[str]:
     """Every text in which `value` could appear: hex, base64 at any alignment, repr, list of numbers, UTF-8, JSON."""
-    forms = {value.hex(), value.hex().upper(), repr(value)[2:-1], str(list(value))[1:-1]}
+    both_quotes = b"'\""  # with both of them in it, a repr escapes the single ones
+    numbers = str(list(value))[1:-1]
+    forms = {value.hex(), value.hex().upper(), repr(value)[2:-1], numbers, numbers.replace(" ", "")}
+    forms.add(repr(value + both_quotes)[2:-4])
     encoded = [base64.b64encode(value).decode()]
     for alignment in range(3):
         # Inside a longer base64 text the characters shared with its neighbours differ: leave them out.
         shared_in_front = -(-alignment * 8 // 6)
         inner = base64.b64encode(bytes(alignment) + value).decode().rstrip("=")[shared_in_front:]
         encoded.append(inner if (alignment + len(value)) % 3 == 0 else inner[:-1])
-    for form in encoded:
+    for form in (*encoded, encoded[0].rstrip("=")):
         forms |= {form, form.replace("+", "-").replace("/", "_"), quote(form, safe="")}
     with contextlib.suppress(UnicodeDecodeError):
-        forms |= {value.decode(), quote(value.decode(), safe="")}
-    forms |= {json.dumps(form, ensure_ascii=escaped)[1:-1] for form in tuple(forms) for escaped in (False, True)}
+        text = value.decode()
+        forms |= {text, quote(text, safe=""), quote_plus(text)}
+        forms |= {repr(text)[1:-1], repr(text + both_quotes.decode())[1:-4]}
+    for _ in ("JSON", "JSON inside JSON, as in a log line"):
+        forms |= {json.dumps(form, ensure_ascii=escaped)[1:-1] for form in tuple(forms) for escaped in (False, True)}
     return frozenset(form for form in forms if len(form) >= _GRAM)
 
 
 KNOWN_SECRETS = KnownSecrets()
 """Every secret of this process; `Secret` adds to it."""
+os.register_at_fork(after_in_child=KNOWN_SECRETS.renew_lock)
 
 _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("private-key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)),
@@ -102,7 +119,8 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = (
         "credential",
         re.compile(
             r"""(?ix)(?<![a-z])(?:account_?key|shared_?access_?key|pass(?:word|wd|phrase)|pwd|secret|client_?secret
-            |api_?key|access_?token|refresh_?token|private_?key)["']?\s*[=:]\s*["']?(?!\[REDACTED)([^\s"';,&}]{6,})"""
+            |api_?key|access_?token|refresh_?token|private_?key)\\*["']?\s*[=:]\s*\\*["']?(?!\[REDACTED)
+            ((?:[^\s"';,&}\\]|\\\\|\\(?!["'])){6,})"""  # a backslash may escape the quote that ends the value
         ),
     ),
 )

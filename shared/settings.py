@@ -8,9 +8,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from shared.errors import InvalidSettings
+from shared.redact import KNOWN_SECRETS
 from shared.secret import Secret
 
 _ROOT: Final = Path(__file__).parent.parent
+_SECRET_PARTS: Final = ("accountkey", "sharedaccesskey", "sharedaccesssignature")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -41,8 +43,9 @@ class Settings:
 
         def url(name: str, *, required: bool) -> str | None:
             value = environment.get(name, "").rstrip("/")
-            if value and (urlsplit(value).scheme != "https" or not urlsplit(value).hostname):
-                mistakes.append(f"{name}: must be an https URL")
+            if value and not _is_https(value):
+                mistakes.append(f"{name}: must be an https URL of a host alone")
+                return None
             if required and not value:
                 mistakes.append(f"{name}: is missing")
             return value or None
@@ -62,11 +65,30 @@ class Settings:
             vault_url,
             table_url,
             queue_url,
-            None if identity else Secret(connection_string.encode()),
+            None if identity else _connection_string(connection_string),
             _ROOT / (environment.get("ATP_CATALOG") or "rotation/catalog.toml"),
             log_level,
             local_stack,
         )
+
+
+def _is_https(url: str) -> bool:
+    """Whether it names a host and nothing else: credentials in a URL would not be kept secret."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and url.lower() == f"https://{parts.netloc}".lower() and "@" not in parts.netloc
+    except ValueError:
+        return False
+
+
+def _connection_string(text: str) -> Secret:
+    """As a secret that is masked for as long as the process lives, and so is the key in it where it stands alone."""
+    KNOWN_SECRETS.add(text.encode(), for_ever=True)
+    for part in text.split(";"):
+        name, _, value = part.partition("=")
+        if name.strip().lower() in _SECRET_PARTS:
+            KNOWN_SECRETS.add(value.strip().encode(), for_ever=True)
+    return Secret(text.encode())
 
 
 def _local_stack(path: str, vault_url: str, mistakes: list[str]) -> LocalStack | None:
