@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import rfc8785
 
@@ -39,6 +39,7 @@ _GRAMMAR: Final[Mapping[str, re.Pattern[str]]] = {
         "versions": r"[0-9]{1,10}(-[0-9]{1,10})?",
     }.items()
 }
+_DETAILS: Final = frozenset({"error", "kid", "versions"})
 _MAX_REASON: Final = 200
 
 
@@ -71,9 +72,11 @@ class AuditEvent:
     details: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.details.keys() <= _DETAILS:
+            raise ValueError(f"audit details are {', '.join(sorted(_DETAILS))}")
         typed = {"action": self.action, "subject": self.subject, "actor": self.actor, "trigger": self.trigger}
         for name, value in (typed | {"job": self.job} | dict(self.details)).items():
-            if name not in _GRAMMAR or not _GRAMMAR[name].fullmatch(value) or mask(value) != value:
+            if not _GRAMMAR[name].fullmatch(value) or mask(value) != value:
                 raise ValueError(f"audit field {name!r} does not follow its grammar")
 
     @property
@@ -104,21 +107,33 @@ def leaf_hash(canonical: bytes) -> bytes:
 
 def verify_chain(records: Iterable[StoredRecord], previous: bytes = GENESIS, seq: int = 1) -> tuple[int, bytes]:
     """Check consecutive records of one stream; returns (last number, last hash). Integrity at the first bad one."""
-    number = seq - 1
+    number, stream = seq - 1, None
     for number, record in enumerate(records, seq):
-        try:
-            fields: dict[str, Any] = json.loads(record.canonical)
-            sound = rfc8785.dumps(fields) == record.canonical
-        except ValueError:
-            fields, sound = {}, False
-        expected = {"schema": SCHEMA, "stream": record.stream, "seq": number, "prev": previous.hex()}
-        sound &= all(fields.get(name) == value for name, value in expected.items())
-        sound &= fields.get("event") == record.event_id and record.seq == number
+        stream = record.stream if stream is None else stream
+        expected = {
+            "schema": SCHEMA,
+            "stream": stream,
+            "seq": number,
+            "prev": previous.hex(),
+            "event": record.event_id,
+        }
+        fields = _fields(record.canonical)
+        sound = all(fields.get(name) == value for name, value in expected.items())
+        sound &= (record.stream, record.seq) == (stream, number)
         sound &= leaf_hash(record.canonical) == record.leaf_hash
         if not sound:
-            raise Integrity("an audit stream is broken", stream=record.stream, seq=number)
+            raise Integrity("an audit stream is broken", stream=stream, seq=number)
         previous = record.leaf_hash
     return number, previous
+
+
+def _fields(canonical: bytes) -> Mapping[str, object]:
+    """The fields of a record; none if the bytes are not the canonical form of an object."""
+    try:
+        fields: object = json.loads(canonical)
+        return fields if isinstance(fields, dict) and rfc8785.dumps(fields) == canonical else {}
+    except (ValueError, RecursionError):
+        return {}
 
 
 def _canonical(event: AuditEvent, seq: int, previous: bytes, now: datetime) -> bytes:

@@ -78,9 +78,10 @@ def parse(text: str, source: str) -> Catalog:
                 entry.mistake(f"kind is {kind!r}; known kinds: 'dek', 'kek'")
                 continue
         entry.finish()
-    if len(deks) != 1 and not mistakes:
+    if len(deks) != 1:
         mistakes.append(f"exactly one entry of kind 'dek' is needed, there are {len(deks)}")
-    mistakes += [f"[{dek.name}] kek: {dek.kek!r} is no entry of kind 'kek'" for dek in deks if dek.kek not in keks]
+    strangers = [dek for dek in deks if dek.kek and dek.kek not in keks]
+    mistakes += [f"[{dek.name}] kek: {dek.kek!r} is no entry of kind 'kek'" for dek in strangers]
     if mistakes:
         raise InvalidCatalog("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return Catalog(keks, deks[0])

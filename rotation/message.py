@@ -98,10 +98,10 @@ class Job:
             request=fields.matching("request", _REQUEST, default=message_id),
             trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
             actor=fields.matching("actor", _ACTOR, default="operator"),
-            reason=mask(fields.text("reason", _MAX_REASON)),
+            reason=mask(fields.text("reason", _MAX_REASON))[:_MAX_REASON],  # a mask can be longer than its secret
             target=fields.integer("target", 1, 2**32 - 1) if action is Action.ROTATE_DEK else None,
             attempt=fields.integer("attempt", 0, 10**6) or 0,
-            failure=fields.matching("failure", _FAILURE, default="") or None,
+            failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
         )
         fields.finish()
         return job
@@ -149,7 +149,7 @@ class ShardPlan:
             shard=shard,
             after=fields.tenant("after") if "after" in fields.left else None,
             attempt=fields.integer("attempt", 0, 10**6) or 0,
-            failure=fields.matching("failure", _FAILURE, default="") or None,
+            failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
         )
         fields.finish()
         return plan
@@ -173,6 +173,14 @@ def retry_delay(attempt: int) -> timedelta:
     return timedelta(seconds=min(5 * 2 ** min(attempt, 10), 900))
 
 
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """ValueError for a name that stands twice: two readers could take a different one."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("duplicate name")
+    return fields
+
+
 class _Fields:
     """Takes fields out of a message one by one and refuses what is left."""
 
@@ -180,7 +188,7 @@ class _Fields:
         if len(body) > _MAX_BYTES:
             raise InvalidMessage("a message is too large", bytes=len(body), limit=_MAX_BYTES)
         try:
-            parsed = json.loads(body)
+            parsed = json.loads(body.decode(), object_pairs_hook=_without_duplicates)
         except (ValueError, RecursionError):
             raise InvalidMessage("a message is not JSON in UTF-8") from None
         if not isinstance(parsed, dict):
@@ -195,10 +203,8 @@ class _Fields:
             raise InvalidMessage("a field must be printable text of limited length", field=name, limit=limit)
         return value
 
-    def matching(self, name: str, grammar: re.Pattern[str], default: str) -> str:
-        value = self.left.pop(name, None)
-        if value is None:
-            return default
+    def matching(self, name: str, grammar: re.Pattern[str], default: str | None = None) -> str:
+        value = self.left.pop(name, default)
         if not isinstance(value, str) or not grammar.fullmatch(value) or mask(value) != value:
             raise InvalidMessage("a field does not follow its grammar", field=name, grammar=grammar.pattern)
         return value
