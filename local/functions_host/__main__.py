@@ -23,6 +23,8 @@ def _options() -> HostOptions:
     parser.add_argument("--lease-seconds", type=int, default=600, help="how long a received message stays invisible")
     parser.add_argument("--name", default="host-1", help="unique among the hosts of one stack")
     given = parser.parse_args()
+    if given.lease_seconds < 1:
+        parser.error("--lease-seconds must be at least 1")
     return HostOptions(
         app=given.app.resolve(),
         settings=given.settings.resolve(),

@@ -44,7 +44,6 @@ class _Lease:
         self.id = message.id
         self.content = message.content or ""
         self._queue = queue
-        self._message = message
         self._receipt = message.pop_receipt
         self._seconds = seconds
         self._renewal: asyncio.Task[None] | None = None
@@ -52,7 +51,7 @@ class _Lease:
 
     async def delete(self) -> None:
         """End it for good. That the message is gone already is no error: somebody else got it after our lease."""
-        await self._end_renewals()
+        await self.stop_renewing()
         try:
             await self._queue.delete_message(self.id, self._receipt)
         except ResourceNotFoundError:
@@ -60,12 +59,8 @@ class _Lease:
 
     async def release(self, rest: timedelta) -> None:
         """Let anybody receive the message again after `rest`."""
-        await self._end_renewals()
+        await self.stop_renewing()
         await self._queue.update_message(self.id, self._receipt, visibility_timeout=round(rest.total_seconds()))
-
-    def stop_renewing(self) -> None:
-        """Leave the message to the lease that it has."""
-        self._timer.cancel()
 
     def _after(self, delay_s: float) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(delay_s, self._begin_renewal)
@@ -85,7 +80,8 @@ class _Lease:
             self._receipt = renewed.pop_receipt
             self._timer = self._after(self._seconds / 2)
 
-    async def _end_renewals(self) -> None:
+    async def stop_renewing(self) -> None:
+        """Leave the message to the lease that it has; idempotent. The pop receipt is final when this returns."""
         self._timer.cancel()
         if self._renewal is not None:
             await self._renewal
@@ -197,7 +193,7 @@ class QueueListener:
                 type(error).__name__,
             )
         finally:
-            lease.stop_renewing()
+            await lease.stop_renewing()
 
     def _decoded(self, message: QueueMessage) -> str | None:
         """The body as the function gets it, None if it is not base64."""

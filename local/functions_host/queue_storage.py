@@ -15,8 +15,8 @@ INITIAL_BACKOFF_S, INCREMENT_S = 0.2, 1
 class QueueStorage:
     """One client per storage account, shared by all queues, so that they share its connections.
 
-    The asyncio client it is: receiving in batches of 16 and deleting one by one against Azurite it took 0.7 ms of CPU a
-    message, 16 threads with the blocking one took 1.1 ms, at the same or a slightly lower rate.
+    The asyncio client it is: receiving 16 at once from Azurite and deleting them one by one, all 16 at a time, it made
+    720 to 910 messages/s at 0.6 to 0.7 ms of CPU each; the blocking one in 16 threads made 530 to 600 at 1.2 to 1.3 ms.
     """
 
     def __init__(self) -> None:

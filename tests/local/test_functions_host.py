@@ -234,11 +234,13 @@ def test_a_message_that_fails_too_often_moves_to_the_poison_queue_whose_trigger_
 
 def test_a_message_that_fails_in_the_poison_queue_stays_in_it(site: Site) -> None:
     site.start()
-    site.queue().send({"fail": 9, "stubborn": True})
+    stubborn = {"fail": 9, "stubborn": True}
+    site.queue().send(stubborn)
 
-    site.wait_for("work_poison")
-    site.queue(f"{site.work_queue}-poison").send({"after": "it"})
+    site.wait_for("work_poison", body=stubborn)
+    site.queue(f"{site.work_queue}-poison").send({"after": "it"}, delay=timedelta(seconds=1))
     site.wait_for("work_poison", body={"after": "it"})
+    assert [record["body"] for record in site.records("work_poison")] == [stubborn, {"after": "it"}]
     until(lambda: site.queue(f"{site.work_queue}-poison").length() == 1, "only the failed message is left")
     assert not site.queue(f"{site.work_queue}-poison-poison").exists()
 
