@@ -121,14 +121,14 @@ class TenantCipher:
         self._monotonic = monotonic
         self._entropy = entropy
         self._open: dict[str, _OpenTenant] = {}
-        self._locks = [threading.Lock() for _ in range(64)]
+        self._locks = [threading.RLock() for _ in range(64)]
         self._remembering = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         """A forked child must go on neither with its parent's message counts nor with locks it cannot release."""
         self._open.clear()
-        self._locks = [threading.Lock() for _ in self._locks]
+        self._locks = [threading.RLock() for _ in self._locks]
         self._remembering = threading.Lock()
 
     def encrypt(self, tenant: str, plaintext: bytes, context: bytes = b"") -> bytes:
@@ -169,10 +169,14 @@ class TenantCipher:
         except InvalidTag:
             raise NotAuthentic("an envelope or its context was altered", tenant=tenant) from None
 
+    def _lock_of(self, tenant: str) -> threading.RLock:
+        """One for the tenant, and for few others: held for its reads and unwraps, so that no two threads make one."""
+        return self._locks[hash(tenant) % len(self._locks)]
+
     def _refreshed(self, tenant: str) -> _OpenTenant:
         """The tenant as the rows say now; as remembered if they cannot be read and the memory is young enough."""
         name = tenant_id(tenant)
-        with self._locks[hash(tenant) % len(self._locks)]:
+        with self._lock_of(tenant):
             now = self._monotonic()
             opened = self._open.get(tenant)
             if opened is not None and now < opened.fresh_until:
@@ -215,7 +219,7 @@ class TenantCipher:
         A vault that does not answer is Transient, and `old` goes on as it is. A DEK that cannot be had for another
         reason is left out: its next use says why, and the tenant's other versions are not its hostages.
         """
-        new = replace(old, keyring=keyring, sealer=None, openers={}, deks=dict(old.deks))
+        new = replace(old, keyring=keyring, sealer=None, openers={})
         used = set(old.decrypted_with)
         if old.keyring.tenant.primary in old.deks:
             used.add(keyring.tenant.primary)
@@ -245,11 +249,12 @@ class TenantCipher:
             raise UnknownVersion("the tenant has no such DEK version", tenant=tenant, version=version)
         if stored.state is KeyState.REVOKED:
             raise Rejected("the DEK version was revoked", tenant=tenant, version=version)
-        dek = opened.deks.get(version)
-        if dek is None:
-            dek = self._vault.unwrap(stored.kid, stored.algorithm, stored.wrapped)
-            ensure_is(dek, tenant, stored)
-            opened.deks[version] = dek
+        with self._lock_of(tenant):
+            dek = opened.deks.get(version)
+            if dek is None:
+                dek = self._vault.unwrap(stored.kid, stored.algorithm, stored.wrapped)
+                ensure_is(dek, tenant, stored)
+                opened.deks[version] = dek
         return dek
 
     def _new_sealer(self, opened: _OpenTenant) -> _Sealer:

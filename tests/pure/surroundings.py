@@ -1,0 +1,128 @@
+"""What a `TenantCipher` talks to, without a network: rows, a vault, the consumers table, the time."""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Never, override
+
+from rotation.tenant_cipher import CachePolicy, TenantCipher
+from rotation.wrapping import Entropy
+from shared.errors import AtpError, Transient
+from shared.ports import Consumers, Deks, Vault
+from shared.secret import Secret
+from shared.values import ConsumerReport, Keyring, Kid, PublicKek, Tenant, TenantId
+from tests.pure.keyrings import NOW
+
+
+@dataclass
+class Surroundings:
+    """Everything around one or more ciphers; `seconds` is their monotonic clock."""
+
+    keyrings: dict[str, Keyring] = field(default_factory=dict)
+    failures: dict[str, AtpError] = field(default_factory=dict)  # by port: deks, vault, consumers
+    refused: dict[bytes, AtpError] = field(default_factory=dict)  # wrapped DEKs that the vault refuses to open
+    seconds: float = 1000.0
+    reads: list[str] = field(default_factory=list)
+    opened: list[bytes] = field(default_factory=list)
+    reports: list[ConsumerReport] = field(default_factory=list)
+
+    def put(self, *rings: Keyring) -> None:
+        """Store tenants."""
+        for ring in rings:
+            self.keyrings[ring.tenant.tenant] = ring
+
+    def outage(self, *ports: str) -> None:
+        """From now on exactly these do not answer."""
+        self.failures = {port: Transient("no answer") for port in ports}
+
+    def call(self, port: str) -> None:
+        """Fail if the port is to fail."""
+        if port in self.failures:
+            raise self.failures[port]
+
+    def cipher(
+        self, policy: CachePolicy | None = None, entropy: Entropy = os.urandom, consumer: str = "ingest-7"
+    ) -> TenantCipher:
+        """A cipher that has just started."""
+        return TenantCipher(
+            Rows(self),
+            OpeningVault(self),
+            Registry(self),
+            consumer,
+            policy,
+            lambda: NOW + timedelta(seconds=self.seconds),
+            lambda: self.seconds,
+            entropy,
+        )
+
+
+class Rows(Deks):
+    """Rows that can only be read: a cipher that tried anything else would fail its test."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    @override
+    def read(self, tenant: TenantId) -> Keyring | None:
+        self._around.call("deks")
+        self._around.reads.append(tenant)
+        return self._around.keyrings.get(tenant)
+
+    @override
+    def scan(self, shard: int, after: TenantId | None, limit: int) -> Sequence[Tenant]:
+        _forbidden("scan")
+
+    @override
+    def add(self, tenant: Tenant) -> None:
+        _forbidden("add")
+
+    @override
+    def replace(self, old: Keyring, new: Keyring) -> None:
+        _forbidden("replace")
+
+
+class OpeningVault(Vault):
+    """Opens what `keyrings.wrapped_dek` wrapped."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._lock = threading.Lock()
+
+    @override
+    def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
+        self._around.call("vault")
+        if wrapped in self._around.refused:
+            raise self._around.refused[wrapped]
+        with self._lock:
+            self._around.opened.append(wrapped)
+        return Secret(wrapped.removeprefix(b"wrapped:")[::-1])
+
+    @override
+    def newest(self, name: str) -> PublicKek:
+        _forbidden("newest")
+
+    @override
+    def version(self, kid: Kid) -> PublicKek:
+        _forbidden("version")
+
+
+class Registry(Consumers):
+    """Keeps every report."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    @override
+    def report(self, report: ConsumerReport) -> None:
+        self._around.call("consumers")
+        self._around.reports.append(report)
+
+    @override
+    def of(self, tenant: TenantId) -> Sequence[ConsumerReport]:
+        _forbidden("of")
+
+
+def _forbidden(call: str) -> Never:
+    raise AssertionError(f"a cipher has no business calling {call}")

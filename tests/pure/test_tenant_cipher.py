@@ -1,0 +1,485 @@
+"""The cipher that ATP services import: its cache, its behaviour in outages, threads and forks."""
+
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from rotation import tenant_cipher
+from rotation.envelope import BadEnvelope, NotAuthentic, UnknownVersion, header, parse
+from rotation.tenant_cipher import CachePolicy
+from rotation.xaes import derive
+from shared.errors import (
+    AtpError,
+    Integrity,
+    Rejected,
+    TenantDestroyed,
+    TenantOffboarded,
+    Transient,
+    UnknownTenant,
+    UnusableKey,
+)
+from shared.values import Keyring, KeyState, TenantId, TenantState
+from tests.pure.keyrings import ACME, NOW, dek_bytes, keyring, with_dek
+from tests.pure.surroundings import Surroundings
+
+PRIMARY, SECONDARY, RETIRED, REVOKED = KeyState.PRIMARY, KeyState.SECONDARY, KeyState.RETIRED, KeyState.REVOKED
+HOUR = 3600.0
+
+
+@pytest.fixture
+def around() -> Surroundings:
+    around = Surroundings()
+    around.put(keyring(PRIMARY))
+    return around
+
+
+def version_of(envelope: bytes) -> int:
+    return parse(envelope).version
+
+
+# What it writes
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, 100_000])
+def test_an_envelope_is_the_same_however_large_it_is(around: Surroundings, size: int) -> None:
+    plaintext, context = b"\xa5" * size, b"context"
+    draws = iter((b"p" * 12, b"t" * 12))
+    envelope = around.cipher(entropy=lambda _: next(draws)).encrypt(ACME, plaintext, context)
+    head = header(ACME, 1)
+    sealed = derive(dek_bytes(ACME, 1), b"p" * 12).encrypt(b"t" * 12, plaintext, head + context)
+    assert envelope == head + b"p" * 12 + b"t" * 12 + sealed
+    assert around.cipher().decrypt(ACME, envelope, context) == plaintext
+
+
+def test_a_nonce_prefix_serves_as_many_messages_as_it_may_and_not_one_more(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant_cipher, "MAX_MESSAGES_PER_PREFIX", 3)
+    cipher = around.cipher()
+    envelopes = [cipher.encrypt(ACME, b"x") for _ in range(9)]
+    prefixes = Counter(envelope[15:27] for envelope in envelopes)
+    assert list(prefixes.values()) == [3, 3, 3]
+    assert len({envelope[15:39] for envelope in envelopes}) == 9
+    assert all(cipher.decrypt(ACME, envelope) == b"x" for envelope in envelopes)
+    assert len(around.opened) == 1
+
+
+def test_more_nonce_prefixes_than_are_remembered_still_decrypt(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant_cipher, "_OPENERS_PER_TENANT", 4)
+    writers = [around.cipher() for _ in range(11)]
+    envelopes = [writer.encrypt(ACME, b"x") for writer in writers]
+    reader = around.cipher()
+    assert all(reader.decrypt(ACME, envelope) == b"x" for envelope in envelopes * 2)
+
+
+# The cache
+
+
+def test_a_tenant_is_read_and_its_dek_opened_once(around: Surroundings) -> None:
+    cipher = around.cipher()
+    for _ in range(5):
+        assert cipher.decrypt(ACME, cipher.encrypt(ACME, b"x")) == b"x"
+    assert (around.reads, len(around.opened)) == ([ACME], 1)
+
+
+def test_a_new_version_is_taken_up_without_a_restart(around: Surroundings) -> None:
+    cipher = around.cipher()
+    old = cipher.encrypt(ACME, b"old")
+    around.put(keyring(SECONDARY, PRIMARY))
+    around.seconds += 59.9
+    assert version_of(cipher.encrypt(ACME, b"x")) == 1
+    around.seconds += 0.1
+    new = cipher.encrypt(ACME, b"new")
+    assert version_of(new) == 2
+    assert (cipher.decrypt(ACME, old), cipher.decrypt(ACME, new)) == (b"old", b"new")
+    assert len(around.opened) == 2
+
+
+def test_a_row_that_changed_in_nothing_that_matters_opens_nothing_again(around: Surroundings) -> None:
+    cipher = around.cipher()
+    envelope = cipher.encrypt(ACME, b"x")
+    around.put(keyring(PRIMARY, dual_running_since=NOW))
+    around.seconds += 60
+    assert cipher.decrypt(ACME, envelope) == b"x"
+    assert version_of(cipher.encrypt(ACME, b"x")) == 1
+    assert len(around.opened) == 1
+
+
+def test_a_version_younger_than_the_last_look_is_looked_up_at_once(around: Surroundings) -> None:
+    reader, writer = around.cipher(), around.cipher()
+    reader.encrypt(ACME, b"x")
+    around.put(keyring(SECONDARY, PRIMARY))
+    assert reader.decrypt(ACME, writer.encrypt(ACME, b"new")) == b"new"
+
+
+def test_made_up_versions_cost_one_read_a_second(around: Surroundings) -> None:
+    cipher = around.cipher()
+    envelope = bytearray(cipher.encrypt(ACME, b"x"))
+    envelope[6] = 99
+    with pytest.raises(UnknownVersion):
+        cipher.decrypt(ACME, bytes(envelope))
+    around.seconds += 0.5
+    for _ in range(5):
+        with pytest.raises(Transient):
+            cipher.decrypt(ACME, bytes(envelope))
+    assert len(around.reads) == 2
+    around.seconds += 0.5
+    with pytest.raises(UnknownVersion):
+        cipher.decrypt(ACME, bytes(envelope))
+    assert len(around.reads) == 3
+
+
+def test_a_version_born_right_after_a_look_up_is_not_called_unknown(around: Surroundings) -> None:
+    reader = around.cipher()
+    made_up = bytearray(reader.encrypt(ACME, b"x"))
+    made_up[9] = 2
+    with pytest.raises(UnknownVersion):
+        reader.decrypt(ACME, bytes(made_up))
+    around.put(keyring(SECONDARY, PRIMARY))
+    around.seconds += 0.5
+    envelope = around.cipher().encrypt(ACME, b"new")
+    with pytest.raises(Transient):
+        reader.decrypt(ACME, envelope)
+    around.seconds += 0.5
+    assert reader.decrypt(ACME, envelope) == b"new"
+
+
+def test_a_version_that_cannot_be_looked_up_in_an_outage_is_not_called_unknown(around: Surroundings) -> None:
+    reader = around.cipher()
+    reader.encrypt(ACME, b"x")
+    around.put(keyring(SECONDARY, PRIMARY))
+    envelope = around.cipher().encrypt(ACME, b"new")
+    around.outage("deks")
+    around.seconds += 5
+    with pytest.raises(Transient):
+        reader.decrypt(ACME, envelope)
+    around.outage()
+    around.seconds += 5
+    assert reader.decrypt(ACME, envelope) == b"new"
+
+
+def test_deks_are_opened_again_after_their_time(around: Surroundings) -> None:
+    around.put(keyring(RETIRED, SECONDARY, PRIMARY))
+    cipher = around.cipher()
+    old = around.cipher().encrypt(ACME, b"x")
+    cipher.decrypt(ACME, old)
+    opened = len(around.opened)
+    around.seconds += HOUR - 1
+    cipher.decrypt(ACME, old)
+    assert len(around.opened) == opened
+    around.seconds += 61
+    cipher.decrypt(ACME, old)
+    assert len(around.opened) == opened + 1, "the version in use, and no other"
+
+
+def test_no_more_tenants_are_remembered_than_allowed(around: Surroundings) -> None:
+    names = [f"tenant-{number}" for number in range(6)]
+    around.put(*(keyring(PRIMARY, tenant=TenantId(name)) for name in names))
+    cipher = around.cipher(CachePolicy(max_tenants=4))
+    for name in names:
+        cipher.encrypt(name, b"x")
+    assert list(cipher._open) == names[2:]
+    cipher.encrypt(names[0], b"x")
+    assert list(cipher._open) == [*names[3:], names[0]]
+
+
+# Tenants that may not
+
+
+def test_a_tenant_that_was_never_added_is_unknown_until_it_is(around: Surroundings) -> None:
+    cipher = around.cipher()
+    for _ in range(2):
+        with pytest.raises(UnknownTenant):
+            cipher.encrypt("globex", b"x")
+    around.put(keyring(PRIMARY, tenant=TenantId("globex")))
+    assert cipher.encrypt("globex", b"x")
+
+
+@pytest.mark.parametrize("name", ["", "ACME", "a/b", "acme ", "a" * 65])
+def test_what_is_no_tenant_id_never_reaches_the_store(around: Surroundings, name: str) -> None:
+    with pytest.raises(Rejected):
+        around.cipher().encrypt(name, b"x")
+    with pytest.raises(Rejected):
+        around.cipher().decrypt(name, b"x")
+    assert not around.reads
+
+
+@pytest.mark.parametrize("wait", [0.0, 61.0, HOUR + 61, 10 * HOUR])
+def test_a_tenant_without_a_dek_is_told_to_wait_however_long_until_it_has_one(
+    around: Surroundings, wait: float
+) -> None:
+    around.put(keyring())
+    cipher = around.cipher()
+    for _ in range(3):
+        with pytest.raises(Transient):
+            cipher.encrypt(ACME, b"x")
+        around.seconds += wait
+    around.put(keyring(PRIMARY))
+    assert version_of(cipher.encrypt(ACME, b"x")) == 1
+
+
+def test_an_off_boarded_tenant_is_read_only_from_the_next_refresh_on(around: Surroundings) -> None:
+    cipher = around.cipher()
+    envelope = cipher.encrypt(ACME, b"x")
+    around.put(keyring(PRIMARY, state=TenantState.OFFBOARDED))
+    around.seconds += 60
+    with pytest.raises(TenantOffboarded):
+        cipher.encrypt(ACME, b"x")
+    assert cipher.decrypt(ACME, envelope) == b"x"
+
+
+@pytest.mark.parametrize("state", [TenantState.DESTROYING, TenantState.DESTROYED])
+def test_a_destroyed_tenant_is_forgotten(around: Surroundings, state: TenantState) -> None:
+    cipher = around.cipher()
+    envelope = cipher.encrypt(ACME, b"x")
+    around.put(keyring(tenant=ACME, state=state, primary=1))
+    around.seconds += 60
+    with pytest.raises(TenantDestroyed):
+        cipher.decrypt(ACME, envelope)
+    with pytest.raises(TenantDestroyed):
+        cipher.encrypt(ACME, b"x")
+    assert not cipher._open
+
+
+@pytest.mark.parametrize("wait", [60.0, HOUR + 60])
+def test_a_revoked_version_opens_nothing_and_takes_nothing_else_with_it(around: Surroundings, wait: float) -> None:
+    cipher = around.cipher()
+    old = cipher.encrypt(ACME, b"old")
+    cipher.decrypt(ACME, old)
+    around.put(keyring(REVOKED, PRIMARY))
+    around.seconds += wait
+    with pytest.raises(Rejected, match="revoked"):
+        cipher.decrypt(ACME, old)
+    new = cipher.encrypt(ACME, b"new")
+    assert cipher.decrypt(ACME, new) == b"new"
+
+
+REFUSALS: dict[str, AtpError] = {
+    "its KEK is disabled": UnusableKey("disabled"),
+    "it does not open": Integrity("does not open"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=list(REFUSALS))
+def test_an_old_dek_that_cannot_be_opened_again_leaves_the_tenant_working(
+    around: Surroundings, refusal: AtpError
+) -> None:
+    cipher = around.cipher()
+    old = cipher.encrypt(ACME, b"old")
+    cipher.decrypt(ACME, old)
+    ring = keyring(SECONDARY, PRIMARY)
+    around.put(ring)
+    around.refused[ring.deks[0].wrapped] = refusal
+    around.seconds += HOUR
+    assert cipher.decrypt(ACME, cipher.encrypt(ACME, b"new")) == b"new"
+    with pytest.raises(type(refusal)):
+        cipher.decrypt(ACME, old)
+
+
+def test_a_dek_that_is_not_the_one_that_was_wrapped_is_never_used(around: Surroundings) -> None:
+    ring = keyring(PRIMARY)
+    around.put(with_dek(ring, 1, wrapped=keyring(PRIMARY, tenant=TenantId("globex")).deks[0].wrapped))
+    with pytest.raises(Integrity, match="not the one"):
+        around.cipher().encrypt(ACME, b"x")
+
+
+def test_rows_that_contradict_themselves_stop_the_tenant(around: Surroundings) -> None:
+    around.put(keyring(PRIMARY, PRIMARY))
+    with pytest.raises(Integrity):
+        around.cipher().encrypt(ACME, b"x")
+
+
+# Outages
+
+
+@pytest.mark.parametrize("ports", [("deks",), ("vault",), ("deks", "vault", "consumers")], ids=" and ".join)
+def test_an_outage_is_not_noticed_before_its_time_and_ends_when_it_ends(
+    around: Surroundings, ports: tuple[str, ...]
+) -> None:
+    cipher = around.cipher()
+    envelope = cipher.encrypt(ACME, b"x")
+    cipher.decrypt(ACME, envelope)
+    around.outage(*ports)
+    for _ in range(7):
+        around.seconds += HOUR / 2
+        assert cipher.decrypt(ACME, envelope) == b"x"
+        assert version_of(cipher.encrypt(ACME, b"x")) == 1
+    around.seconds += HOUR / 2
+    with pytest.raises(Transient):
+        cipher.decrypt(ACME, envelope)
+    with pytest.raises(Transient):
+        cipher.encrypt(ACME, b"x")
+    around.outage()
+    assert cipher.decrypt(ACME, envelope) == b"x"
+
+
+def test_an_outage_costs_one_attempt_per_refresh(around: Surroundings, caplog: pytest.LogCaptureFixture) -> None:
+    cipher = around.cipher()
+    cipher.encrypt(ACME, b"x")
+    around.outage("deks")
+    around.seconds += 60
+    for _ in range(10):
+        cipher.encrypt(ACME, b"x")
+    assert [record.message for record in caplog.records] == [
+        "going on with the keys in memory: vault or storage does not answer"
+    ]
+
+
+def test_a_rotation_seen_while_the_vault_is_down_waits_for_the_vault(around: Surroundings) -> None:
+    cipher = around.cipher()
+    cipher.encrypt(ACME, b"x")
+    around.put(keyring(SECONDARY, PRIMARY))
+    around.outage("vault")
+    around.seconds += 60
+    assert version_of(cipher.encrypt(ACME, b"x")) == 1
+    around.outage()
+    around.seconds += 60
+    assert version_of(cipher.encrypt(ACME, b"x")) == 2
+
+
+def test_a_cipher_that_starts_in_an_outage_says_so(around: Surroundings) -> None:
+    cipher = around.cipher()
+    for port in ("deks", "vault"):
+        around.outage(port)
+        with pytest.raises(Transient):
+            cipher.encrypt(ACME, b"x")
+    around.outage()
+    assert cipher.encrypt(ACME, b"x")
+
+
+# Consumer reports
+
+
+def test_a_consumer_reports_what_it_uses_when_that_changes_and_now_and_then(around: Surroundings) -> None:
+    cipher = around.cipher(consumer="query-3")
+    old = cipher.encrypt(ACME, b"x")
+    assert [(r.consumer, r.tenant, r.encrypts_with, r.decrypts_with) for r in around.reports] == [
+        ("query-3", "acme", 1, ())
+    ]
+    around.put(keyring(SECONDARY, PRIMARY))
+    cipher.decrypt(ACME, old)
+    around.seconds += 60
+    cipher.decrypt(ACME, old)
+    assert (around.reports[-1].encrypts_with, around.reports[-1].decrypts_with) == (2, (1,))
+    for _ in range(14):
+        around.seconds += 60
+        cipher.decrypt(ACME, old)
+    assert len(around.reports) == 2
+    around.seconds += 60
+    cipher.decrypt(ACME, old)
+    assert len(around.reports) == 3
+    assert around.reports[-1].seen == NOW + timedelta(seconds=around.seconds)
+
+
+def test_a_report_that_cannot_be_made_is_made_at_the_next_refresh(around: Surroundings) -> None:
+    cipher = around.cipher()
+    around.failures = {"consumers": Integrity("broken")}
+    assert cipher.encrypt(ACME, b"x")
+    around.outage()
+    around.seconds += 60
+    cipher.encrypt(ACME, b"x")
+    assert len(around.reports) == 1
+
+
+# Threads and processes
+
+
+@pytest.fixture
+def hasty_threads() -> object:
+    """Threads that change places at every opportunity."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(work: Callable[[int], object], threads: int = 8) -> None:
+    """Run `work` in that many threads that begin together; their errors are ours."""
+    together = threading.Barrier(threads)
+
+    def begin(number: int) -> None:
+        together.wait()
+        work(number)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(begin, range(threads)))
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_threads_share_one_cipher_while_its_tenants_rotate(around: Surroundings) -> None:
+    cipher = around.cipher(CachePolicy(refresh_after=timedelta(0), reopen_after=timedelta(hours=1)))
+    states: list[Keyring] = [keyring(*[RETIRED] * number, PRIMARY) for number in range(8)]
+
+    def work(number: int) -> None:
+        for round_number in range(25):
+            if number == 0 and round_number % 4 == 3:
+                around.put(states[round_number // 4])
+            text = f"{number}/{round_number}".encode()
+            assert cipher.decrypt(ACME, cipher.encrypt(ACME, text)) == text
+
+    around.put(states[0])
+    in_threads(work)
+    assert len(around.opened) == len(set(around.opened)), "a version is opened once, whoever needs it first"
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_threads_that_push_each_others_tenants_out_of_the_cache_do_not_fail(around: Surroundings) -> None:
+    names = [f"tenant-{number}" for number in range(40)]
+    around.put(*(keyring(PRIMARY, tenant=TenantId(name)) for name in names))
+    cipher = around.cipher(CachePolicy(max_tenants=3))
+
+    def work(number: int) -> None:
+        for turn in range(60):
+            name = names[(number * 5 + turn) % len(names)]
+            assert cipher.decrypt(name, cipher.encrypt(name, b"x")) == b"x"
+
+    in_threads(work)
+    assert len(cipher._open) <= 3
+
+
+def test_threads_together_respect_the_limit_of_a_prefix(
+    around: Surroundings, hasty_threads: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant_cipher, "MAX_MESSAGES_PER_PREFIX", 10)
+    cipher = around.cipher()
+    prefixes: Counter[bytes] = Counter()
+    counting = threading.Lock()
+
+    def work(number: int) -> None:
+        for _ in range(50):
+            envelope = cipher.encrypt(ACME, b"x")
+            with counting:
+                prefixes[envelope[15:27]] += 1
+
+    in_threads(work)
+    assert sum(prefixes.values()) == 400
+    assert max(prefixes.values()) <= 10
+
+
+def test_a_forked_child_shares_neither_nonce_prefix_nor_locks_with_its_parent() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "tests.pure.fork"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    parent, child, parent_again = done.stdout.split()
+    assert parent == parent_again
+    assert child != parent
+
+
+def test_every_error_of_a_bad_envelope_can_be_caught_as_one(around: Surroundings) -> None:
+    assert issubclass(NotAuthentic, BadEnvelope)
+    assert issubclass(BadEnvelope, Rejected)
+    ring = replace(keyring(PRIMARY), deks=())
+    around.put(ring)
+    with pytest.raises(Integrity):
+        around.cipher().decrypt(ACME, b"")
