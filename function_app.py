@@ -58,7 +58,7 @@ def key_vault_event(event: func.EventGridEvent) -> None:
     parts.expiry.handle(event.event_type, event.get_json())
 
 
-@app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - there is nothing to ask
     """Say whether this worker could rotate a key right now: 200 or 503."""
     checks = parts.health.check()

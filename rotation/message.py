@@ -4,6 +4,7 @@ Whatever does not follow its schema raises InvalidMessage with the reason and wi
 hold anything.
 """
 
+import base64
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -179,6 +180,16 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(fields) != len(pairs):
         raise ValueError("duplicate name")
     return fields
+
+
+def _decoded(body: bytes) -> bytes:
+    """`body` without the base64 in which many tools put what is dropped on a queue."""
+    if body.lstrip().startswith(b"{"):
+        return body
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError:
+        return body
 
 
 class _Fields:

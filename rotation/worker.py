@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS: Final = 300
 """Put-backs before a message counts as failed: about three days at 15 minutes each."""
+_MAX_KEPT: Final = 16_000
+"""Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
 
 
 class Worker:
@@ -76,7 +78,7 @@ class Worker:
             message = PARSERS[queue](body, message_id)
         except InvalidMessage as error:
             digest = hashlib.sha256(body).hexdigest()[:32]
-            text = mask(body.decode(errors="replace"))
+            text = mask(body.decode(errors="replace"))[:_MAX_KEPT]
             letter = DeadLetter(queue, f"message/{digest}", str(error), text, self._clock(), can_resend=False)
             self._audit.record(_refusal(letter, "message.refused", f"queue/{queue}", "InvalidMessage"))
         else:

@@ -347,7 +347,7 @@ class SimQueues(Queues):
 
     @override
     def send(self, queue: str, body: str, delay: timedelta = timedelta()) -> None:
-        assert len(body.encode()) <= 48 * 1024, "a message this large is refused by the service"
+        assert len(body.encode()) <= 64 * 1024, "a message this large is refused by the service"
 
         def effect() -> None:
             number = f"m{self._world.calls}-{len(self._world.messages)}"

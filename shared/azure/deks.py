@@ -4,17 +4,28 @@ All that belongs to a tenant is in one partition, so that every change is one en
 prefix makes a shard one contiguous range of partitions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, override
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
+from shared.azure.rows import StoredRow
 from shared.azure.translate import IF_UNCHANGED, translated
-from shared.errors import Conflict, Integrity
+from shared.errors import Conflict, Integrity, Rejected
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Deks
-from shared.values import Etag, Keyring, KeyState, Kid, Tenant, TenantId, TenantState, WrappedDek, shard_of
+from shared.values import (
+    Etag,
+    Keyring,
+    KeyState,
+    Kid,
+    Tenant,
+    TenantId,
+    TenantState,
+    WrappedDek,
+    shard_of,
+    tenant_id,
+)
 
 TENANT_ROW: Final = "tenant"
 _END: Final = "~"  # sorts behind every tenant id
@@ -29,10 +40,11 @@ class AzureDeks(Deks):
     @override
     def read(self, tenant: TenantId) -> Keyring | None:
         with translated("reading a tenant"):
-            rows = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": partition(tenant)}))
+            entities = self._table.query_entities("PartitionKey eq @key", parameters={"key": partition(tenant)})
+            rows = [StoredRow(entity) for entity in entities]
         if not rows:
             return None
-        if rows[0]["RowKey"] != TENANT_ROW:
+        if rows[0].key != TENANT_ROW:
             raise Integrity("DEKs without a tenant row", tenant=tenant)
         return Keyring(_tenant(rows[0]), tuple(_dek(row) for row in rows[1:]))
 
@@ -43,8 +55,8 @@ class AzureDeks(Deks):
         bounds = {"low": low, "high": partition_in(shard, _END), "row": TENANT_ROW}
         found: list[Tenant] = []
         with translated("scanning tenants"):
-            for row in self._table.query_entities(query, parameters=bounds, results_per_page=min(limit, 1000)):
-                found.append(_tenant(row))
+            for entity in self._table.query_entities(query, parameters=bounds, results_per_page=min(limit, 1000)):
+                found.append(_tenant(StoredRow(entity)))
                 if len(found) == limit:
                     break
         return found
@@ -143,61 +155,47 @@ def _row(partition_key: str, row_key: str, **columns: object) -> dict[str, Any]:
     }
 
 
-def _tenant(row: Mapping[str, Any]) -> Tenant:
-    try:
-        tenant = Tenant(
-            tenant=TenantId(row["tenant"]),
-            state=TenantState(row["state"]),
-            added=_time(row["added"]),
-            primary=row["primary"],
-            primary_since=_optional_time(row.get("primary_since")),
-            dual_running_since=_optional_time(row.get("dual_running_since")),
-            offboarded=_optional_time(row.get("offboarded")),
-            destroy_after=_optional_time(row.get("destroy_after")),
-            added_by=row["added_by"],
-            offboarded_by=row["offboarded_by"],
-            destroyed_by=row["destroyed_by"],
-            etag=etag_of(row),
-        )
-    except (KeyError, TypeError, ValueError):
-        raise Integrity("a tenant row is not as we write them", partition=row.get("PartitionKey")) from None
-    if row["PartitionKey"] != partition(tenant.tenant):
-        raise Integrity("a tenant row is in another tenant's partition", partition=row["PartitionKey"])
-    return tenant
+def _tenant(row: StoredRow) -> Tenant:
+    return Tenant(
+        tenant=_tenant_id(row),
+        state=row.one_of("state", TenantState),
+        added=row.moment("added"),
+        primary=row.number("primary"),
+        primary_since=row.optional_moment("primary_since"),
+        dual_running_since=row.optional_moment("dual_running_since"),
+        offboarded=row.optional_moment("offboarded"),
+        destroy_after=row.optional_moment("destroy_after"),
+        added_by=row.text("added_by"),
+        offboarded_by=row.text("offboarded_by"),
+        destroyed_by=row.text("destroyed_by"),
+        etag=row.etag,
+    )
 
 
-def _dek(row: Mapping[str, Any]) -> WrappedDek:
+def _tenant_id(row: StoredRow) -> TenantId:
     try:
-        dek = WrappedDek(
-            version=row["version"],
-            state=KeyState(row["state"]),
-            wrapped=bytes(row["wrapped"]),
-            kid=Kid(row["kid"]),
-            algorithm=row["algorithm"],
-            wrap_generation=row["wrap_generation"],
-            check_value=bytes(row["check_value"]),
-            created=_time(row["created"]),
-            job=row["job"],
-            demoted=_optional_time(row.get("demoted")),
-            etag=etag_of(row),
-        )
-    except (KeyError, TypeError, ValueError):
-        raise Integrity("a DEK row is not as we write them", partition=row.get("PartitionKey")) from None
-    if row["RowKey"] != _dek_key(dek.version):
-        raise Integrity("a DEK row says another version than its key", partition=row["PartitionKey"])
+        name = tenant_id(row.text("tenant"))
+    except Rejected:
+        raise row.wrong("tenant") from None
+    if row.partition != partition(name):
+        raise row.wrong("tenant")
+    return name
+
+
+def _dek(row: StoredRow) -> WrappedDek:
+    dek = WrappedDek(
+        version=row.number("version"),
+        state=row.one_of("state", KeyState),
+        wrapped=row.octets("wrapped"),
+        kid=Kid(row.text("kid")),
+        algorithm=row.text("algorithm"),
+        wrap_generation=row.number("wrap_generation"),
+        check_value=row.octets("check_value"),
+        created=row.moment("created"),
+        job=row.text("job"),
+        demoted=row.optional_moment("demoted"),
+        etag=row.etag,
+    )
+    if row.key != _dek_key(dek.version):
+        raise row.wrong("version")
     return dek
-
-
-def etag_of(row: Mapping[str, Any]) -> Etag:
-    """The ETag that came with an entity."""
-    return Etag(row.metadata["etag"])  # type: ignore[attr-defined] # TableEntity is a dict with metadata
-
-
-def _time(value: object) -> datetime:
-    if not isinstance(value, datetime):
-        raise TypeError
-    return value
-
-
-def _optional_time(value: object) -> datetime | None:
-    return None if value is None else _time(value)

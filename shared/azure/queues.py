@@ -1,7 +1,8 @@
-"""The job queues on Azure Queue Storage, in the encoding that the Functions host expects."""
+"""The job queues on Azure Queue Storage."""
 
 from collections.abc import Mapping
 from datetime import timedelta
+from math import ceil
 from typing import override
 
 from azure.storage.queue import QueueClient
@@ -22,5 +23,5 @@ class AzureQueues(Queues):
     def send(self, queue: str, body: str, delay: timedelta = timedelta()) -> None:
         with translated("sending a message"):
             self._queues[queue].send_message(
-                body, visibility_timeout=int(delay.total_seconds()), time_to_live=_NEVER_EXPIRES
+                body, visibility_timeout=ceil(delay.total_seconds()), time_to_live=_NEVER_EXPIRES
             )

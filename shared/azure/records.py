@@ -9,8 +9,8 @@ from typing import Any, override
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient
 
+from shared.azure.rows import StoredRow
 from shared.azure.translate import translated
-from shared.errors import Integrity
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
 from shared.values import StoredRecord
 
@@ -26,15 +26,17 @@ class AzureRecords(Records):
         query = "PartitionKey eq @stream and RowKey ge @first and RowKey lt @end"
         bounds = {"stream": _partition(stream), "first": _seq_key(first_seq), "end": _seq_key(first_seq + limit)}
         with translated("reading the audit trail"):
-            return [_record(stream, row) for row in self._table.query_entities(query, parameters=bounds)]
+            entities = list(self._table.query_entities(query, parameters=bounds))
+        return [_record(stream, StoredRow(entity)) for entity in entities]
 
     @override
     def find(self, stream: int, event_id: str) -> int | None:
         with translated("looking for an audit record"):
             try:
-                return int(self._table.get_entity(_partition(stream), _event_key(event_id))["seq"])
+                row = StoredRow(self._table.get_entity(_partition(stream), _event_key(event_id)))
             except ResourceNotFoundError:
                 return None
+        return _number(row, row.text("seq"))
 
     @override
     def append(self, records: Sequence[StoredRecord]) -> None:
@@ -74,8 +76,13 @@ def _event_key(event_id: str) -> str:
     return f"event-{event_id}"
 
 
-def _record(stream: int, row: dict[str, Any]) -> StoredRecord:
-    try:
-        return StoredRecord(stream, int(row["RowKey"]), row["event"], row["record"].encode(), bytes(row["hash"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise Integrity("an audit row is not as we write them", stream=stream, row=row.get("RowKey")) from None
+def _record(stream: int, row: StoredRow) -> StoredRecord:
+    return StoredRecord(
+        stream, _number(row, row.key), row.text("event"), row.text("record").encode(), row.octets("hash")
+    )
+
+
+def _number(row: StoredRow, digits: str) -> int:
+    if not (digits.isascii() and digits.isdigit()):
+        raise row.wrong("seq")
+    return int(digits)

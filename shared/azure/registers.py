@@ -3,15 +3,16 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, override
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
-from shared.azure.deks import etag_of, partition
+from shared.azure.deks import partition
+from shared.azure.rows import StoredRow
 from shared.azure.translate import IF_UNCHANGED, translated
-from shared.errors import Conflict, Integrity
+from shared.errors import Conflict, Transient
 from shared.ports import Alerts, Consumers, DeadLetters, KeyPointers
 from shared.values import (
     Alert,
@@ -26,6 +27,7 @@ from shared.values import (
 log = logging.getLogger(__name__)
 
 _POINTER_ROW: Final = "pointer"
+_TRIES: Final = 5
 
 
 class AzureKeyPointers(KeyPointers):
@@ -38,13 +40,10 @@ class AzureKeyPointers(KeyPointers):
     def read(self, name: str) -> KeyPointer | None:
         with translated("reading a key pointer"):
             try:
-                row = self._table.get_entity(name, _POINTER_ROW)
+                row = StoredRow(self._table.get_entity(name, _POINTER_ROW))
             except ResourceNotFoundError:
                 return None
-        try:
-            return KeyPointer(name, Kid(row["kid"]), row["since"], etag_of(row))
-        except KeyError:
-            raise Integrity("a key pointer is not as we write them", name=name) from None
+        return KeyPointer(name, Kid(row.text("kid")), row.moment("since"), row.etag)
 
     @override
     def add(self, pointer: KeyPointer) -> None:
@@ -76,25 +75,38 @@ class AzureConsumers(Consumers):
             "decrypts_with": json.dumps(report.decrypts_with),
             "seen": report.seen,
         }
-        with translated("reporting a consumer"):
+        for _ in range(_TRIES):
             try:
-                stored = self._table.get_entity(key, row_key)
-            except ResourceNotFoundError:
-                self._table.create_entity(row)
-                return
-            if stored["seen"] <= report.seen:
-                self._table.update_entity(row, UpdateMode.REPLACE, etag=etag_of(stored), match_condition=IF_UNCHANGED)
+                with translated("reporting a consumer"):
+                    self._keep_newest(row)
+            except Conflict:
+                continue  # another report of this consumer, or our own one whose answer was lost
+            return
+        raise Transient("a consumer's report keeps changing", consumer=report.consumer)
 
     @override
     def of(self, tenant: TenantId) -> Sequence[ConsumerReport]:
         with translated("reading consumers"):
-            rows = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": partition(tenant)}))
+            entities = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": partition(tenant)}))
         return [
             ConsumerReport(
-                row["consumer"], tenant, row["encrypts_with"], tuple(json.loads(row["decrypts_with"])), row["seen"]
+                row.text("consumer"),
+                tenant,
+                row.number("encrypts_with"),
+                row.numbers("decrypts_with"),
+                row.moment("seen"),
             )
-            for row in rows
+            for row in map(StoredRow, entities)
         ]
+
+    def _keep_newest(self, row: Mapping[str, Any]) -> None:
+        try:
+            stored = StoredRow(self._table.get_entity(row["PartitionKey"], row["RowKey"]))
+        except ResourceNotFoundError:
+            self._table.create_entity(row)
+            return
+        if stored.moment("seen") <= row["seen"]:
+            self._table.update_entity(row, UpdateMode.REPLACE, etag=stored.etag, match_condition=IF_UNCHANGED)
 
 
 class AzureAlerts(Alerts):
@@ -123,17 +135,17 @@ class AzureAlerts(Alerts):
     @override
     def all(self) -> Sequence[Alert]:
         with translated("reading alerts"):
-            rows = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": self._PARTITION}))
+            entities = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": self._PARTITION}))
         alerts = [
             Alert(
-                row["id"],
-                Severity(row["severity"]),
-                row["what"],
-                row["subject"],
-                row["raised"],
-                json.loads(row["details"]),
+                row.text("id"),
+                row.one_of("severity", Severity),
+                row.text("what"),
+                row.text("subject"),
+                row.moment("raised"),
+                row.texts("details"),
             )
-            for row in rows
+            for row in map(StoredRow, entities)
         ]
         return sorted(alerts, key=lambda alert: alert.raised)
 
@@ -163,19 +175,23 @@ class AzureDeadLetters(DeadLetters):
     @override
     def all(self) -> Sequence[DeadLetter]:
         with translated("reading dead letters"):
-            rows = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": self._PARTITION}))
-        letters = [
-            DeadLetter(
-                row["queue"], row["id"], row["reason"], bytes(row["body"]).decode(), row["kept"], row["can_resend"]
-            )
-            for row in rows
-        ]
-        return sorted(letters, key=lambda letter: letter.kept)
+            entities = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": self._PARTITION}))
+        return sorted((_letter(StoredRow(entity)) for entity in entities), key=lambda letter: letter.kept)
 
     @override
     def resolve(self, letter: DeadLetter) -> None:
         with translated("resolving a dead letter"):
             self._table.delete_entity(self._PARTITION, _digest(f"{letter.queue}/{letter.id}"))
+
+
+def _letter(row: StoredRow) -> DeadLetter:
+    try:
+        body = row.octets("body").decode()
+    except UnicodeDecodeError:
+        raise row.wrong("body") from None
+    return DeadLetter(
+        row.text("queue"), row.text("id"), row.text("reason"), body, row.moment("kept"), row.flag("can_resend")
+    )
 
 
 def _insert_once(table: TableClient, row: dict[str, Any], what: str) -> None:

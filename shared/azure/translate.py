@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from azure.core import MatchConditions
@@ -25,18 +26,18 @@ RETRIES: Final = {
     "retry_total": 2,
     "retry_backoff_factor": 0.2,
     "retry_backoff_max": 2,
-    "connection_timeout": 5,
-    "read_timeout": 20,
 }
+TIMEOUTS: Final = {"connection_timeout": 5, "read_timeout": 20}
+"""Seconds. The transport must know them: a client that is given a transport ignores its own."""
 _CONFLICT: Final = frozenset({409, 412})
 
 
-def pooled_transport() -> RequestsTransport:
-    """One pool of connections, large enough for every thread of a worker."""
+def pooled_transport(ca: Path | None = None) -> RequestsTransport:
+    """One pool of connections, large enough for every thread of a worker; trusts `ca` instead of the public CAs."""
     session = Session()
     session.mount("https://", HTTPAdapter(pool_maxsize=64))
     session.mount("http://", HTTPAdapter(pool_maxsize=64))
-    return RequestsTransport(session=session, session_owner=False)
+    return RequestsTransport(session=session, connection_verify=str(ca) if ca else True, **TIMEOUTS)
 
 
 @contextmanager

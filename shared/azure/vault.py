@@ -2,10 +2,10 @@
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Final, override
-from urllib.parse import urlsplit
 
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.keyvault.keys import KeyClient, KeyVaultKey
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 # A real 429 carries no Retry-After, and the SDK does not repeat such a POST: the pauses are ours. First part of
 # https://learn.microsoft.com/azure/key-vault/general/overview-throttling; then the caller puts its job back.
 _PAUSES_S: Final = (0.5, 1.0, 2.0)
+
+# https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates#object-identifiers
+_NAME_AND_VERSION: Final = re.compile(r"(?P<name>[0-9a-zA-Z-]{1,127})/(?P<version>[0-9a-f]{32})")
 
 
 class AzureVault(Vault):
@@ -79,11 +82,11 @@ class AzureVault(Vault):
 
     def _parts(self, kid: Kid) -> tuple[str, str]:
         """Name and version of a key of this vault. A row must not be able to send our token to another host."""
-        parts = urlsplit(kid)
-        path = parts.path.split("/")
-        if f"{parts.scheme}://{parts.netloc}" != self._keys.vault_url.rstrip("/") or len(path) != 4:
+        vault_url, _, path = kid.partition("/keys/")
+        matched = _NAME_AND_VERSION.fullmatch(path)
+        if vault_url != self._keys.vault_url.rstrip("/") or matched is None:
             raise Integrity("a key id does not belong to the configured vault", kid=kid)
-        return path[2], path[3]
+        return matched["name"], matched["version"]
 
 
 def _public_kek(key: KeyVaultKey) -> PublicKek:

@@ -14,11 +14,7 @@ from azure.core.credentials import AccessToken, TokenCredential
 from azure.data.tables import TableClient, TableServiceClient
 from azure.identity import DefaultAzureCredential
 from azure.keyvault.keys import KeyClient
-from azure.storage.queue import (
-    QueueServiceClient,
-    TextBase64DecodePolicy,
-    TextBase64EncodePolicy,
-)
+from azure.storage.queue import QueueServiceClient
 
 from rotation.audit_job import AuditTrail
 from rotation.catalog import Catalog, load
@@ -58,6 +54,7 @@ class Adapters:
         self._settings = settings
         self._local = settings.local_stack
         self._transport = pooled_transport()
+        self._vault_transport = pooled_transport(self._local.ca) if self._local else self._transport
 
     @cached_property
     def clock(self) -> Clock:
@@ -107,24 +104,18 @@ class Adapters:
     @cached_property
     def key_client(self) -> KeyClient:
         """The SDK's client for keys."""
-        options: dict[str, Any] = dict(RETRIES)
+        options: dict[str, Any] = RETRIES | {"transport": self._vault_transport}
         if self._local:
-            options |= {"verify_challenge_resource": False, "connection_verify": str(self._local.ca)}
-        else:
-            options["transport"] = self._transport
+            options["verify_challenge_resource"] = False
         return KeyClient(self._settings.vault_url, self._credential, **options)
 
     @cached_property
     def queue_service(self) -> QueueServiceClient:
-        """The SDK's client for queues, with the Functions host's message encoding."""
+        """The SDK's client for queues; messages are plain text, as host.json has it."""
         options: dict[str, Any] = {
             "retry_total": RETRIES["retry_total"],
             "initial_backoff": 0.2,
             "increment_base": 1,
-            "connection_timeout": RETRIES["connection_timeout"],
-            "read_timeout": RETRIES["read_timeout"],
-            "message_encode_policy": TextBase64EncodePolicy(),
-            "message_decode_policy": TextBase64DecodePolicy(),
             "transport": self._transport,
         }
         secret = self._settings.connection_string
@@ -147,6 +138,11 @@ class Adapters:
                     self.queue_service.create_queue(name)
             except Conflict:
                 continue
+
+    def close(self) -> None:
+        """Close the connections. For processes that end with a stack; a worker keeps its own for life."""
+        self._transport.close()
+        self._vault_transport.close()
 
     @cached_property
     def _table_service(self) -> TableServiceClient:
