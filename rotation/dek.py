@@ -66,8 +66,10 @@ def ensure_sound(keyring: Keyring) -> None:
     if [dek.version for dek in deks] != list(range(1, tenant.primary + 1)):
         raise Integrity("the DEK versions of a tenant have a gap or go beyond its primary", tenant=tenant.tenant)
     primaries = [dek.version for dek in deks if dek.state is KeyState.PRIMARY]
-    if primaries != [tenant.primary][: tenant.primary]:
+    if primaries != ([tenant.primary] if tenant.primary else []):
         raise Integrity("a tenant's pointer and its primary DEK disagree", tenant=tenant.tenant, primary=tenant.primary)
+    if any(dek.state is KeyState.SECONDARY and dek.demoted is None for dek in deks):
+        raise Integrity("a secondary DEK does not say since when, and would never retire", tenant=tenant.tenant)
 
 
 def _add(keyring: Keyring | None, job: Job, now: datetime) -> Step:
