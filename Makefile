@@ -12,10 +12,10 @@ setup:                     ## build .venv: packages and Azurite
 	@$(PYTHON) local/bootstrap.py
 
 run: setup                 ## rotate the DEKs of 200 tenants on the local stack, under load, and check every promise
-	@$(PY) -m local run $(ARGS)
+	@$(PY) -m local --die-with-parent run $(ARGS)
 
 serve: setup               ## start the local stack and leave it up until Ctrl-C
-	@$(PY) -m local serve $(ARGS)
+	@$(PY) -m local --die-with-parent serve $(ARGS)
 
 test: setup                ## all tests: pure, crash matrix, contracts, end to end
 	@$(PY) -m pytest $(ARGS)

@@ -1,0 +1,104 @@
+"""`python -m local`: run the demo, or leave a local stack up to work with."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from local import demo
+from local.key_vault.client import KeyVaultStartError
+from local.process import die_with_parent
+from local.stack import ANY_PORTS, AZURITE_PORTS, HOST_PORT, ROOT, VAULT_PORT, running
+from local.storage import AzuriteError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; 0 if all is well, 1 if a promise was broken, 2 if the stack could not start."""
+    options = _parser().parse_args(arguments)
+    if options.die_with_parent:
+        die_with_parent(os.getppid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        code: int = options.command(options)
+    except KeyboardInterrupt:
+        return 130
+    except (AzuriteError, KeyVaultStartError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description="The local stack of ATP key rotation.")
+    parser.add_argument("--die-with-parent", action="store_true", help="end when the process that started this ends")
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser(
+        "run",
+        help="rotate the DEKs of many tenants under load and check every promise",
+        epilog="example: python -m local run --tenants 500 --json result.json",
+    )
+    run.add_argument("--tenants", type=_at_least_one, default=200, help="how many (default 200)")
+    run.add_argument("--json", type=Path, metavar="FILE", help="write the summary as JSON as well")
+    run.set_defaults(command=lambda options: demo.run(options.tenants, options.json))
+    serve = commands.add_parser(
+        "serve",
+        help="start the stack and leave it up until Ctrl-C; what it stores survives a restart",
+        epilog="example: python -m local serve --hosts 2",
+    )
+    serve.add_argument("--hosts", type=int, default=1, help="functions hosts (default 1); 0 to use `func start`")
+    serve.add_argument("--folder", type=Path, default=ROOT / ".stack", help="where to keep everything")
+    serve.add_argument("--any-ports", action="store_true", help="free ports instead of the usual ones")
+    serve.set_defaults(command=_serve)
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _serve(options: argparse.Namespace) -> int:
+    fixed = not options.any_ports
+    with running(
+        options.folder,
+        keep=True,
+        azurite_ports=AZURITE_PORTS if fixed else ANY_PORTS,
+        vault_port=VAULT_PORT if fixed else 0,
+    ) as stack:
+        hosts = [stack.add_host(port=HOST_PORT + number if fixed else 0, lease_s=30) for number in range(options.hosts)]
+        operate = f".venv/bin/python -m rotation --settings {_relative(stack.settings_file)}"
+        print("The local stack is up. Ctrl-C ends it; what it stores is kept.\n")
+        for name, place in (
+            ("functions", ", ".join(host.url for host in hosts) or "none: run `func start`"),
+            ("key vault", stack.vault.url),
+            ("storage", f"127.0.0.1, ports {stack.azurite.ports}"),
+            ("settings", _relative(stack.settings_file)),
+            ("logs and state", _relative(stack.folder)),
+        ):
+            print(f"  {name:<15} {place}")
+        print("\nTry:")
+        print(f"  {operate} tenant add acme globex")
+        print(f"  {operate} tenant list")
+        print(f"  {operate} tenant rotate acme --reason 'to see it work'")
+        print(f"  {operate} alerts")
+        for host in hosts[:1]:
+            print(f"  curl {host.url}/api/health")
+            print(f"  curl {host.url}/admin/functions/plan_daily -H 'Content-Type: application/json' -d '{{}}'")
+            print(f"  curl '{host.url}/runtime/webhooks/eventgrid?functionName=key_vault_event' \\")
+            print("    -H 'aeg-event-type: Notification' -H 'Content-Type: application/json' -d @docs/near-expiry.json")
+        sys.stdout.flush()
+        threading.Event().wait()
+    return 0
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,266 @@
+"""The main job, for real: rotate the DEKs of many tenants under load, then check every promise.
+
+1. start the stack, add the tenants, store events encrypted under their first DEK
+2. let writers and readers run, move the clock past the rotation interval, let the timer fire
+3. wait until every tenant has its second DEK; stop the load
+4. decrypt every ciphertext ever written, verify the audit chain, count vault operations
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from azure.storage.blob import ContainerClient
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from local.load import MIB, EventStore, Load, RequestLogs
+from local.stack import Stack, running
+from rotation.__main__ import tenants as all_tenants
+from rotation.audit import STREAMS, verify_chain
+from rotation.message import ROTATION_JOBS, Action, Job, Trigger
+from rotation.tenant_cipher import CachePolicy, TenantCipher
+from shared.azure import wiring
+from shared.errors import AtpError
+from shared.values import StoredRecord, tenant_id
+
+_PATIENCE_S: Final = 120.0
+_CACHES: Final = CachePolicy(refresh_after=timedelta(seconds=1))
+_LOOK_EVERY_S: Final = 1.0
+_PAGE: Final = 1000
+_KEPT_FAILURES: Final = 5
+
+
+class Unfinished(Exception):
+    """Something did not happen within its time."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What the demo found, for people and for machines."""
+
+    tenants: int
+    rotated: int = 0
+    rotation_s: float = 0.0
+    writes: int = 0
+    reads: int = 0
+    failed: list[str] = field(default_factory=list)
+    ciphertexts: int = 0
+    decrypted: int = 0
+    largest_bytes: int = 0
+    audit_records: int = 0
+    audit_verified: bool = False
+    open_intents: int = 0
+    vault_operations: Mapping[str, int] = field(default_factory=dict)
+    alerts: int = 0
+    unfinished: str = ""
+
+    def promises(self) -> dict[str, bool]:
+        """Every promise of this demo, and whether it held."""
+        # Opening a DEK to read with it is the readers' business; a rotation needs no vault operation of its own.
+        rotation_operations = sum(n for kind, n in self.vault_operations.items() if kind != "unwrapkey")
+        return {
+            "everything finished in time": not self.unfinished,
+            "every tenant's DEK was rotated, once": self.rotated == self.tenants,
+            "no read and no write failed during the rotation": not self.failed and self.writes > 0 < self.reads,
+            "every ciphertext ever written decrypts again": self.decrypted == self.ciphertexts > 0,
+            "the audit chain verifies": self.audit_verified,
+            "every intent in the audit trail has its outcome": self.open_intents == 0,
+            "no vault operation per rotated tenant": rotation_operations <= self.tenants // 10,
+            "nobody was alerted": self.alerts == 0,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as the summary says, for machines."""
+        promises = self.promises()
+        return {
+            "ok": all(promises.values()),
+            "tenants": {"total": self.tenants, "rotated": self.rotated, "seconds": round(self.rotation_s, 2)},
+            "load": {"writes": self.writes, "reads": self.reads, "failed": len(self.failed)},
+            "failures": self.failed[:_KEPT_FAILURES],
+            "ciphertexts": {
+                "written": self.ciphertexts,
+                "decrypted": self.decrypted,
+                "largest_bytes": self.largest_bytes,
+            },
+            "audit": {
+                "records": self.audit_records,
+                "verified": self.audit_verified,
+                "open_intents": self.open_intents,
+            },
+            "vault_operations_during_rotation": dict(self.vault_operations),
+            "alerts": self.alerts,
+            "unfinished": self.unfinished,
+            "promises": promises,
+        }
+
+
+def run(tenants: int, json_file: Path | None) -> int:
+    """Run the demo; 0 if every promise held, 1 if one did not."""
+    console = Console()
+    report = Report(tenants)
+    with tempfile.TemporaryDirectory(prefix="atp-demo-") as folder, _progress(console) as progress:
+        show = _Progress(console, progress)
+        with running(Path(folder)) as stack:
+            try:
+                _play(stack, report, show)
+            except (Unfinished, AtpError) as error:
+                report.unfinished = str(error)
+                report.failed += [f"{log.name}: {line}" for log in stack.host_logs for line in _last_lines(log)]
+    _print_summary(console, report)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+    return 0 if all(report.promises().values()) else 1
+
+
+def _play(stack: Stack, report: Report, show: "_Progress") -> None:
+    stack.add_host()
+    names = [f"tenant-{number:04d}" for number in range(report.tenants)]
+    for name in names:
+        job = Job(Action.ADD_TENANT, tenant_id(name), "demo", Trigger.MANUAL, "demo", "the demo adds its tenants")
+        stack.adapters.queues.send(ROTATION_JOBS, job.to_json())
+    show.until("adding tenants", report.tenants, lambda: _with_primary(stack, 1))
+
+    blobs = ContainerClient.from_connection_string(
+        stack.azurite.connection_string, "events", max_single_get_size=2 * MIB
+    )
+    with blobs:
+        blobs.create_container()
+        store = EventStore(blobs, RequestLogs(*stack.request_logs))
+        cipher = wiring.tenant_cipher(stack.settings, "demo", _CACHES)
+        for done, name in enumerate(names):
+            store.write(cipher, name, size=done % 2)
+            show.step("storing first events", done + 1, report.tenants)
+        _rotate_under_load(stack, report, show, store, cipher, names)
+        _verify(stack, report, show, store)
+
+
+def _rotate_under_load(
+    stack: Stack, report: Report, show: "_Progress", store: EventStore, cipher: TenantCipher, names: list[str]
+) -> None:
+    with Load(store, cipher, names) as load:
+        stack.vault.reset_counts()
+        stack.clock.move(timedelta(days=91))
+        began = time.monotonic()
+        show.until("rotating under load", report.tenants, lambda: _with_primary(stack, 2))
+        report.rotation_s = time.monotonic() - began
+        report.vault_operations = stack.vault.counts().operations
+        # The services go on for a while on the new DEKs, until the logs fill the largest event.
+        time.sleep(2 * _CACHES.refresh_after.total_seconds())
+        wanted = MIB + MIB // 2
+        show.until("services on the new DEKs", wanted, lambda: min(store.logs.size(), wanted))
+        store.write(cipher, names[0], MIB)
+    report.writes, report.reads = load.writes.done, load.reads.done
+    report.failed = load.writes.failures + load.reads.failures
+    report.rotated = sum(tenant.primary == 2 for tenant in all_tenants(stack.adapters))
+
+
+def _verify(stack: Stack, report: Report, show: "_Progress", store: EventStore) -> None:
+    report.ciphertexts = len(store.events)
+    report.largest_bytes = max(event.size for event in store.events)
+    newcomer = wiring.tenant_cipher(stack.settings, "demo-verifier", CachePolicy())
+    for done, event in enumerate(store.events, 1):
+        try:
+            store.read(newcomer, event)
+            report.decrypted += 1
+        except (AtpError, ValueError) as error:
+            report.failed.append(f"{event.blob}: {type(error).__name__}: {error}")
+        show.step("decrypting everything again", done, report.ciphertexts)
+    report.alerts = len(stack.adapters.alerts.all())
+    outcomes: dict[str, set[str]] = {}
+    try:
+        for stream in range(STREAMS):
+            records = _stream(stack, stream)
+            report.audit_records += verify_chain(records)[0]
+            for record in records:
+                fields = json.loads(record.canonical)
+                outcomes.setdefault(fields["job"], set()).add(fields["outcome"])
+        report.audit_verified = report.audit_records > 0
+    except AtpError as error:
+        report.failed.append(str(error))
+    report.open_intents = sum(states == {"intent"} for states in outcomes.values())
+
+
+def _stream(stack: Stack, stream: int) -> list[StoredRecord]:
+    records: list[StoredRecord] = []
+    while page := stack.adapters.records.read(stream, len(records) + 1, _PAGE):
+        records += page
+    return records
+
+
+def _with_primary(stack: Stack, version: int) -> int:
+    return sum(tenant.primary >= version for tenant in all_tenants(stack.adapters))
+
+
+def _last_lines(log: Path, lines: int = 5) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-lines:]
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+class _Progress:
+    """Bars on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console = console
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+        self._said: dict[str, int] = {}
+
+    def step(self, what: str, done: int, total: int) -> None:
+        if self._console.is_terminal:
+            if what not in self._tasks:
+                self._tasks[what] = self._progress.add_task(what, total=total)
+            self._progress.update(self._tasks[what], completed=done, total=total)
+            return
+        quarter = 4 * done // total
+        if quarter > self._said.get(what, 0):
+            self._said[what] = quarter
+            self._console.print(f"{what:<28} {done:>6} of {total}")
+
+    def until(self, what: str, total: int, count: Callable[[], int]) -> None:
+        """Show `count` growing to `total`; Unfinished if that takes too long."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while (done := count()) < total:
+            self.step(what, done, total)
+            if time.monotonic() > deadline:
+                raise Unfinished(f"{what}: {done} of {total} after {_PATIENCE_S:.0f} s")
+            time.sleep(_LOOK_EVERY_S)
+        self.step(what, total, total)
+
+
+def _print_summary(console: Console, report: Report) -> None:
+    numbers = Table(show_header=False, box=None, padding=(0, 2), title="What happened", title_justify="left")
+    rate = report.rotated / report.rotation_s if report.rotation_s else 0.0
+    for name, value in (
+        ("tenants rotated", f"{report.rotated} of {report.tenants}, in {report.rotation_s:.1f} s ({rate:.0f}/s)"),
+        ("writes during rotation", f"{report.writes}"),
+        ("reads during rotation", f"{report.reads}"),
+        ("failed", f"{len(report.failed)}"),
+        ("ciphertexts", f"{report.decrypted} of {report.ciphertexts} decrypted, up to {report.largest_bytes:,} bytes"),
+        ("audit records", f"{report.audit_records} in {STREAMS} streams"),
+        ("vault operations", ", ".join(f"{kind} {n}" for kind, n in report.vault_operations.items()) or "none"),
+    ):
+        numbers.add_row(name, value)
+    console.print(numbers)
+    console.print()
+    for promise, held in report.promises().items():
+        console.print(f"[green]held  [/green]  {promise}" if held else f"[red]BROKEN[/red]  {promise}")
+    for failure in (report.unfinished, *report.failed[:_KEPT_FAILURES]):
+        if failure:
+            console.print(f"        {failure}", markup=False, style="red", soft_wrap=True)
