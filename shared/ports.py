@@ -55,7 +55,10 @@ class Vault(Protocol):
         """That version of a key. Rejected if there is none."""
 
     def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
-        """Open what was wrapped with `kid`. UnusableKey if the vault forbids it, Integrity if it does not open."""
+        """Open what was wrapped with `kid` by RSA-OAEP-256, which every `algorithm` must be.
+
+        UnusableKey if the vault forbids it, Integrity if it does not open or cannot have been wrapped by us.
+        """
 
 
 class KeyPointers(Protocol):
@@ -88,7 +91,10 @@ class Queues(Protocol):
     """The job queues."""
 
     def send(self, queue: str, body: str, delay: timedelta = timedelta()) -> None:
-        """Enqueue a message that becomes visible after `delay`. After a Transient it may be there, twice even."""
+        """Enqueue a message that becomes visible after `delay`. After a Transient it may be there, twice even.
+
+        At most 64 KiB in UTF-8, of characters that XML 1.0 can carry.
+        """
 
 
 class Consumers(Protocol):

@@ -8,6 +8,7 @@ complains (AssertionError) about what no port may be asked for, and keeps a hist
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -263,24 +264,40 @@ class SimVault(Vault):
 
     @override
     def version(self, kid: Kid) -> PublicKek:
+        _ensure_ours(kid)
         self._world.vault_operations += 1
-        return self._world.io("vault", "version", lambda: self._world.keks[kid])
+
+        def effect() -> PublicKek:
+            if kid not in self._world.keks:
+                raise Rejected("there is no such key in the vault", kid=kid)
+            return self._world.keks[kid]
+
+        return self._world.io("vault", "version", effect)
 
     @override
     def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
-        assert algorithm == "RSA-OAEP-256"
+        _ensure_ours(kid)
+        if algorithm != "RSA-OAEP-256":
+            raise Integrity("a DEK is wrapped by an algorithm that we do not use", kid=kid, algorithm=algorithm)
         self._world.vault_operations += 1
 
         def effect() -> Secret:
-            kek = self._world.keks[kid]
-            if not kek.enabled:
-                raise UnusableKey("disabled", kid=kid)
+            kek = self._world.keks.get(kid)
+            if kek is None:
+                raise Integrity("a DEK is wrapped under a KEK version that does not exist", kid=kid)
+            if not kek.enabled or "unwrapKey" not in kek.operations:
+                raise UnusableKey("the vault refuses to unwrap with this KEK version", kid=kid)
             try:
                 return Secret(_open(_number(kid), wrapped))
             except ValueError:
                 raise Integrity("a wrapped DEK does not open under its KEK version", kid=kid) from None
 
         return self._world.io("vault", "unwrap", effect)
+
+
+def _ensure_ours(kid: Kid) -> None:
+    if not re.fullmatch(re.escape(VAULT_URL) + "/keys/[0-9a-zA-Z-]{1,127}/[0-9a-f]{32}", kid):
+        raise Integrity("a key id does not belong to the configured vault", kid=kid)
 
 
 class SimKeyPointers(KeyPointers):
@@ -348,6 +365,7 @@ class SimQueues(Queues):
     @override
     def send(self, queue: str, body: str, delay: timedelta = timedelta()) -> None:
         assert len(body.encode()) <= 64 * 1024, "a message this large is refused by the service"
+        assert all(character.isprintable() or character in "\t\n\r\xa0" for character in body), "cannot travel as XML"
 
         def effect() -> None:
             number = f"m{self._world.calls}-{len(self._world.messages)}"

@@ -7,8 +7,7 @@ prefix makes a shard one contiguous range of partitions.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, override
 
-from azure.core.exceptions import ResourceNotFoundError
-from azure.data.tables import TableClient, UpdateMode
+from azure.data.tables import TableClient, TableTransactionError, UpdateMode
 
 from shared.azure.rows import StoredRow
 from shared.azure.translate import IF_UNCHANGED, translated
@@ -74,8 +73,10 @@ class AzureDeks(Deks):
         with translated("changing a tenant's DEKs"):
             try:
                 self._table.submit_transaction(operations)
-            except ResourceNotFoundError as error:
-                raise Conflict("changing a tenant's DEKs: a row is gone") from error
+            except TableTransactionError as error:
+                if error.status_code == 404:
+                    raise Conflict("changing a tenant's DEKs: a row is gone") from error
+                raise
 
 
 def partition(tenant: TenantId) -> str:

@@ -46,6 +46,8 @@ class AzureVault(Vault):
 
     @override
     def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
+        if algorithm != KeyWrapAlgorithm.rsa_oaep_256:
+            raise Integrity("a DEK is wrapped by an algorithm that we do not use", kid=kid, algorithm=algorithm)
         opener = self._openers.get(kid)
         if opener is None:
             name, version = self._parts(kid)
@@ -53,16 +55,16 @@ class AzureVault(Vault):
         for pause in (*_PAUSES_S, None):
             try:
                 with translated("unwrapping a DEK"):
-                    return Secret(self._unwrap(opener, kid, algorithm, wrapped))
+                    return Secret(self._unwrap(opener, kid, wrapped))
             except Transient as error:
                 if pause is None or error.fields.get("status") != 429:
                     raise
                 self._sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load, protects nothing
         raise AssertionError("the last round returns or raises")
 
-    def _unwrap(self, opener: CryptographyClient, kid: Kid, algorithm: str, wrapped: bytes) -> bytes:
+    def _unwrap(self, opener: CryptographyClient, kid: Kid, wrapped: bytes) -> bytes:
         try:
-            return opener.unwrap_key(KeyWrapAlgorithm(algorithm), wrapped).key
+            return opener.unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, wrapped).key
         except ResourceNotFoundError as error:
             raise Integrity("a DEK is wrapped under a KEK version that does not exist", kid=kid) from error
         except HttpResponseError as error:
