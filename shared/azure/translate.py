@@ -30,6 +30,7 @@ RETRIES: Final = {
 TIMEOUTS: Final = {"connection_timeout": 5, "read_timeout": 20}
 """Seconds. The transport must know them: a client that is given a transport ignores its own."""
 _CONFLICT: Final = frozenset({409, 412})
+_NOT_SET_UP: Final = frozenset({"TableNotFound", "QueueNotFound"})
 
 
 def pooled_transport(ca: Path | None = None) -> RequestsTransport:
@@ -44,12 +45,14 @@ def pooled_transport(ca: Path | None = None) -> RequestsTransport:
 def translated(what: str) -> Generator[None]:
     """Run SDK calls; their errors come out as Conflict or Transient, saying `what` was tried.
 
-    A missing row is left to the caller, as is a request that the service calls wrong: that is a bug of ours. Refused
-    access counts as Transient, because a role assignment gets repaired while a lost message does not.
+    A missing row is left to the caller; a request that the service calls wrong is a bug of ours. Refused access and
+    missing tables count as Transient: they get repaired, a lost message does not.
     """
     try:
         yield
-    except ResourceNotFoundError:
+    except ResourceNotFoundError as error:
+        if getattr(error, "error_code", None) in _NOT_SET_UP:
+            raise Transient(f"{what}: the table or queue does not exist", status=404) from error
         raise
     except (ResourceExistsError, ResourceModifiedError) as error:
         raise Conflict(f"{what}: changed meanwhile") from error

@@ -207,6 +207,35 @@ def test_the_steady_state_costs_no_vault_operation() -> None:
     assert platform.world.vault_operations == before
 
 
+def test_a_shard_of_many_pages_is_planned_to_its_end() -> None:
+    platform = Platform()
+    shard = shard_of(ACME)
+    names = [name for n in range(1500) if shard_of(TenantId(name := f"tenant-{n}")) == shard][:10]
+    for name in names:
+        platform.ask(Action.ADD_TENANT, name, "setup")
+    platform.settle()
+    platform.world.now += POLICY.interval
+    platform.start_plan()
+    platform.settle()
+    platform.check()
+    assert len(names) == 10
+    assert all(platform.world.keyrings[TenantId(name)].tenant.primary == 2 for name in names)
+
+
+def test_a_plan_that_another_rotation_overtook_changes_nothing() -> None:
+    platform = Platform()
+    due(platform)
+    plan(platform)
+    platform.deliver(platform.world.messages[0])
+    (scheduled,) = platform.world.messages
+    platform.ask(Action.ROTATE_DEK, ACME, "by-hand")
+    platform.deliver(platform.world.messages[1])
+    platform.deliver(scheduled)
+    platform.settle()
+    platform.check()
+    assert acme_is(ACTIVE, 3, 3)(platform)
+
+
 def test_a_missed_tick_loses_nothing() -> None:
     platform = Platform()
     platform.add_tenant(ACME)
