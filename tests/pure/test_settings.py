@@ -1,0 +1,151 @@
+"""Settings: all mistakes at once, no secret in any of them, and no local stack near a real vault."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.errors import InvalidSettings
+from shared.redact import mask
+from shared.settings import Settings
+
+ACCOUNT_KEY = "c2VjcmV0IGFjY291bnQga2V5IG9mIHRoZSB0ZXN0IDEyMw=="
+CONNECTION = f"DefaultEndpointsProtocol=https;AccountName=acc;AccountKey={ACCOUNT_KEY};EndpointSuffix=core.windows.net"
+IDENTITY = {
+    "ATP_VAULT_URL": "https://atp.vault.azure.net",
+    "AzureWebJobsStorage__tableServiceUri": "https://acc.table.core.windows.net",
+    "AzureWebJobsStorage__queueServiceUri": "https://acc.queue.core.windows.net",
+}
+
+
+def mistakes(environment: dict[str, str]) -> str:
+    with pytest.raises(InvalidSettings) as caught:
+        Settings.parse(environment)
+    return str(caught.value)
+
+
+def test_the_settings_of_an_app_with_managed_identity() -> None:
+    settings = Settings.parse(IDENTITY)
+    assert settings.vault_url == "https://atp.vault.azure.net"
+    assert settings.table_url == "https://acc.table.core.windows.net"
+    assert settings.queue_url == "https://acc.queue.core.windows.net"
+    assert settings.connection_string is None
+    assert settings.catalog.name == "catalog.toml"
+    assert settings.catalog.is_file()
+    assert (settings.log_level, settings.local_stack) == ("INFO", None)
+
+
+def test_the_settings_of_an_app_with_a_connection_string() -> None:
+    settings = Settings.parse({"ATP_VAULT_URL": "https://atp.vault.azure.net/", "AzureWebJobsStorage": CONNECTION})
+    assert settings.connection_string is not None
+    assert settings.connection_string.reveal().decode() == CONNECTION
+    assert (settings.table_url, settings.queue_url) == (None, None)
+    assert settings.vault_url == "https://atp.vault.azure.net", "without the slash at its end"
+    assert ACCOUNT_KEY not in repr(settings)
+
+
+def test_a_connection_string_and_the_key_in_it_are_masked_from_then_on() -> None:
+    Settings.parse({"ATP_VAULT_URL": "https://atp.vault.azure.net", "AzureWebJobsStorage": CONNECTION})
+    assert mask(f"signing with {ACCOUNT_KEY} failed") == "signing with [REDACTED:known] failed"
+    assert mask("acc.table.core.windows.net") == "acc.table.core.windows.net", "names are no secrets"
+    assert ACCOUNT_KEY not in mask(f"cannot connect: {CONNECTION}")
+
+
+WRONG: dict[str, tuple[dict[str, str], str]] = {
+    "no vault": ({"ATP_VAULT_URL": ""}, "ATP_VAULT_URL: is missing"),
+    "vault without TLS": ({"ATP_VAULT_URL": "http://atp.vault.azure.net"}, "ATP_VAULT_URL: must be an https URL"),
+    "vault that is no URL": ({"ATP_VAULT_URL": "atp"}, "ATP_VAULT_URL: must be an https URL"),
+    "vault without a host": ({"ATP_VAULT_URL": "https://"}, "ATP_VAULT_URL: must be an https URL"),
+    "vault with a broken address": ({"ATP_VAULT_URL": "https://[::1"}, "ATP_VAULT_URL: must be an https URL"),
+    "vault with a password": ({"ATP_VAULT_URL": "https://u:hunter2@h"}, "ATP_VAULT_URL: must be an https URL"),
+    "vault with a path": ({"ATP_VAULT_URL": "https://h/keys"}, "ATP_VAULT_URL: must be an https URL"),
+    "no tables": (
+        {"AzureWebJobsStorage__tableServiceUri": ""},
+        "AzureWebJobsStorage__tableServiceUri: is missing",
+    ),
+    "queues with a signature": (
+        {"AzureWebJobsStorage__queueServiceUri": "https://acc.queue.core.windows.net?sig=hunter2"},
+        "AzureWebJobsStorage__queueServiceUri: must be an https URL",
+    ),
+    "a level that is none": (
+        {"ATP_LOG_LEVEL": "loud"},
+        "ATP_LOG_LEVEL: must be one of DEBUG, INFO, WARNING, ERROR",
+    ),
+    "a local stack with a real vault": (
+        {"ATP_LOCAL_STACK": ".stack/stack.json"},
+        "ATP_LOCAL_STACK: only allowed with a vault on localhost",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "mistake"), WRONG.values(), ids=list(WRONG))
+def test_each_mistake_is_named_and_its_value_is_not_quoted(changes: dict[str, str], mistake: str) -> None:
+    text = mistakes(IDENTITY | changes)
+    assert text.startswith(f"app settings: {mistake}")
+    assert text.count(": ") == 2, "this mistake alone"
+    assert "hunter2" not in text
+
+
+def test_all_mistakes_are_reported_at_once_and_nothing_of_a_connection_string() -> None:
+    text = mistakes(
+        {
+            "AzureWebJobsStorage": CONNECTION,
+            "AzureWebJobsStorage__tableServiceUri": "ftp://host",
+            "ATP_LOG_LEVEL": "loud",
+            "ATP_LOCAL_STACK": "stack.json",
+        }
+    )
+    for name in ("ATP_VAULT_URL", "AzureWebJobsStorage__tableServiceUri", "ATP_LOG_LEVEL", "ATP_LOCAL_STACK"):
+        assert text.count(f"{name}: ") == 1
+    assert not any(part in text for part in (ACCOUNT_KEY, "AccountName", "acc;"))
+
+
+def test_an_empty_environment_lacks_three_settings() -> None:
+    assert mistakes({}).count(": is missing") == 3
+
+
+LOCAL = {"ATP_VAULT_URL": "https://localhost:8443", "AzureWebJobsStorage": "UseDevelopmentStorage=true"}
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_local_stack_says_where_its_certificate_and_its_clock_are(tmp_path: Path, host: str) -> None:
+    stack = tmp_path / "stack.json"
+    stack.write_text(json.dumps({"ca": "/ca.pem", "clock": "/clock", "more": 1}))
+    settings = Settings.parse(LOCAL | {"ATP_VAULT_URL": f"https://{host}:8443", "ATP_LOCAL_STACK": str(stack)})
+    assert settings.local_stack is not None
+    assert (settings.local_stack.ca, settings.local_stack.clock) == (Path("/ca.pem"), Path("/clock"))
+
+
+@pytest.mark.parametrize(
+    "vault",
+    [
+        "https://atp.vault.azure.net",
+        "https://localhost.evil.example",
+        "https://localhost@atp.vault.azure.net",
+        "https://127.0.0.1.evil.example",
+        "https://[::1",
+        "",
+    ],
+)
+def test_a_local_stack_is_refused_with_any_other_vault_even_if_its_file_is_good(tmp_path: Path, vault: str) -> None:
+    stack = tmp_path / "stack.json"
+    stack.write_text(json.dumps({"ca": "/ca.pem", "clock": "/clock"}))
+    assert "ATP_LOCAL_STACK: only allowed" in mistakes(LOCAL | {"ATP_VAULT_URL": vault, "ATP_LOCAL_STACK": str(stack)})
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{", b"[]", b"7", b"{}", b'{"ca": "/ca.pem"}', b'{"ca": 1, "clock": 2}', b"\xff"]
+)
+def test_a_local_stack_that_is_not_there_is_one_clear_mistake(tmp_path: Path, content: bytes | None) -> None:
+    stack = tmp_path / "stack.json"
+    if content is not None:
+        stack.write_bytes(content)
+    assert "start one with `make serve`" in mistakes(LOCAL | {"ATP_LOCAL_STACK": str(stack)})
+
+
+def test_a_catalog_may_be_named_relative_to_the_app_or_absolutely(tmp_path: Path) -> None:
+    root = Settings.parse(IDENTITY).catalog.parents[1]
+    for named, expected in (("a/b.toml", root / "a/b.toml"), (str(tmp_path / "c.toml"), tmp_path / "c.toml")):
+        changes: dict[str, Any] = {"ATP_CATALOG": named}
+        assert Settings.parse(IDENTITY | changes).catalog == expected
