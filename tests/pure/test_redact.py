@@ -15,7 +15,7 @@ from shared.redact import MASK_KNOWN, KnownSecrets, mask
 
 KEYS = st.binary(min_size=16, max_size=40).filter(lambda value: len(set(value)) > 8)
 PASSWORDS = st.text(st.characters(min_codepoint=32, codec="utf-8"), min_size=10, max_size=30).filter(
-    lambda text: len(set(text)) > 6
+    lambda text: len(set(text)) > 6 and "[REDACTED" not in text
 )
 # How a key may be written. "urlsafe" and "without padding" are what JOSE does (RFC 7515 section 2).
 BINARY: dict[str, Callable[[bytes], str]] = {
