@@ -1,0 +1,299 @@
+"""Lost requests, lost answers, and services that are away or silent: what only real connections can do."""
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from local.stack import Stack
+from local.storage import AzuriteProcess
+from rotation.audit import AuditEvent, Outcome, verify_chain
+from rotation.audit_job import AuditTrail
+from rotation.dek import ensure_sound
+from rotation.dek_job import DekJobs
+from rotation.message import PLAN_SHARDS, ROTATION_JOBS, Action
+from rotation.primary_kek import PrimaryKek
+from shared.azure import translate
+from shared.azure.vault import AzureVault
+from shared.azure.wiring import Adapters
+from shared.errors import Conflict, Transient
+from shared.secret import Secret
+from shared.settings import Settings
+from shared.values import Alert, ConsumerReport, DeadLetter, KeyPointer, Keyring, Kid, Severity, TenantId
+from tests.adapters.proxy import Loss, Proxy, proxy_to
+from tests.adapters.test_records import records
+from tests.conftest import Tally
+from tests.pure.keyrings import KID, NOW, POLICY, job, keyring
+
+MAX_RUNS = 5
+TENANT = TenantId("acme")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Adapters whose storage is reached through proxies."""
+
+    adapters: Adapters
+    tables: Proxy
+    queues: Proxy
+
+
+@contextmanager
+def line_to(stack: Stack) -> Iterator[Line]:
+    _, queue_port, table_port = stack.azurite.ports
+    with proxy_to(table_port) as tables, proxy_to(queue_port) as queues:
+        adapters = through(stack.settings, {table_port: tables.port, queue_port: queues.port})
+        try:
+            yield Line(adapters, tables, queues)
+        finally:
+            adapters.close()
+            for proxy in (tables, queues):
+                proxy.closing.set()
+
+
+def through(settings: Settings, ports: dict[int, int]) -> Adapters:
+    """Adapters with the same settings that find the storage on other ports."""
+    assert settings.connection_string is not None
+    connection_string = settings.connection_string.reveal().decode()
+    for old, new in ports.items():
+        connection_string = connection_string.replace(f":{old}/", f":{new}/")
+    return Adapters(replace(settings, connection_string=Secret(connection_string.encode())))
+
+
+@pytest.fixture(scope="module")
+def line(stack: Stack) -> Iterator[Line]:
+    with line_to(stack) as line:
+        yield line
+
+
+@pytest.fixture
+def silent_line(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """Storage that takes requests and never answers, and adapters that lose their patience sooner than usual."""
+    monkeypatch.setitem(translate.TIMEOUTS, "read_timeout", 0.1)
+    with line_to(stack) as line:
+        line.tables.lose_all(Loss.SILENCE)
+        line.queues.lose_all(Loss.SILENCE)
+        yield line
+
+
+class Process:
+    """The part of a worker process that performs jobs."""
+
+    def __init__(self, adapters: Adapters) -> None:
+        kek = PrimaryKek(POLICY.kek, adapters.key_pointers, adapters.vault, adapters.clock)
+        self.audit = AuditTrail(adapters.records, adapters.clock)
+        self.jobs = DekJobs(adapters.deks, kek, self.audit, POLICY, adapters.clock, os.urandom)
+
+
+def new_tenant() -> TenantId:
+    return TenantId(f"t-{uuid.uuid4().hex}")
+
+
+def outcomes(adapters: Adapters, job_id: str, tenant: TenantId) -> list[str]:
+    """What the audit trail says of a job, in order; its stream must be sound."""
+    event = AuditEvent(job_id, Outcome.INTENT, "dek.rotate", f"dek/{tenant}", "test", "manual", "to find the stream")
+    stream = adapters.records.read(event.stream, 1, 1_000_000)
+    verify_chain(stream)
+    said = [json.loads(record.canonical) for record in stream]
+    return [record["outcome"] for record in said if record["job"] == job_id]
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["the same process goes on", "another process goes on"])
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
+@pytest.mark.parametrize("action", [Action.ADD_TENANT, Action.ROTATE_DEK])
+def test_a_job_has_one_effect_and_one_outcome_whichever_of_its_requests_is_lost(
+    stack: Stack, line: Line, tally: Tally, action: Action, loss: Loss, restart: bool
+) -> None:
+    number = 0
+    while True:
+        number += 1
+        tenant = new_tenant()
+        if action is Action.ROTATE_DEK:
+            Process(stack.adapters).jobs.run(job(Action.ADD_TENANT, tenant=tenant))
+        asked = job(action, tenant=tenant)
+        process = Process(line.adapters)
+        line.tables.lose(number, loss)
+        for _ in range(MAX_RUNS):
+            try:
+                process.jobs.run(asked)
+            except (Transient, Conflict):
+                process = Process(line.adapters) if restart else process
+            else:
+                break
+        else:
+            pytest.fail(f"the job did not end although only request {number} was lost")
+        if line.tables.lost == 0:
+            break
+        tally.count("jobs on real storage that lost a request or an answer")
+        ring = stack.adapters.deks.read(tenant)
+        assert ring is not None
+        ensure_sound(ring)
+        assert len(ring.deks) == (1 if action is Action.ADD_TENANT else 2), number
+        assert outcomes(stack.adapters, asked.id, tenant) == ["intent", "succeeded"], number
+    assert number > 5, "a job makes more requests than this"
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
+def test_a_message_whose_sending_lost_something_is_there_in_the_end_and_at_most_twice(
+    stack: Stack, line: Line, loss: Loss
+) -> None:
+    body = f"message {uuid.uuid4()}"
+    line.queues.lose(1, loss)
+    try:
+        line.adapters.queues.send(PLAN_SHARDS, body)
+    except Transient:
+        line.adapters.queues.send(PLAN_SHARDS, body)
+    assert line.queues.lost == 1
+    queue = stack.adapters.queue_service.get_queue_client(PLAN_SHARDS)
+    assert [message.content for message in queue.receive_messages(messages_per_page=32)] in ([body], [body, body])
+    queue.clear_messages()
+
+
+REPORT = ConsumerReport("ingest-7", TENANT, 2, (1, 2), NOW)
+RINGS = keyring(), replace(keyring(), tenant=replace(keyring().tenant, primary=1))
+ALERT = Alert("an-alert", Severity.WARNING, "what", "queue/rotation-jobs", NOW, {})
+LETTER = DeadLetter(ROTATION_JOBS, "a-letter", "why", "{}", NOW, can_resend=True)
+
+
+def test_a_report_whose_answer_was_lost_is_kept(stack: Stack, line: Line) -> None:
+    for number in (1, 2):
+        for seen in (NOW, NOW + timedelta(seconds=1)):
+            report = replace(REPORT, tenant=TenantId(f"reported-{number}"), seen=seen)
+            line.tables.lose(number, Loss.ANSWER)
+            try:
+                line.adapters.consumers.report(report)
+            except Transient:
+                line.adapters.consumers.report(report)
+            assert list(stack.adapters.consumers.of(report.tenant)) == [report]
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
+def test_alerts_and_letters_whose_writing_lost_something_are_there_once(stack: Stack, line: Line, loss: Loss) -> None:
+    alert, letter = replace(ALERT, id=f"alert-{loss}"), replace(LETTER, id=f"letter-{loss}")
+    writes: list[Callable[[], None]] = [
+        lambda: line.adapters.alerts.raise_alert(alert),
+        lambda: line.adapters.dead_letters.keep(letter),
+    ]
+    for write in writes:
+        line.tables.lose(1, loss)
+        try:
+            write()
+        except Transient:
+            write()
+    assert list(stack.adapters.alerts.all()).count(alert) == 1
+    assert list(stack.adapters.dead_letters.all()).count(letter) == 1
+    line.tables.lose(1, loss)
+    line.adapters.dead_letters.resolve(letter)
+    assert letter not in stack.adapters.dead_letters.all()
+
+
+TABLE_CALLS: dict[str, Callable[[Adapters], object]] = {
+    "Deks.read": lambda ports: ports.deks.read(TENANT),
+    "Deks.scan": lambda ports: ports.deks.scan(0, None, 10),
+    "Deks.add": lambda ports: ports.deks.add(keyring().tenant),
+    "Deks.replace": lambda ports: ports.deks.replace(*RINGS),
+    "KeyPointers.read": lambda ports: ports.key_pointers.read("master-kek"),
+    "KeyPointers.add": lambda ports: ports.key_pointers.add(KeyPointer("master-kek", KID, NOW)),
+    "Records.read": lambda ports: ports.records.read(1, 1, 10),
+    "Records.find": lambda ports: ports.records.find(1, "0" * 32),
+    "Records.append": lambda ports: ports.records.append(records(1, 2)),
+    "Consumers.report": lambda ports: ports.consumers.report(REPORT),
+    "Consumers.of": lambda ports: ports.consumers.of(TENANT),
+    "Alerts.raise_alert": lambda ports: ports.alerts.raise_alert(ALERT),
+    "Alerts.all": lambda ports: ports.alerts.all(),
+    "DeadLetters.keep": lambda ports: ports.dead_letters.keep(LETTER),
+    "DeadLetters.all": lambda ports: ports.dead_letters.all(),
+    "DeadLetters.resolve": lambda ports: ports.dead_letters.resolve(LETTER),
+}
+
+
+@pytest.mark.parametrize("call", TABLE_CALLS.values(), ids=TABLE_CALLS.keys())
+def test_tables_that_never_answer_are_given_up_after_three_tries_at_most(
+    silent_line: Line, call: Callable[[Adapters], object]
+) -> None:
+    with pytest.raises(Transient):
+        call(silent_line.adapters)
+    assert 1 <= silent_line.tables.seen <= 3
+
+
+def test_queues_that_never_answer_are_given_up_after_three_tries_at_most(silent_line: Line) -> None:
+    with pytest.raises(Transient):
+        silent_line.adapters.queues.send(PLAN_SHARDS, "{}")
+    assert 1 <= silent_line.queues.seen <= 3
+
+
+def test_a_vault_that_never_answers_is_given_up_after_three_tries_at_most(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(translate.TIMEOUTS, "read_timeout", 0.1)
+    impatient = Adapters(stack.settings)
+    stack.vault.inject("GET /keys/", latency_ms=1_000, times=None)
+    try:
+        with pytest.raises(Transient):
+            impatient.vault.newest(POLICY.kek)
+        assert 1 <= stack.vault.faults()[0]["struck"] <= 3
+    finally:
+        impatient.close()
+        stack.vault.clear_faults()
+
+
+def test_a_storage_that_is_away_is_transient_and_the_same_adapters_go_on_when_it_is_back(
+    stack: Stack, tmp_path: Path
+) -> None:
+    azurite = AzuriteProcess.start(tmp_path, tmp_path / "log")
+    adapters = through(stack.settings, dict(zip(stack.azurite.ports, azurite.ports, strict=True)))
+    try:
+        adapters.create_storage()
+        adapters.deks.add(keyring().tenant)
+        before = adapters.deks.read(TENANT)
+        assert before is not None
+        azurite.stop()
+        calls: list[Callable[[], object]] = [
+            lambda: adapters.deks.read(TENANT),
+            lambda: adapters.deks.replace(before, Keyring(replace(before.tenant, primary=1))),
+            lambda: adapters.queues.send(PLAN_SHARDS, "{}"),
+        ]
+        for call in calls:
+            with pytest.raises(Transient):
+                call()
+        azurite.restart()
+        assert adapters.deks.read(TENANT) == before
+        adapters.queues.send(PLAN_SHARDS, "{}")
+    finally:
+        adapters.close()
+        azurite.stop()
+
+
+def test_a_vault_that_is_away_is_transient(stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as placeholder:
+        url = f"https://localhost:{placeholder.getsockname()[1]}"
+    away = Adapters(replace(stack.settings, vault_url=url))
+    try:
+        calls: list[Callable[[], object]] = [
+            lambda: away.vault.newest(POLICY.kek),
+            lambda: away.vault.unwrap(Kid(f"{url}/keys/{POLICY.kek}/{'0' * 32}"), "RSA-OAEP-256", bytes(256)),
+        ]
+        for call in calls:
+            with pytest.raises(Transient):
+                call()
+    finally:
+        away.close()
+
+
+def test_a_key_id_of_another_vault_makes_no_connection_to_it(stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other_vault:
+        other_vault.setblocking(False)
+        url = f"https://127.0.0.1:{other_vault.getsockname()[1]}"
+        with pytest.raises(Exception, match="does not belong to the configured vault"):
+            AzureVault(stack.adapters.key_client).unwrap(
+                Kid(f"{url}/keys/master-kek/{'0' * 32}"), "RSA-OAEP-256", bytes(256)
+            )
+        with pytest.raises(BlockingIOError):
+            other_vault.accept()

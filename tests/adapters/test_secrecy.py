@@ -1,0 +1,72 @@
+"""What the app leaves in tables, queues and logs holds no DEK."""
+
+import base64
+import logging
+import os
+
+import pytest
+
+from local.stack import Stack
+from rotation.audit_job import AuditTrail
+from rotation.dek_job import DekJobs
+from rotation.message import ROTATION_JOBS, Action
+from rotation.planner_job import Planner
+from rotation.primary_kek import PrimaryKek
+from rotation.tenant_cipher import TenantCipher
+from rotation.worker import Worker
+from rotation.wrapping import DEK_BYTES
+from shared.azure.wiring import TABLES
+from shared.errors import Integrity
+from shared.log import MaskingFormatter
+from shared.values import TenantId
+from tests.pure.keyrings import POLICY, job
+
+
+def shapes_of(secret: bytes) -> list[str]:
+    """The ways in which a careless line could have written it."""
+    standard = base64.b64encode(secret).decode()
+    return [secret.hex(), standard, standard.replace("+", "-").replace("/", "_").rstrip("="), repr(secret)[2:-1]]
+
+
+def everything_stored(stack: Stack) -> str:
+    """Every row and every message of the stack, as text."""
+    adapters = stack.adapters
+    rows = [repr(dict(row)) for name in TABLES for row in adapters.table(name).list_entities()]
+    messages = adapters.queue_service.get_queue_client(ROTATION_JOBS).peek_messages(max_messages=32)
+    return "\n".join([*rows, *(message.content for message in messages)])
+
+
+def test_no_dek_is_in_any_row_message_log_line_or_error(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    drawn: list[bytes] = []
+
+    def entropy(size: int) -> bytes:
+        drawn.append(os.urandom(size))
+        return drawn[-1]
+
+    ports = stack.adapters
+    audit = AuditTrail(ports.records, ports.clock)
+    kek = PrimaryKek(POLICY.kek, ports.key_pointers, ports.vault, ports.clock)
+    jobs = DekJobs(ports.deks, kek, audit, POLICY, ports.clock, entropy)
+    planner = Planner(ports.deks, ports.queues, POLICY, ports.clock)
+    worker = Worker(jobs, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock)
+    tenant = TenantId("secretive")
+    with caplog.at_level(logging.DEBUG):
+        for action in (Action.ADD_TENANT, Action.ROTATE_DEK):
+            worker.handle(ROTATION_JOBS, job(action, tenant=tenant).to_json().encode(), "m1")
+        cipher = TenantCipher(ports.deks, ports.vault, ports.consumers, "test", entropy=entropy)
+        assert cipher.decrypt(tenant, cipher.encrypt(tenant, b"data")) == b"data"
+        deks = [value for value in drawn if len(value) == DEK_BYTES]
+        leaking = b'{"reason": "%s"}' % base64.b64encode(deks[0])
+        worker.bury(ROTATION_JOBS, leaking, "m2")
+        stack.vault.inject("POST /keys/.*/unwrapkey", status=400)
+        with pytest.raises(Integrity) as caught:
+            TenantCipher(ports.deks, ports.vault, ports.consumers, "test").encrypt(tenant, b"data")
+    stack.vault.clear_faults()
+
+    logged = "\n".join(MaskingFormatter().format(record) for record in caplog.records)
+    text = "\n".join([everything_stored(stack), logged, repr(caught.value), str(caught.value)])
+    assert "secretive" in text
+    assert len(deks) == 2
+    for dek in deks:
+        for shape in shapes_of(dek):
+            assert shape not in text
