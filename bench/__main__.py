@@ -1,0 +1,68 @@
+"""`python -m bench`: measure, compare with the floors, judge. Exit code 1 if a target is missed."""
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from bench import cipher, memory, rotation
+from bench.result import Result, machine, page, table
+
+BENCHMARKS: Final[Mapping[str, ModuleType]] = {"cipher": cipher, "rotation": rotation, "memory": memory}
+"""Each module has `measure(quick) -> Sequence[Result]`, and says in its docstring what it measures."""
+
+_ROOT: Final = Path(__file__).parent.parent
+_RESULTS: Final = _ROOT / "bench" / "results.json"
+_PAGE: Final = _ROOT / "docs" / "benchmarks.md"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the benchmarks that are named, or all."""
+    options = _options(arguments)
+    results: list[Result] = []
+    for name in options.name or BENCHMARKS:
+        measure: Callable[[bool], Sequence[Result]] = BENCHMARKS[name].measure
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        results += measure(options.quick)
+    print(table(results))
+    document = {"machine": machine(), "results": [asdict(result) | {"passed": result.passed} for result in results]}
+    if options.json:
+        _write_json(options.json, document)
+    if options.write:
+        _write_json(_RESULTS, document)
+        sections = [(name, inspect.getdoc(module) or "") for name, module in BENCHMARKS.items()]
+        _PAGE.write_text(page(results, sections, machine()), encoding="utf-8")
+    return 0 if all(result.passed for result in results) else 1
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure this program against floors that are measured in the same run.",
+        epilog="example: python -m bench cipher --quick --json cipher.json",
+    )
+    parser.add_argument("name", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: a look, not a result")
+    parser.add_argument(
+        "--write", action="store_true", help="make this the run of record: bench/results.json and docs/benchmarks.md"
+    )
+    options = parser.parse_args(arguments)
+    if unknown := set(options.name) - BENCHMARKS.keys():
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    if options.write and (options.quick or options.name):
+        parser.error("--write records a full run: neither --quick nor a NAME goes with it")
+    return options
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

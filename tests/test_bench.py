@@ -1,0 +1,50 @@
+"""The benchmarks run; what they say of this machine is not a test's business."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.__main__ import main
+from bench.result import Result, page, table
+
+ROOT = Path(__file__).parent.parent
+GOOD = Result("cipher", "encrypt", "9 MB/s", "10 MB/s", 0.9, 0.9, at_least=True)
+BAD = Result("memory", "many", "13 MiB", "10 MiB", 1.3, 1.2, at_least=False)
+
+
+def test_the_quick_cipher_benchmark_prints_a_table_and_writes_its_results(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "cipher", "--quick", "--json", str(tmp_path / "cipher.json")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    document: dict[str, Any] = json.loads((tmp_path / "cipher.json").read_text())
+    results = document["results"]
+    assert len(results) == 4
+    assert ended.returncode == (0 if all(result["passed"] for result in results) else 1)
+    for result in results:
+        assert result["ratio"] > 0
+        assert result["what"] in ended.stdout
+
+
+def test_a_ratio_that_just_meets_its_target_passes_and_one_beyond_it_fails() -> None:
+    assert GOOD.passed
+    assert not BAD.passed
+    assert "pass" in table([GOOD])
+    assert "FAIL" in table([BAD])
+
+
+def test_the_page_names_the_machine_and_every_result() -> None:
+    text = page([GOOD, BAD], [("cipher", "What it measures.")], "3 cores and 5 GiB of memory")
+    assert "| cipher | encrypt | 9 MB/s | 10 MB/s | 0.90 | >= 0.9 | pass |" in text
+    assert "3 cores and 5 GiB" in text
+    assert "## cipher\n\nWhat it measures.\n" in text
+
+
+@pytest.mark.parametrize("arguments", [["no-such"], ["cipher", "--write"], ["--write", "--quick"]])
+def test_what_makes_no_sense_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "python -m bench" in capsys.readouterr().err
