@@ -1,0 +1,182 @@
+// Everything that ATP key rotation runs on, in one resource group. README.md says how to deploy it.
+//
+// Nothing here has a password: the storage account takes no account keys, the vault takes no access policies, telemetry
+// takes no instrumentation keys. Who may do what stands in modules/access.bicep, and nowhere else.
+
+targetScope = 'resourceGroup'
+
+@description('Begins every name. Lower-case letters and digits.')
+@minLength(3)
+@maxLength(11)
+param prefix string
+
+@description('Where everything is. The plan, the vault\'s HSM and zone redundancy must be available there.')
+param location string = resourceGroup().location
+
+@description('Storage, vault and their traffic stay in a virtual network of their own. Turn off for a trial only.')
+param privateNetwork bool = true
+
+@description('Address ranges (CIDR) that may publish code and call the app over HTTP. Event Grid always may.')
+param allowedAddresses string[] = []
+
+@description('Set once the code is published: an Event Grid subscription can only be made to a function that exists.')
+param functionsPublished bool = false
+
+@description('When the planner runs, NCRONTAB in UTC: {second} {minute} {hour} {day} {month} {day-of-week}.')
+param planSchedule string = '0 0 2 * * *'
+
+@description('The alert rules need INFO at least: they look for what the app says when all is well, too.')
+@allowed(['DEBUG', 'INFO'])
+param logLevel string = 'INFO'
+
+@description('The keys of kind "kek" in rotation/catalog.toml.')
+param keks string[] = ['master-kek']
+
+@description('Bits of a KEK. A larger one unwraps fewer DEKs per second: an HSM vault does 200, 50 or 25 a second.')
+@allowed([2048, 3072, 4096])
+param kekBits int = 3072
+
+@description('When the first version of each KEK expires, in seconds since 1970: two years after the first deployment.')
+param kekExpires int = dateTimeToEpoch(dateTimeAdd(utcNow(), 'P2Y'))
+
+@description('GZRS keeps a copy in the paired region, some minutes behind; ZRS where data must not leave the region.')
+@allowed(['Standard_GZRS', 'Standard_ZRS'])
+param replication string = 'Standard_GZRS'
+
+@description('Object ids of the managed identities of the ATP services that encrypt and decrypt.')
+param services string[] = []
+
+@description('Object ids of the Entra groups whose members operate key rotation from the command line.')
+param operators string[] = []
+
+@description('Who is told of alerts.')
+param alertAddresses string[]
+
+@description('For how many days logs can be searched, 30 to 730.')
+@minValue(30)
+@maxValue(730)
+param logDays int = 730
+
+@description('The largest number of instances that the plan scales out to.')
+@minValue(40)
+@maxValue(1000)
+param maxInstances int = 40
+
+var unique = take(uniqueString(resourceGroup().id, prefix), 8)
+var names = {
+  app: '${prefix}-rotation-${unique}'
+  storage: '${prefix}rot${unique}'
+  vault: '${prefix}-kv-${unique}'
+}
+
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
+  // Its own resource, so that its roles are there before the app first starts.
+  name: '${prefix}-rotation'
+  location: location
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  name: 'monitoring'
+  params: {
+    prefix: prefix
+    location: location
+    logDays: logDays
+    alertAddresses: alertAddresses
+  }
+}
+
+module network 'modules/network.bicep' = if (privateNetwork) {
+  name: 'network'
+  params: {
+    prefix: prefix
+    location: location
+  }
+}
+
+module storage 'modules/storage.bicep' = {
+  name: 'storage'
+  params: {
+    name: names.storage
+    location: location
+    replication: replication
+    workspaceId: monitoring.outputs.workspaceId
+    endpointSubnetId: privateNetwork ? network!.outputs.endpointSubnetId : ''
+    networkId: privateNetwork ? network!.outputs.networkId : ''
+  }
+}
+
+module vault 'modules/vault.bicep' = {
+  name: 'vault'
+  params: {
+    name: names.vault
+    location: location
+    keks: keks
+    kekBits: kekBits
+    kekExpires: kekExpires
+    workspaceId: monitoring.outputs.workspaceId
+    endpointSubnetId: privateNetwork ? network!.outputs.endpointSubnetId : ''
+    networkId: privateNetwork ? network!.outputs.networkId : ''
+  }
+}
+
+module access 'modules/access.bicep' = {
+  name: 'access'
+  params: {
+    storageName: storage.outputs.name
+    vaultName: vault.outputs.name
+    insightsName: monitoring.outputs.insightsName
+    keks: keks
+    appPrincipalId: identity.properties.principalId
+    services: services
+    operators: operators
+  }
+}
+
+module app 'modules/app.bicep' = {
+  name: 'app'
+  params: {
+    name: names.app
+    location: location
+    identityId: identity.id
+    identityClientId: identity.properties.clientId
+    storageName: storage.outputs.name
+    vaultUrl: vault.outputs.url
+    insightsConnection: monitoring.outputs.insightsConnection
+    subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
+    allowedAddresses: allowedAddresses
+    planSchedule: planSchedule
+    logLevel: logLevel
+    maxInstances: maxInstances
+  }
+  dependsOn: [
+    access
+  ]
+}
+
+module events 'modules/events.bicep' = {
+  name: 'events'
+  params: {
+    prefix: prefix
+    location: location
+    vaultName: vault.outputs.name
+    storageName: storage.outputs.name
+    appName: app.outputs.name
+    subscribe: functionsPublished
+  }
+}
+
+module alerts 'modules/alerts.bicep' = {
+  name: 'alerts'
+  params: {
+    prefix: prefix
+    location: location
+    workspaceId: monitoring.outputs.workspaceId
+    actionGroupId: monitoring.outputs.actionGroupId
+    topicId: events.outputs.topicId
+  }
+}
+
+output functionApp string = app.outputs.name
+output vaultUrl string = vault.outputs.url
+output tableUrl string = storage.outputs.tableUrl
+output queueUrl string = storage.outputs.queueUrl

@@ -1,0 +1,174 @@
+// What wakes whom. The app says what is wrong in a log record with the event "alert"; these rules pass it on, and watch
+// for what the app cannot say because it does not run.
+
+param prefix string
+param location string
+param workspaceId string
+param actionGroupId string
+param topicId string
+
+var alertRecords = '''
+AppTraces
+| where SeverityLevel >= 3
+| extend record = parse_json(Message)
+| where tostring(record.event) == "alert" and tostring(record.severity) == "{0}"
+| project TimeGenerated, alert = tostring(record.alert), what = tostring(record.what)
+'''
+
+// severity: 0 is critical, 2 a warning. dimension: one notification for each value of that column.
+var rules = [
+  {
+    name: 'critical'
+    what: 'Key rotation needs a person now. docs/runbooks/dek-rotation.md says what to do.'
+    severity: 0
+    query: format(alertRecords, 'critical')
+    frequency: 'PT5M'
+    window: 'PT15M'
+    operator: 'GreaterThan'
+    threshold: 0
+    dimension: 'alert'
+  }
+  {
+    name: 'warning'
+    what: 'Key rotation needs a person on the next working day.'
+    severity: 2
+    query: format(alertRecords, 'warning')
+    frequency: 'PT15M'
+    window: 'PT30M'
+    operator: 'GreaterThan'
+    threshold: 0
+    dimension: 'alert'
+  }
+  {
+    // A worker empties these queues within seconds; what stays longer has raised no alert of its own.
+    name: 'poison-queue'
+    what: 'Messages stay on a poison queue: the app does not run, or cannot write its tables.'
+    severity: 0
+    query: '''
+StorageQueueLogs
+| where OperationName in ("PutMessage", "DeleteMessage") and StatusText == "Success"
+| extend queue = extract("^https://[^/]+/([a-z0-9-]+)/messages", 1, Uri)
+| where queue endswith "-poison"
+| summarize put = countif(OperationName == "PutMessage" and TimeGenerated < ago(15m)),
+            taken = countif(OperationName == "DeleteMessage") by queue
+| where put > taken
+| project queue, waiting = put - taken
+'''
+    frequency: 'PT15M'
+    window: 'PT6H'
+    operator: 'GreaterThan'
+    threshold: 0
+    dimension: 'queue'
+  }
+  {
+    name: 'not-planned'
+    what: 'The planner has not run for 26 hours: no DEK falls due, and nobody else would notice.'
+    severity: 1
+    query: '''
+AppTraces
+| where TimeGenerated > ago(26h)
+| where tostring(parse_json(Message).event) == "planning started"
+'''
+    frequency: 'PT1H'
+    window: 'P2D'
+    operator: 'LessThan'
+    threshold: 1
+    dimension: ''
+  }
+  {
+    name: 'outage'
+    what: 'Many jobs are put back for later: vault or storage does not answer, or a role is missing.'
+    severity: 1
+    query: '''
+AppTraces
+| extend record = parse_json(Message)
+| where tostring(record.event) == "job put back"
+| project TimeGenerated, because = tostring(record.because)
+'''
+    frequency: 'PT15M'
+    window: 'PT30M'
+    operator: 'GreaterThan'
+    threshold: 100
+    dimension: ''
+  }
+]
+
+resource rule 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+  for alertRule in rules: {
+    name: '${prefix}-rotation-${alertRule.name}'
+    location: location
+    kind: 'LogAlert'
+    properties: {
+      displayName: 'ATP key rotation: ${alertRule.name}'
+      description: alertRule.what
+      enabled: true
+      severity: alertRule.severity
+      scopes: [workspaceId]
+      evaluationFrequency: alertRule.frequency
+      windowSize: alertRule.window
+      autoMitigate: true
+      // The tables appear with their first record, which a new workspace does not have yet.
+      skipQueryValidation: true
+      criteria: {
+        allOf: [
+          {
+            query: alertRule.query
+            timeAggregation: 'Count'
+            operator: alertRule.operator
+            threshold: alertRule.threshold
+            dimensions: empty(alertRule.dimension)
+              ? []
+              : [
+                  {
+                    name: alertRule.dimension
+                    operator: 'Include'
+                    values: ['*']
+                  }
+                ]
+            failingPeriods: {
+              numberOfEvaluationPeriods: 1
+              minFailingPeriodsToAlert: 1
+            }
+          }
+        ]
+      }
+      actions: {
+        actionGroups: [actionGroupId]
+      }
+    }
+  }
+]
+
+resource lostEvent 'Microsoft.Insights/metricAlerts@2018-03-01' = [
+  for metric in ['DeadLetteredCount', 'DroppedEventCount']: {
+    name: '${prefix}-rotation-${metric}'
+    location: 'global'
+    properties: {
+      description: 'Event Grid gave up on an event of the vault: look into the container event-dead-letters.'
+      enabled: true
+      severity: 2
+      scopes: [topicId]
+      evaluationFrequency: 'PT15M'
+      windowSize: 'PT1H'
+      criteria: {
+        'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+        allOf: [
+          {
+            name: metric
+            criterionType: 'StaticThresholdCriterion'
+            metricName: metric
+            metricNamespace: 'Microsoft.EventGrid/systemTopics'
+            operator: 'GreaterThan'
+            threshold: 0
+            timeAggregation: 'Total'
+          }
+        ]
+      }
+      actions: [
+        {
+          actionGroupId: actionGroupId
+        }
+      ]
+    }
+  }
+]

@@ -1,0 +1,107 @@
+// The vault and the KEKs in it.
+
+param name string
+param location string
+param keks string[]
+param kekBits int
+param kekExpires int
+param workspaceId string
+
+@description('Empty: reached over its public address.')
+param endpointSubnetId string
+param networkId string
+
+resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
+  name: name
+  location: location
+  properties: {
+    tenantId: tenant().tenantId
+    sku: {
+      family: 'A'
+      name: 'premium' // HSM keys
+    }
+    enableRbacAuthorization: true
+    // A KEK that is gone takes all ATP data with it: 90 days to notice, and nobody can shorten them.
+    enableSoftDelete: true
+    softDeleteRetentionInDays: 90
+    enablePurgeProtection: true
+    publicNetworkAccess: empty(endpointSubnetId) ? 'Enabled' : 'Disabled'
+    networkAcls: {
+      defaultAction: empty(endpointSubnetId) ? 'Allow' : 'Deny'
+      bypass: 'AzureServices'
+    }
+  }
+}
+
+// Resource Manager only ever creates a key: a later deployment makes no version and changes none.
+resource kek 'Microsoft.KeyVault/vaults/keys@2023-07-01' = [
+  for kekName in keks: {
+    parent: vault
+    name: kekName
+    properties: {
+      kty: 'RSA-HSM'
+      keySize: kekBits
+      keyOps: ['wrapKey', 'unwrapKey']
+      attributes: {
+        enabled: true
+        exportable: false
+        exp: kekExpires
+      }
+      // The vault only announces. Were it to make a version by itself, nobody would use that version: which one is
+      // primary stands in table keys, and moving it is the KEK rotation's business.
+      rotationPolicy: {
+        attributes: {
+          expiryTime: 'P2Y'
+        }
+        lifetimeActions: [
+          {
+            trigger: {
+              timeBeforeExpiry: 'P30D'
+            }
+            action: {
+              type: 'notify'
+            }
+          }
+        ]
+      }
+    }
+  }
+]
+
+resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  // Every unwrap, with who asked: what an investigation after a leak begins with.
+  name: 'audit'
+  scope: vault
+  properties: {
+    workspaceId: workspaceId
+    logs: [
+      {
+        category: 'AuditEvent'
+        enabled: true
+      }
+    ]
+    metrics: [
+      {
+        category: 'AllMetrics'
+        enabled: true
+      }
+    ]
+  }
+}
+
+module endpoint 'private-endpoint.bicep' = if (!empty(endpointSubnetId)) {
+  name: 'vault-endpoint'
+  params: {
+    name: '${name}-vault'
+    location: location
+    targetId: vault.id
+    service: 'vault'
+    zoneName: 'privatelink.vaultcore.azure.net'
+    subnetId: endpointSubnetId
+    networkId: networkId
+  }
+}
+
+output name string = vault.name
+// Without the slash at the end, as key ids begin.
+output url string = 'https://${vault.name}${environment().suffixes.keyvaultDns}'
