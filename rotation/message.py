@@ -182,7 +182,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def _decoded(body: bytes) -> bytes:
+def decoded(body: bytes) -> bytes:
     """`body` without the base64 in which many tools put what is dropped on a queue."""
     if body.lstrip().startswith(b"{"):
         return body
@@ -199,7 +199,7 @@ class _Fields:
         if len(body) > _MAX_BYTES:
             raise InvalidMessage("a message is too large", bytes=len(body), limit=_MAX_BYTES)
         try:
-            parsed = json.loads(body.decode(), object_pairs_hook=_without_duplicates)
+            parsed = json.loads(decoded(body).decode(), object_pairs_hook=_without_duplicates)
         except (ValueError, RecursionError):
             raise InvalidMessage("a message is not JSON in UTF-8") from None
         if not isinstance(parsed, dict):

@@ -13,7 +13,7 @@ from typing import Final
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
 from rotation.dek_job import DekJobs
-from rotation.message import PARSERS, POISON_SUFFIX, Job, Message, retry_delay
+from rotation.message import PARSERS, POISON_SUFFIX, Job, Message, decoded, retry_delay
 from rotation.planner_job import Planner
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient
@@ -78,7 +78,8 @@ class Worker:
             message = PARSERS[queue](body, message_id)
         except InvalidMessage as error:
             digest = hashlib.sha256(body).hexdigest()[:32]
-            text = mask(body.decode(errors="replace"))[:_MAX_KEPT]
+            # Decoded, because in base64 no shape of a secret can be seen.
+            text = mask(decoded(body).decode(errors="replace"))[:_MAX_KEPT]
             letter = DeadLetter(queue, f"message/{digest}", str(error), text, self._clock(), can_resend=False)
             self._audit.record(_refusal(letter, "message.refused", f"queue/{queue}", "InvalidMessage"))
         else:
