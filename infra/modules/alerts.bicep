@@ -55,7 +55,7 @@ StorageQueueLogs
 | project queue, waiting = put - taken
 '''
     frequency: 'PT15M'
-    window: 'PT6H'
+    window: 'P1D'
     operator: 'GreaterThan'
     threshold: 0
     dimension: 'queue'
