@@ -12,6 +12,7 @@ import os
 import re
 import threading
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from urllib.parse import quote, quote_plus
 
@@ -22,11 +23,12 @@ _GRAM = 8  # characters by which a known value is looked up; shorter values than
 class KnownSecrets:
     """The last `capacity` secret values the process has handled, found in text in any of their encodings.
 
-    Bounded, because a value costs about 4 kB and a worker sees one DEK per tenant. Thread-safe.
+    Bounded, because a value costs about 1.5 kB and a worker sees one DEK per tenant. Of its encodings only the beginnings
+    are kept; they are made again for the rare text in which one of these is found. Thread-safe.
     """
 
     def __init__(self, capacity: int = 2_000) -> None:
-        self._forms_by_gram: dict[str, list[str]] = {}
+        self._values_by_gram: dict[str, tuple[bytes, ...]] = {}
         self._order: deque[bytes] = deque()
         self._seen: set[bytes] = set()
         self._capacity = capacity
@@ -44,8 +46,8 @@ class KnownSecrets:
             if value in self._seen:
                 return
             self._seen.add(value)
-            for form in _encodings(value):
-                self._forms_by_gram.setdefault(form[:_GRAM], []).append(form)
+            for gram in _grams(value):
+                self._values_by_gram[gram] = (*self._values_by_gram.get(gram, ()), value)
             if not for_ever:
                 self._order.append(value)
             if len(self._order) > self._capacity:
@@ -53,15 +55,15 @@ class KnownSecrets:
 
     def mask(self, text: str) -> str:
         """`text` with every known value replaced, in time linear in its length."""
-        forms_by_gram = self._forms_by_gram
-        if not forms_by_gram:
+        values_by_gram = self._values_by_gram
+        if not values_by_gram:
             return text
         kept: list[str] = []
         done = at = 0
         end = len(text) - _GRAM
         while at <= end:
-            forms = forms_by_gram.get(text[at : at + _GRAM])
-            length = max((len(form) for form in forms if text.startswith(form, at)), default=0) if forms else 0
+            values = values_by_gram.get(text[at : at + _GRAM])
+            length = _longest_at(text, at, values) if values else 0
             if length:
                 kept += (text[done:at], MASK_KNOWN)
                 at = done = at + length
@@ -71,14 +73,22 @@ class KnownSecrets:
 
     def _forget(self, value: bytes) -> None:
         self._seen.discard(value)
-        for form in _encodings(value):
-            # A new list, as `mask` may be reading the old one; one of equal forms, as another value may have it too.
-            forms = self._forms_by_gram[form[:_GRAM]].copy()
-            forms.remove(form)
-            if forms:
-                self._forms_by_gram[form[:_GRAM]] = forms
+        for gram in _grams(value):
+            others = tuple(other for other in self._values_by_gram[gram] if other != value)
+            if others:
+                self._values_by_gram[gram] = others
             else:
-                del self._forms_by_gram[form[:_GRAM]]
+                del self._values_by_gram[gram]
+
+
+def _longest_at(text: str, at: int, values: Iterable[bytes]) -> int:
+    """Length of the longest encoding of any of the values that `text` has at that place, 0 if it has none there."""
+    return max((len(form) for value in values for form in _encodings(value) if text.startswith(form, at)), default=0)
+
+
+def _grams(value: bytes) -> frozenset[str]:
+    """What the encodings of a value begin with."""
+    return frozenset(form[:_GRAM] for form in _encodings(value))
 
 
 def _encodings(value: bytes) -> frozenset[str]:
