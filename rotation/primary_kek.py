@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from shared.clock import Clock
-from shared.errors import Conflict
+from shared.errors import Conflict, Transient
 from shared.ports import KeyPointers, Vault
 from shared.values import KeyPointer, PublicKek
 
@@ -38,14 +38,27 @@ class PrimaryKek:
         self._lock = threading.Lock()
         self._kek: PublicKek | None = None
         self._read_at = float("-inf")
+        self._failed_at = float("-inf")
 
     def __call__(self) -> PublicKek:
         """The primary version; whether it may wrap right now is for the caller to check."""
+        asked = self._monotonic()
         with self._lock:
             if self._kek is None or self._monotonic() - self._read_at > _READ_AGAIN.total_seconds():
-                self._kek = self._vault.version((self._pointers.read(self._name) or self._adopt()).kid)
+                if asked < self._failed_at:
+                    # It failed while we waited. Were every job of a worker to wait for a time-out of its own, one
+                    # after the other, they would run out of the host's time and end as poison.
+                    raise Transient("the KEK could not be read just now", name=self._name)
+                self._kek = self._read()
                 self._read_at = self._monotonic()
             return self._kek
+
+    def _read(self) -> PublicKek:
+        try:
+            return self._vault.version((self._pointers.read(self._name) or self._adopt()).kid)
+        except Transient:
+            self._failed_at = self._monotonic()
+            raise
 
     def _adopt(self) -> KeyPointer:
         pointer = KeyPointer(self._name, self._vault.newest(self._name).kid, self._clock())

@@ -1,0 +1,58 @@
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import override
+
+import pytest
+
+from rotation.primary_kek import PrimaryKek
+from shared.errors import Transient
+from shared.values import Kid, PublicKek
+from tests.simulator import SimKeyPointers, SimVault, World
+
+JOBS = 8
+
+
+class HangingVault(SimVault):
+    """Does not answer before every job has asked for the KEK."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.everybody_asked = threading.Event()
+        self.tried = 0
+        self.answers = False
+
+    @override
+    def version(self, kid: Kid) -> PublicKek:
+        self.tried += 1
+        assert self.everybody_asked.wait(30)
+        if not self.answers:
+            raise Transient("no answer")
+        return super().version(kid)
+
+
+def test_jobs_that_wait_while_the_vault_times_out_do_not_each_wait_for_a_time_out_of_their_own() -> None:
+    world = World()
+    world.add_kek()
+    vault = HangingVault(world)
+    ticks = itertools.count()
+
+    def monotonic() -> float:
+        now = next(ticks)
+        if now == JOBS - 1:  # each job looks at the time once before it waits
+            vault.everybody_asked.set()
+        return float(now)
+
+    kek = PrimaryKek("master-kek", SimKeyPointers(world), vault, world.clock, monotonic)
+
+    def ask() -> None:
+        with pytest.raises(Transient):
+            kek()
+
+    with ThreadPoolExecutor(JOBS) as jobs:
+        for job in [jobs.submit(ask) for _ in range(JOBS)]:
+            job.result()
+    assert vault.tried == 1
+
+    vault.answers = True
+    assert kek().kid in world.keks
