@@ -8,7 +8,7 @@ the message: the calls without which no tenant can be rotated, and nothing else 
 chained records, no log.
 The app makes fewer calls than that where it can: audit events of one stream that wait at the same time share a
 transaction. This may make it faster than the floor.
-Both spend most of their time waiting for Azurite; of the processor time of the worker about nine tenths go to the SDK,
+Both spend most of their time waiting for Azurite; of the processor time of the worker about four fifths go to the SDK,
 most of it for encoding and decoding transactions.
 """
 
