@@ -1,0 +1,261 @@
+"""README and docs: links lead somewhere, commands are understood, examples run, names exist."""
+
+import json
+import os
+import re
+import shlex
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import CodeType
+from urllib.parse import unquote
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from local.__main__ import _parser as local_parser
+from local.stack import Stack, running
+from rotation.__main__ import _parser as rotation_parser
+from rotation.lifecycle import diagram
+from rotation.message import ROTATION_JOBS, Action, Job, Trigger
+from shared import errors
+from shared.azure import wiring
+from shared.errors import AtpError
+from shared.values import TenantState, tenant_id
+
+ROOT = Path(__file__).parent.parent
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+SETTING = re.compile(r"\b(?:ATP_[A-Z_]+|AzureWebJobsStorage(?:__\w+)?)\b")
+ENVIRONMENT = ("ATP_", "AzureWebJobsStorage")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code."""
+
+    file: Path
+    line: int
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name}:{self.line}"
+
+
+def tokens(file: Path) -> list[Token]:
+    return MARKDOWN.parse(file.read_text(encoding="utf-8"))
+
+
+def blocks(*languages: str) -> list[Block]:
+    return [
+        Block(file, token.map[0] + 1 if token.map else 0, token.info, token.content)
+        for file in FILES
+        for token in tokens(file)
+        if token.type == "fence" and token.info in languages
+    ]
+
+
+def links(file: Path) -> Iterator[str]:
+    for token in tokens(file):
+        for child in token.children or ():
+            if child.type == "link_open":
+                yield str(child.attrGet("href"))
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors of headings, as GitHub makes them."""
+    found = tokens(file)
+    titles = [after.content for token, after in pairwise(found) if token.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    for line in block.code.replace("\\\n", " ").splitlines():
+        yield shlex.split(line.replace("<", "[").replace(">", "]"))
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(FILES) > 8
+    assert len(blocks("sh")) > 5
+    assert len(blocks("python")) >= 3
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_link_leads_to_a_file_and_a_heading_in_it(file: Path) -> None:
+    for link in links(file):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (file.parent / path).resolve() if path else file
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_no_line_is_longer_than_can_be_read_beside_another_file(file: Path) -> None:
+    """Tables, code and links cannot be broken."""
+    prose = re.sub(r"^```.*?^```|\(\S+\)", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in prose.splitlines() if len(line) > 130 and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_every_command_is_understood_and_every_file_that_it_names_is_there(block: Block) -> None:
+    for words in commands(block):
+        match words:
+            case ["make", target, *arguments]:
+                assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+                given = [word.removeprefix("ARGS=") for word in arguments if word.startswith("ARGS=")]
+                understood(local_parser(), [target, *(shlex.split(given[0]) if given else [])])
+            case [".venv/bin/python", "-m", "rotation", *arguments]:
+                understood(rotation_parser(), arguments)
+            case [("curl" | "az" | "func" | "npm" | "cp" | "."), *_]:
+                pass
+            case _:
+                pytest.fail(f"what is {words}?")
+        for word in words:
+            file = word.removeprefix("@")
+            if re.fullmatch(r"(?:infra|docs|rotation|shared|local)/\S+", file):
+                assert (ROOT / file).exists(), file
+
+
+def understood(parser: ArgumentParser, arguments: list[str]) -> None:
+    try:
+        parser.parse_args(arguments)
+    except SystemExit:
+        pytest.fail(f"not understood: {arguments}")
+
+
+@pytest.mark.parametrize("target", re.findall(r"`make (\w+)", (ROOT / "README.md").read_text()))
+def test_every_make_target_in_the_text_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_curl_commands_of_the_readme_ask_for_functions_that_exist() -> None:
+    source = (ROOT / "function_app.py").read_text()
+    urls = [word for block in blocks("sh") for words in commands(block) if words[0] == "curl" for word in words]
+    for name in [found for url in urls for found in re.findall(r"/admin/functions/(\w+)", url)]:
+        assert f"def {name}(" in source
+    assert any(url.endswith("/api/health") for url in urls)
+
+
+def json_messages() -> list[str]:
+    found = [block.code for block in blocks("json")]
+    for block in blocks("sh"):
+        found += [word for words in commands(block) for word in words if word.startswith("{") and "schema" in word]
+    return found
+
+
+@pytest.mark.parametrize("message", json_messages())
+def test_every_message_shown_is_one_that_the_app_accepts(message: str) -> None:
+    job = Job.parse(message.encode(), "by-hand-1")
+    assert job.trigger is Trigger.MANUAL
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_setting_named_exists(file: Path) -> None:
+    sources = "".join((ROOT / name).read_text() for name in ("shared/settings.py", "function_app.py"))
+    assert set(SETTING.findall(file.read_text())) <= set(SETTING.findall(sources))
+
+
+def test_every_setting_is_explained_in_architecture() -> None:
+    sources = "".join((ROOT / name).read_text() for name in ("shared/settings.py", "function_app.py"))
+    explained = set(SETTING.findall((ROOT / "docs" / "architecture.md").read_text()))
+    assert set(SETTING.findall(sources)) <= explained
+
+
+def test_the_state_diagram_is_the_one_that_the_code_draws() -> None:
+    drawn = [block.code.strip() for block in blocks("mermaid") if block.code.startswith("stateDiagram")]
+    assert drawn == [diagram()]
+
+
+def test_every_error_is_in_the_tree_of_errors() -> None:
+    (tree,) = (block.code for block in blocks("text") if block.code.startswith("AtpError"))
+    known = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, AtpError)]
+    assert len(known) > 8
+    assert [name for name in known if not re.search(rf"\b{name}\b", tree)] == []
+
+
+def test_every_setting_of_host_json_is_explained_with_its_value() -> None:
+    host = json.loads((ROOT / "host.json").read_text())
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for name, value in host["extensions"]["queues"].items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `queues.{name}` |"))
+        if isinstance(value, int):
+            assert row.split("|")[2].strip() == str(value)
+    for name in ("functionTimeout", "http.routePrefix", "logging.logLevel", "extensionBundle"):
+        assert f"| `{name}` |" in page
+
+
+def test_every_table_and_queue_is_explained() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert [name for name in (*wiring.TABLES, *wiring.QUEUES) if f"`{name}`" not in page] == []
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Storage and vault, with the tenant acme that all examples are about."""
+    with running(tmp_path_factory.mktemp("docs"), quota=False) as stack:
+        perform(stack, Action.ADD_TENANT)
+        yield stack
+
+
+def perform(stack: Stack, action: Action) -> None:
+    job = Job(action, tenant_id("acme"), "docs", Trigger.MANUAL, "docs", "the examples need it")
+    wiring.app(stack.settings, stack.adapters).worker.handle(ROTATION_JOBS, job.to_json().encode(), "docs-1")
+
+
+def example(name: str, containing: str) -> CodeType:
+    (block,) = (block for block in blocks("python") if block.file.name == name and containing in block.code)
+    return compile(block.code, str(block), "exec")
+
+
+@pytest.fixture
+def environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack's settings as those of this process."""
+    for name in [name for name in os.environ if name.startswith(ENVIRONMENT)]:
+        monkeypatch.delenv(name)
+    for name, value in json.loads(stack.settings_file.read_text())["Values"].items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_example_for_services_encrypts_and_decrypts() -> None:
+    names: dict[str, object] = {}
+    exec(example("README.md", "tenant_cipher"), names)
+    assert names["plaintext"] == b"user 4711 signed in"
+    assert names["envelope"] != names["plaintext"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_undoing_of_an_off_boarding_makes_the_tenant_whole_again(stack: Stack) -> None:
+    before = stack.adapters.deks.read(tenant_id("acme"))
+    perform(stack, Action.OFFBOARD_TENANT)
+    exec(example("dek-rotation.md", "tenant.restore"), {})
+    after = stack.adapters.deks.read(tenant_id("acme"))
+    assert before is not None
+    assert after is not None
+    assert after.tenant.state is TenantState.ACTIVE
+    assert (after.tenant.destroy_after, after.tenant.offboarded) == (None, None)
+    assert after.deks == before.deks
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_comparison_after_a_restore_finds_a_lost_version(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = example("dek-rotation.md", "verify_chain")
+    exec(comparison, {})
+    assert capsys.readouterr().out == ""
+    old = stack.adapters.deks.read(tenant_id("acme"))
+    perform(stack, Action.ROTATE_DEK)
+    assert old is not None
+    table = stack.adapters.table("deks")
+    for row in list(table.query_entities("RowKey eq 'v0000000002'")):
+        table.delete_entity(row)
+    tenant = table.get_entity(str(next(iter(table.list_entities()))["PartitionKey"]), "tenant")
+    table.update_entity(tenant | {"primary": old.tenant.primary})
+    exec(comparison, {})
+    assert capsys.readouterr().out == "acme may have had version 2\n"

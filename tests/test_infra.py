@@ -1,0 +1,196 @@
+"""The Bicep files: whole, and in step with the code that runs on what they describe."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tree_sitter_bicep
+from tree_sitter import Language, Node, Parser
+
+from rotation.catalog import load
+from rotation.expiry import Happening, parse
+from shared.azure import wiring
+from shared.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+INFRA = ROOT / "infra"
+FILES = sorted(INFRA.rglob("*.bicep"))
+PARSER = Parser(Language(tree_sitter_bicep.language()))
+SETTING = re.compile(r"\"((?:ATP_|AzureWebJobsStorage)\w*)\"|%(\w+)%")
+LOCAL_ONLY = {"AzureWebJobsStorage", "ATP_LOCAL_STACK"}
+
+
+def tree(file: Path) -> Node:
+    return PARSER.parse(file.read_bytes()).root_node
+
+
+def text(node: Node | None) -> str:
+    assert node is not None
+    assert node.text is not None
+    return node.text.decode().strip("'")
+
+
+def nodes(root: Node, kind: str) -> Iterator[Node]:
+    if root.type == kind:
+        yield root
+    for child in root.children:
+        yield from nodes(child, kind)
+
+
+def array(file: str, name: str) -> list[str]:
+    """The strings of `var name = [...]`, or of a default."""
+    (found,) = (
+        node
+        for kind in ("variable_declaration", "parameter_declaration")
+        for node in nodes(tree(INFRA / file), kind)
+        if text(node.named_children[0]) == name
+    )
+    (items,) = (child for child in found.children if child.type == "array")
+    return [text(item) for item in nodes(items, "string")]
+
+
+def properties(node: Node) -> dict[str, str]:
+    """The properties of an object as they are written."""
+    return {
+        text(child.named_children[0]): text(child.named_children[1])
+        for child in node.named_children
+        if child.type == "object_property" and len(child.named_children) > 1
+    }
+
+
+def parameters(file: Path) -> dict[str, bool]:
+    """The parameters of a file, and whether each must be given."""
+    declared = list(nodes(tree(file), "parameter_declaration"))
+    return {text(node.named_children[0]): b"=" not in (node.text or b"") for node in declared}
+
+
+def app_settings() -> dict[str, str]:
+    found = [node for node in nodes(tree(INFRA / "modules/app.bicep"), "object") if "ATP_VAULT_URL" in properties(node)]
+    return properties(found[-1])
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_file_parses_to_its_end(file: Path) -> None:
+    wrong = [node.start_point for node in nodes(tree(file), "ERROR")]
+    assert not wrong
+    assert not tree(file).has_error
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_module_is_there_and_gets_its_parameters_and_no_others(file: Path) -> None:
+    for module in nodes(tree(file), "module_declaration"):
+        called = file.parent / text(module.named_children[1])
+        given = next(
+            properties(child.named_children[1])
+            for child in nodes(module, "object_property")
+            if text(child.named_children[0]) == "params"
+        )
+        declared = parameters(called)
+        assert given.keys() <= declared.keys(), called
+        assert {name for name, required in declared.items() if required} <= given.keys(), called
+
+
+def test_every_module_is_used() -> None:
+    called = {
+        (file.parent / text(module.named_children[1])).resolve()
+        for file in FILES
+        for module in nodes(tree(file), "module_declaration")
+    }
+    assert called == set(FILES) - {INFRA / "main.bicep"}
+
+
+def test_the_example_gives_every_parameter_that_has_no_default_and_no_unknown_one() -> None:
+    given = re.findall(r"^param (\w+) =", (INFRA / "main.bicepparam").read_text(), re.MULTILINE)
+    declared = parameters(INFRA / "main.bicep")
+    assert set(given) <= declared.keys()
+    assert {name for name, required in declared.items() if required} <= set(given)
+
+
+def test_tables_and_queues_are_those_of_the_app() -> None:
+    assert sorted(array("modules/storage.bicep", "tables")) == sorted(wiring.TABLES)
+    assert sorted(array("modules/storage.bicep", "queues")) == sorted(wiring.QUEUES)
+
+
+def test_the_app_may_reach_every_table_that_it_uses_and_only_one_of_them_freely() -> None:
+    insert_only = set(array("modules/access.bicep", "insertOnlyTables"))
+    assert insert_only == set(wiring.TABLES) - {"deks", "consumers"}, "consumers is for services"
+
+
+def test_every_role_is_one_that_is_assigned() -> None:
+    access = (INFRA / "modules/access.bicep").read_text()
+    for name in re.findall(r"^  (\w+): '[0-9a-f-]{36}'", access, re.MULTILINE):
+        assert f"roles.{name})" in access
+
+
+def test_the_keks_are_those_of_the_catalog() -> None:
+    assert array("main.bicep", "keks") == list(load(ROOT / "rotation" / "catalog.toml").keks)
+
+
+def test_every_setting_that_the_code_reads_is_set_and_none_of_those_that_are_for_local_stacks() -> None:
+    sources = (ROOT / "shared" / "settings.py").read_text() + (ROOT / "function_app.py").read_text()
+    read = {found for pair in SETTING.findall(sources) for found in pair if found}
+    assert "ATP_PLAN_SCHEDULE" in read
+    assert read >= LOCAL_ONLY
+    ours = {name for name in app_settings() if name.startswith("ATP_")}
+    assert read - LOCAL_ONLY - {"AzureWebJobsStorage"} <= app_settings().keys()
+    assert ours <= read
+    assert not LOCAL_ONLY & app_settings().keys()
+
+
+def test_settings_accept_what_is_set() -> None:
+    values = {
+        "vaultUrl": "https://atp-kv.vault.azure.net",
+        "planSchedule": "0 0 2 * * *",
+        "logLevel": "INFO",
+        "${storageName}": "atprot",
+        "${environment().suffixes.storage}": "core.windows.net",
+    }
+
+    def evaluated(value: str) -> str:
+        for name, meant in values.items():
+            value = value.replace(name, meant) if name.startswith("$") else meant if value == name else value
+        return value
+
+    settings = Settings.parse({name: evaluated(value) for name, value in app_settings().items()})
+    assert settings.table_url == "https://atprot.table.core.windows.net"
+    assert settings.queue_url == "https://atprot.queue.core.windows.net"
+    assert settings.catalog.is_file()
+
+
+def test_there_are_as_many_threads_as_messages_are_taken_at_once() -> None:
+    host = json.loads((ROOT / "host.json").read_text())
+    local = json.loads((ROOT / "local.settings.example.json").read_text())["Values"]
+    threads = app_settings()["PYTHON_THREADPOOL_THREAD_COUNT"]
+    assert threads == local["PYTHON_THREADPOOL_THREAD_COUNT"] == str(host["extensions"]["queues"]["batchSize"])
+
+
+def test_the_events_subscribed_to_are_those_that_the_app_understands_and_all_of_them() -> None:
+    subscribed = re.findall(r"'(Microsoft\.KeyVault\.\w+)'", (INFRA / "modules/events.bicep").read_text())
+    subscribed = [name for name in subscribed if not name.endswith(".vaults")]
+    data = {"VaultName": "atp-kv", "ObjectName": "master-kek", "Version": "1"}
+    understood = {(parse(name, data).kind, parse(name, data).happening) for name in subscribed}
+    assert understood == {(kind, what) for kind in ("key", "secret", "certificate") for what in Happening}
+
+
+def test_the_subscribed_function_is_one_of_the_app() -> None:
+    (name,) = re.findall(r"/functions/(\w+)", (INFRA / "modules/events.bicep").read_text())
+    assert f"def {name}(event: func.EventGridEvent)" in (ROOT / "function_app.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("event", "source"),
+    [
+        ("alert", "shared/azure/registers.py"),
+        ("planning started", "rotation/planner_job.py"),
+        ("job put back", "rotation/worker.py"),
+    ],
+)
+def test_alert_rules_look_for_what_the_app_logs(event: str, source: str) -> None:
+    assert f'tostring(record.event) == "{event}"' in rules() or f'.event) == "{event}"' in rules()
+    assert re.search(rf'log\.\w+\(\s*"{event}"', (ROOT / source).read_text())
+
+
+def rules() -> str:
+    return (INFRA / "modules" / "alerts.bicep").read_text()
