@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local import demo
+from local.functions_host.client import HostStartError
 from local.key_vault.client import KeyVaultStartError
 from local.process import die_with_parent
 from local.stack import ANY_PORTS, AZURITE_PORTS, HOST_PORT, ROOT, VAULT_PORT, running
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         code: int = options.command(options)
     except KeyboardInterrupt:
         return 130
-    except (AzuriteError, KeyVaultStartError) as error:
+    except (AzuriteError, KeyVaultStartError, HostStartError) as error:
         print(error, file=sys.stderr)
         return 2
     return code
@@ -71,7 +73,7 @@ def _serve(options: argparse.Namespace) -> int:
         vault_port=VAULT_PORT if fixed else 0,
     ) as stack:
         hosts = [stack.add_host(port=HOST_PORT + number if fixed else 0, lease_s=30) for number in range(options.hosts)]
-        operate = f".venv/bin/python -m rotation --settings {_relative(stack.settings_file)}"
+        operate = f".venv/bin/python -m rotation --settings {shlex.quote(_relative(stack.settings_file))}"
         print("The local stack is up. Ctrl-C ends it; what it stores is kept.\n")
         for name, place in (
             ("functions", ", ".join(host.url for host in hosts) or "none: run `func start`"),

@@ -76,11 +76,12 @@ def running(
     for part in ("vault", "host", "storage"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     clock = MovableClock(folder / "clock")
-    azurite = AzuriteProcess.start(folder / "storage" if keep else None, folder / "azurite.log", azurite_ports)
+    # The vault first: it locks its folder, so that a second stack on this one ends before it touches the storage.
+    vault = KeyVaultProcess.start(
+        folder / "vault", folder / "clock", folder / "vault.log", port=vault_port, quota=quota
+    )
     try:
-        vault = KeyVaultProcess.start(
-            folder / "vault", folder / "clock", folder / "vault.log", port=vault_port, quota=quota
-        )
+        azurite = AzuriteProcess.start(folder / "storage" if keep else None, folder / "azurite.log", azurite_ports)
         try:
             settings_file = _write_settings(folder, azurite, vault)
             settings = Settings.parse(json.loads(settings_file.read_text())["Values"])
@@ -95,9 +96,9 @@ def running(
                     host.stop()
                 adapters.close()
         finally:
-            vault.stop()
+            azurite.stop()
     finally:
-        azurite.stop()
+        vault.stop()
 
 
 def _write_settings(folder: Path, azurite: AzuriteProcess, vault: KeyVaultProcess) -> Path:

@@ -21,7 +21,7 @@ _POLL_S = 0.02
 
 
 class KeyVaultStartError(Exception):
-    """The vault ended, or did not listen in time; its log has the cause."""
+    """The vault ended, or did not listen in time; the message ends with the last lines of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class KeyVaultProcess:
             [sys.executable, "-m", "local.key_vault", *arguments, "--quota" if quota else "--no-quota"], log
         )
         try:
-            endpoint = _wait_for_endpoint(state / "endpoint.json", child)
+            endpoint = _wait_for_endpoint(state / "endpoint.json", child, log)
         except BaseException:
             process.stop(child)
             raise
@@ -149,15 +149,19 @@ class KeyVaultProcess:
         self.stop()
 
 
-def _wait_for_endpoint(path: Path, child: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _wait_for_endpoint(path: Path, child: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     """The endpoint that this very child has announced; a file of an earlier run has another pid."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            raise KeyVaultStartError(f"the vault ended with exit code {child.returncode}")
+            raise KeyVaultStartError(f"the vault ended with exit code {child.returncode}:\n{_tail(log)}")
         if path.exists():
             endpoint: dict[str, Any] = json.loads(path.read_text())
             if endpoint["pid"] == child.pid:
                 return endpoint
         time.sleep(_POLL_S)
-    raise KeyVaultStartError(f"the vault did not listen within {_START_S:.0f} s")
+    raise KeyVaultStartError(f"the vault did not listen within {_START_S:.0f} s:\n{_tail(log)}")
+
+
+def _tail(log: Path, lines: int = 5) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
