@@ -28,6 +28,7 @@ _ACTIONS: Final[Mapping[str, tuple[Action, str]]] = {
     "add": (Action.ADD_TENANT, "add tenants, with their first DEK"),
     "rotate": (Action.ROTATE_DEK, "give tenants a new DEK now"),
     "offboard": (Action.OFFBOARD_TENANT, "make tenants read-only; their DEKs are destroyed after the retention period"),
+    "reinstate": (Action.REINSTATE_TENANT, "undo an off-boarding before the retention period is over"),
 }
 
 
@@ -185,7 +186,7 @@ def _rendered(rows: Iterable[dict[str, str]], *, as_json: bool) -> Iterator[str]
     if not table:
         yield "none"
         return
-    names = list(table[0])
+    names = list(dict.fromkeys(name for row in table for name in row))
     widths = {name: max(len(name), *(len(row.get(name, "")) for row in table)) for name in names}
     for line in ({name: name for name in names}, *table):
         yield "  ".join(f"{line.get(name, ''):<{widths[name]}}" for name in names).rstrip()

@@ -13,7 +13,7 @@ from typing import Final
 
 from rotation.catalog import DekPolicy
 from rotation.lifecycle import move
-from rotation.message import Action, Job
+from rotation.message import Action, Job, Trigger
 from shared.errors import Integrity, Rejected, TenantDestroyed, TenantOffboarded, UnknownTenant
 from shared.ports import MAX_ROWS_PER_TRANSACTION
 from shared.values import Keyring, KeyState, Tenant, TenantState, WrappedDek
@@ -122,8 +122,10 @@ def _retire(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> Ste
 
 def _offboard(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> Step:
     tenant = keyring.tenant
+    if tenant.offboarded_by == job.id:  # even if it was undone since: a late delivery must not do it again
+        return Standing.DONE
     if tenant.state is not TenantState.ACTIVE:
-        return Standing.DONE if tenant.offboarded_by == job.id else Standing.SUPERSEDED
+        return Standing.SUPERSEDED
     pointer = replace(
         tenant,
         state=TenantState.OFFBOARDED,
@@ -134,13 +136,30 @@ def _offboard(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> S
     return Change(replace(keyring, tenant=pointer))
 
 
+def _reinstate(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> Step:  # noqa: ARG001 - one signature
+    tenant = keyring.tenant
+    if tenant.reinstated_by == job.id:
+        return Standing.DONE
+    if tenant.state is TenantState.ACTIVE:
+        return Standing.SUPERSEDED
+    if tenant.state is not TenantState.OFFBOARDED:
+        raise TenantDestroyed("the tenant's DEKs were destroyed", tenant=tenant.tenant)
+    pointer = replace(tenant, state=TenantState.ACTIVE, offboarded=None, destroy_after=None, reinstated_by=job.id)
+    return Change(replace(keyring, tenant=pointer))
+
+
 def _destroy(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> Step:  # noqa: ARG001 - one signature
     tenant = keyring.tenant
     if tenant.state is TenantState.DESTROYED:
         return Standing.DONE if tenant.destroyed_by == job.id else Standing.SUPERSEDED
-    if tenant.destroy_after is None or now < tenant.destroy_after:
+    if tenant.state is TenantState.ACTIVE and job.trigger is Trigger.SCHEDULE:
+        return Standing.SUPERSEDED  # reinstated since it was planned
+    is_leaving = tenant.state in (TenantState.OFFBOARDED, TenantState.DESTROYING)
+    if not is_leaving or tenant.destroy_after is None or now < tenant.destroy_after:
         raise Rejected(
-            "the tenant's retention period is not over", tenant=tenant.tenant, destroy_after=tenant.destroy_after
+            "the tenant is not off-boarded, or its retention period is not over",
+            tenant=tenant.tenant,
+            destroy_after=tenant.destroy_after,
         )
     # The tenant's own row takes part in every transaction, so that nothing else can happen in between.
     left = keyring.deks[MAX_ROWS_PER_TRANSACTION - 1 :]
@@ -152,6 +171,7 @@ def _destroy(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> St
 _ACTIONS: Final[Mapping[Action, Callable[[Keyring, Job, DekPolicy, datetime], Step]]] = {
     Action.RETIRE_DEK: _retire,
     Action.OFFBOARD_TENANT: _offboard,
+    Action.REINSTATE_TENANT: _reinstate,
     Action.DESTROY_TENANT: _destroy,
 }
 

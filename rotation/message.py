@@ -33,6 +33,7 @@ class Action(StrEnum):
 
     ADD_TENANT = "tenant.add"  # first DEK included
     OFFBOARD_TENANT = "tenant.offboard"  # reads only from now on
+    REINSTATE_TENANT = "tenant.reinstate"  # undoes an off-boarding, until the DEKs are destroyed
     DESTROY_TENANT = "tenant.destroy"  # crypto-shredding after the retention period
     ROTATE_DEK = "dek.rotate"  # new primary DEK
     RETIRE_DEK = "dek.retire"  # end of dual running

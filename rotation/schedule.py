@@ -29,8 +29,10 @@ def rotation_due(tenant: Tenant, policy: DekPolicy) -> datetime:
 def due_job(tenant: Tenant, policy: DekPolicy, now: datetime) -> Job | None:
     """The one job that this tenant needs now, None if it needs nothing. The next plan finds what comes after it."""
     if tenant.state is TenantState.OFFBOARDED or tenant.state is TenantState.DESTROYING:
-        due = tenant.destroy_after is not None and now >= tenant.destroy_after
-        return _scheduled(Action.DESTROY_TENANT, tenant, "once", "retention period is over") if due else None
+        due = tenant.destroy_after
+        if due is None or now < due:
+            return None
+        return _scheduled(Action.DESTROY_TENANT, tenant, _stamp(due), "retention period is over")
     if tenant.state is TenantState.DESTROYED:
         return None
     target = tenant.primary + 1
@@ -39,9 +41,13 @@ def due_job(tenant: Tenant, policy: DekPolicy, now: datetime) -> Job | None:
     if now >= rotation_due(tenant, policy):
         return _scheduled(Action.ROTATE_DEK, tenant, f"v{target}", "rotation interval is over", target)
     if tenant.dual_running_since and now >= tenant.dual_running_since + policy.grace:
-        period = tenant.dual_running_since.strftime("%Y%m%dT%H%M%S.%fZ")
-        return _scheduled(Action.RETIRE_DEK, tenant, period, "dual running is over")
+        return _scheduled(Action.RETIRE_DEK, tenant, _stamp(tenant.dual_running_since), "dual running is over")
     return None
+
+
+def _stamp(moment: datetime) -> str:
+    """A moment as the part of a job id that tells one occasion from the next."""
+    return f"{moment:%Y%m%dT%H%M%S.%fZ}"
 
 
 def _scheduled(action: Action, tenant: Tenant, request: str, reason: str, target: int | None = None) -> Job:

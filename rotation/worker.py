@@ -16,7 +16,7 @@ from rotation.dek_job import DekJobs
 from rotation.message import PARSERS, POISON_SUFFIX, Job, Message, decoded, retry_delay
 from rotation.planner_job import Planner
 from shared.clock import Clock
-from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient
+from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient, UnusableKey
 from shared.ports import Alerts, DeadLetters, Queues
 from shared.redact import mask
 from shared.values import Alert, DeadLetter, Severity
@@ -63,6 +63,10 @@ class Worker:
             return
         try:
             self._perform(message)
+        except UnusableKey as error:
+            # One KEK concerns every tenant: their jobs wait for its owner, who is alerted once a day.
+            self._alert_unusable(error)
+            self._put_back(queue, message, error)
         except (Transient, Conflict) as error:
             self._put_back(queue, message, error)
         except (Rejected, Integrity) as error:
@@ -109,6 +113,21 @@ class Worker:
             self._dek_jobs.run(message)
         else:
             self._planner.plan(message)
+
+    def _alert_unusable(self, error: UnusableKey) -> None:
+        now = self._clock()
+        kid = str(error.fields.get("kid", ""))
+        name = kid.rpartition("/keys/")[2].partition("/")[0] or "unknown"
+        self._alerts.raise_alert(
+            Alert(
+                id=f"unusable/{kid}/{now:%Y-%m-%d}",
+                severity=Severity.CRITICAL,
+                what="a KEK must not be used, and no DEK rotates until it may",
+                subject=f"key/{name}",
+                raised=now,
+                details={"reason": error.message, "kid": kid},
+            )
+        )
 
     def _put_back(self, queue: str, message: Message, error: AtpError) -> None:
         again = message.again()

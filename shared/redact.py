@@ -23,11 +23,11 @@ _GRAM = 8  # characters by which a known value is looked up; shorter values than
 class KnownSecrets:
     """The last `capacity` secret values the process has handled, found in text in any of their encodings.
 
-    Bounded, because a value costs about 1.5 kB and a worker sees one DEK per tenant. Of its encodings only the beginnings
-    are kept; they are made again for the rare text in which one of these is found. Thread-safe.
+    Bounded, because a value costs about 1.5 kB and a worker sees one DEK per tenant. Of its encodings only the
+    beginnings are kept; they are made again for the rare text in which one of these is found. Thread-safe.
     """
 
-    def __init__(self, capacity: int = 2_000) -> None:
+    def __init__(self, capacity: int = 1_000) -> None:
         self._values_by_gram: dict[str, tuple[bytes, ...]] = {}
         self._order: deque[bytes] = deque()
         self._seen: set[bytes] = set()

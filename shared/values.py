@@ -87,6 +87,7 @@ class Tenant:
     destroy_after: datetime | None = None
     added_by: str = ""  # ids of the jobs that made it so
     offboarded_by: str = ""
+    reinstated_by: str = ""
     destroyed_by: str = ""
     etag: Etag | None = None
 

@@ -24,7 +24,7 @@ from rotation.message import ROTATION_JOBS, Action, Job, Trigger
 from shared import errors
 from shared.azure import wiring
 from shared.errors import AtpError
-from shared.values import TenantState, tenant_id
+from shared.values import tenant_id
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -81,7 +81,7 @@ def commands(block: Block) -> Iterator[list[str]]:
 def test_there_is_something_to_check() -> None:
     assert len(FILES) > 8
     assert len(blocks("sh")) > 5
-    assert len(blocks("python")) >= 3
+    assert len(blocks("python")) >= 2
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -229,19 +229,6 @@ def test_the_example_for_services_encrypts_and_decrypts() -> None:
     exec(example("README.md", "tenant_cipher"), names)
     assert names["plaintext"] == b"user 4711 signed in"
     assert names["envelope"] != names["plaintext"]
-
-
-@pytest.mark.usefixtures("environment")
-def test_the_undoing_of_an_off_boarding_makes_the_tenant_whole_again(stack: Stack) -> None:
-    before = stack.adapters.deks.read(tenant_id("acme"))
-    perform(stack, Action.OFFBOARD_TENANT)
-    exec(example("dek-rotation.md", "tenant.restore"), {})
-    after = stack.adapters.deks.read(tenant_id("acme"))
-    assert before is not None
-    assert after is not None
-    assert after.tenant.state is TenantState.ACTIVE
-    assert (after.tenant.destroy_after, after.tenant.offboarded) == (None, None)
-    assert after.deks == before.deks
 
 
 @pytest.mark.usefixtures("environment")

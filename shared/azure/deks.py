@@ -129,6 +129,7 @@ def _tenant_row(tenant: Tenant) -> dict[str, Any]:
         destroy_after=tenant.destroy_after,
         added_by=tenant.added_by,
         offboarded_by=tenant.offboarded_by,
+        reinstated_by=tenant.reinstated_by,
         destroyed_by=tenant.destroyed_by,
     )
 
@@ -168,6 +169,7 @@ def _tenant(row: StoredRow) -> Tenant:
         destroy_after=row.optional_moment("destroy_after"),
         added_by=row.text("added_by"),
         offboarded_by=row.text("offboarded_by"),
+        reinstated_by=row.text("reinstated_by"),
         destroyed_by=row.text("destroyed_by"),
         etag=row.etag,
     )

@@ -247,7 +247,11 @@ def _authors(before: Keyring | None, after: Keyring) -> set[str]:
     if tenant.state is TenantState.OFFBOARDED and before.tenant.state is TenantState.ACTIVE:
         return {tenant.offboarded_by}
     if tenant.state in (TenantState.DESTROYING, TenantState.DESTROYED):
-        return {f"tenant.destroy/{tenant.tenant}/once", f"tenant.destroy/{tenant.tenant}/by-hand"}
+        assert tenant.destroy_after is not None
+        due = f"{tenant.destroy_after:%Y%m%dT%H%M%S.%fZ}"
+        return {f"tenant.destroy/{tenant.tenant}/{due}", f"tenant.destroy/{tenant.tenant}/by-hand"}
+    if tenant.state is TenantState.ACTIVE and before.tenant.state is TenantState.OFFBOARDED:
+        return {tenant.reinstated_by}
     since = before.tenant.dual_running_since
     assert since is not None, "a change that no action makes"
     return {f"dek.retire/{tenant.tenant}/{since:%Y%m%dT%H%M%S.%fZ}", f"dek.retire/{tenant.tenant}/by-hand"}

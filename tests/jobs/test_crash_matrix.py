@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from rotation.message import PLAN_SHARDS, ROTATION_JOBS, Action, ShardPlan
 from shared.values import TenantId, TenantState, shard_of
 from tests.conftest import Tally
-from tests.jobs.platform import POLICY, Platform
+from tests.jobs.platform import POLICY, Platform, Process
 from tests.simulator import Fault
 
 type Workflow = tuple[Callable[[Platform], None], Callable[[Platform], None], Callable[[Platform], bool]]
@@ -42,6 +43,12 @@ def retention_over(platform: Platform, versions: int = 2) -> None:
     platform.ask(Action.OFFBOARD_TENANT, ACME, "by-hand")
     platform.settle()
     platform.world.now += POLICY.retention
+
+
+def offboarded(platform: Platform) -> None:
+    one_tenant(platform)
+    platform.ask(Action.OFFBOARD_TENANT, ACME, "setup")
+    platform.settle()
 
 
 def ask(action: Action) -> Callable[[Platform], None]:
@@ -80,6 +87,7 @@ WORKFLOWS: dict[str, Workflow] = {
     "rotate by hand": (one_tenant, ask(Action.ROTATE_DEK), acme_is(ACTIVE, 3, 3)),
     "end dual running": (dual_running_over, plan, no_dual_running),
     "off-board": (one_tenant, ask(Action.OFFBOARD_TENANT), acme_is(OFFBOARDED, 2, 2)),
+    "undo an off-boarding": (offboarded, ask(Action.REINSTATE_TENANT), acme_is(ACTIVE, 2, 2)),
     "destroy after retention": (retention_over, plan, acme_is(DESTROYED, 2, 0)),
     "refuse to destroy early": (one_tenant, ask(Action.DESTROY_TENANT), dead_letters(1)),
     "refuse an unknown tenant": (nothing, ask(Action.ROTATE_DEK), dead_letters(1)),
@@ -234,6 +242,53 @@ def test_a_plan_that_another_rotation_overtook_changes_nothing() -> None:
     platform.settle()
     platform.check()
     assert acme_is(ACTIVE, 3, 3)(platform)
+
+
+def test_an_unusable_kek_makes_jobs_wait_and_alerts_once_a_day() -> None:
+    platform = Platform()
+    names = [f"tenant-{number}" for number in range(5)]
+    platform.add_tenant(ACME)
+    (kid,) = platform.world.keks
+    platform.world.keks[kid] = replace(platform.world.keks[kid], enabled=False)
+    platform.process = Process(platform.world)
+    for name in names:
+        platform.ask(Action.ADD_TENANT, name, "by-hand")
+    for message in [*platform.world.messages, *platform.world.messages]:
+        platform.deliver(message)
+    assert not platform.world.letters
+    (alert,) = platform.world.alerts.values()
+    assert alert.subject == "key/master-kek"
+    platform.world.keks[kid] = replace(platform.world.keks[kid], enabled=True)
+    platform.process = Process(platform.world)
+    platform.settle()
+    assert all(platform.world.keyrings[TenantId(name)].tenant.primary == 1 for name in names)
+    platform.check()
+
+
+def test_a_late_offboarding_does_not_undo_a_reinstatement() -> None:
+    platform = Platform()
+    offboarded(platform)
+    late = platform.delivered[-1]
+    platform.ask(Action.REINSTATE_TENANT, ACME, "by-hand")
+    platform.settle()
+    platform.drop(late.queue, late.body)
+    platform.settle()
+    platform.check()
+    assert acme_is(ACTIVE, 2, 2)(platform)
+
+
+def test_a_destruction_that_a_reinstatement_overtook_changes_nothing() -> None:
+    platform = Platform()
+    retention_over(platform)
+    plan(platform)
+    platform.deliver(platform.world.messages[0])
+    (scheduled,) = platform.world.messages
+    platform.ask(Action.REINSTATE_TENANT, ACME, "by-hand")
+    platform.deliver(platform.world.messages[1])
+    platform.deliver(scheduled)
+    platform.settle()
+    platform.check()
+    assert acme_is(ACTIVE, 2, 2)(platform)
 
 
 def test_a_missed_tick_loses_nothing() -> None:

@@ -34,6 +34,7 @@ def run(ring: Keyring | None, wanted: Job, now: Any = NOW, maker: Callable[[int]
 
 
 ADD, OFFBOARD = job(Action.ADD_TENANT), job(Action.OFFBOARD_TENANT)
+REINSTATE = job(Action.REINSTATE_TENANT)
 DESTROY, RETIRE = job(Action.DESTROY_TENANT), job(Action.RETIRE_DEK)
 ROTATE, ROTATE_TO_2 = job(Action.ROTATE_DEK), job(Action.ROTATE_DEK, "v2", 2)
 STANDING: dict[str, Keyring | None] = {
@@ -85,6 +86,13 @@ ANSWERS: list[tuple[str, Job, Answer]] = [
     ("offboarded", OFFBOARD, Standing.SUPERSEDED),
     ("destroying", OFFBOARD, Standing.SUPERSEDED),
     ("destroyed", OFFBOARD, Standing.SUPERSEDED),
+    ("unknown", REINSTATE, UnknownTenant),
+    ("new", REINSTATE, Standing.SUPERSEDED),
+    ("active", REINSTATE, Standing.SUPERSEDED),
+    ("rotated", REINSTATE, Standing.SUPERSEDED),
+    ("offboarded", REINSTATE, (ACTIVE, (PRIMARY,))),
+    ("destroying", REINSTATE, TenantDestroyed),
+    ("destroyed", REINSTATE, TenantDestroyed),
     ("unknown", DESTROY, UnknownTenant),
     ("new", DESTROY, Rejected),
     ("active", DESTROY, Rejected),

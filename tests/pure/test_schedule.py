@@ -93,11 +93,11 @@ SCENARIOS: dict[str, tuple[Tenant, timedelta, str | None]] = {
         None,
     ),
     "off-boarded, dual running over": (replace(GONE, dual_running_since=NOW), timedelta(days=20), None),
-    "retention over": (GONE, timedelta(days=30), "tenant.destroy/acme/once"),
+    "retention over": (GONE, timedelta(days=30), f"tenant.destroy/acme/{NOW + timedelta(days=30):%Y%m%dT%H%M%S.%fZ}"),
     "destruction begun": (
         replace(GONE, state=TenantState.DESTROYING),
         timedelta(days=31),
-        "tenant.destroy/acme/once",
+        f"tenant.destroy/acme/{NOW + timedelta(days=30):%Y%m%dT%H%M%S.%fZ}",
     ),
     "off-boarded without an end": (replace(GONE, destroy_after=None), timedelta(days=9999), None),
     "destroyed": (replace(GONE, state=TenantState.DESTROYED), timedelta(days=9999), None),
