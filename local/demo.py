@@ -153,6 +153,7 @@ def _rotate_under_load(
         report.vault_operations = stack.vault.counts().operations
         # The services go on for a while on the new DEKs, until the logs fill the largest event.
         time.sleep(2 * _CACHES.refresh_after.total_seconds())
+        load.hurry()
         wanted = MIB + MIB // 16
         show.until("services on the new DEKs", wanted, lambda: min(store.logs.size(), wanted))
         store.write(cipher, names[0], MIB)

@@ -114,6 +114,7 @@ class Load:
         self._cipher = cipher
         self._tenants = tenants
         self._stop = threading.Event()
+        self._hurrying = False
         services = ((self._write, self.writes, _WRITE_EVERY_S, 1), (self._read, self.reads, _READ_EVERY_S, 2))
         self._threads = [threading.Thread(target=self._run, args=service, daemon=True) for service in services]
 
@@ -127,9 +128,13 @@ class Load:
         for thread in self._threads:
             thread.join(30)
 
+    def hurry(self) -> None:
+        """Go on without pauses."""
+        self._hurrying = True
+
     def _run(self, act: Callable[[random.Random], None], tally: Tally, pause_s: float, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311 - chooses whom to serve next
-        while not self._stop.wait(pause_s):
+        while not self._stop.wait(0 if self._hurrying else pause_s):
             try:
                 act(chance)
                 tally.done += 1
