@@ -20,7 +20,7 @@ from rotation.__main__ import EXIT_REJECTED, EXIT_UNAVAILABLE
 from rotation.message import PLAN_SHARDS, ROTATION_JOBS, Action
 from shared.azure.deks import partition
 from shared.errors import TenantDestroyed, TenantOffboarded
-from shared.values import SHARDS, KeyState, TenantId, TenantState
+from shared.values import SHARDS, KeyState, Severity, TenantId, TenantState
 from tests.conftest import Tally
 from tests.local.scene import PATIENCE_S, Scene, operate, restart_vault, scene_in
 
@@ -120,6 +120,30 @@ def test_storage_that_restarts_amid_forty_rotations_loses_and_repeats_none(durab
     assert json.loads((scene.stack.folder / "host" / "host-1.json").read_text())["pid"] == host.pid
     assert call(host, "/api/health")[0] == 200
     assert host.stop() == 0
+
+
+def test_jobs_wait_while_the_kek_is_disabled_and_its_owner_is_told_once(durable_scene: Scene) -> None:
+    scene, tenants = durable_scene, names("disabled", 6)
+    keys = scene.stack.adapters.key_client
+    version = keys.get_key("master-kek").properties.version
+    for host in scene.stack.hosts:
+        host.stop()  # it may go on with the KEK as it has last seen it, for minutes
+    keys.update_key_properties("master-kek", version, enabled=False)
+    before = len(scene.logged("job put back"))
+    host = scene.new_host()
+    scene.ask(Action.ADD_TENANT, *tenants)
+    scene.until(lambda: len(scene.logged("job put back")) >= before + len(tenants), "every job was put back")
+    assert json.loads(call(host, "/api/health")[1])["checks"]["kek"] == "UnusableKey"
+    (alert,) = scene.stack.adapters.alerts.all()
+    assert (alert.subject, alert.severity) == ("key/master-kek", Severity.CRITICAL)
+
+    keys.update_key_properties("master-kek", version, enabled=True)
+    host.stop()
+    scene.new_host()
+    scene.until(lambda: all(scene.primary(name) for name in tenants), "every tenant is added")
+    scene.settle()
+    assert scene.stack.adapters.alerts.all() == [alert]
+    assert not scene.stack.adapters.dead_letters.all()
 
 
 # Messages
@@ -422,6 +446,11 @@ def test_the_life_of_a_tenant_ends_with_the_destruction_of_its_keys(years: Scene
     assert years.cipher().decrypt("leaver", envelope, b"context") == b"an event"
     with pytest.raises(TenantOffboarded):
         years.cipher().encrypt("leaver", b"too late", b"context")
+    assert years.operate("tenant", "reinstate", "leaver").returncode == 0
+    years.until(lambda: years.tenants()["leaver"].state is TenantState.ACTIVE, "the off-boarding is undone")
+    assert years.cipher().encrypt("leaver", b"in time after all", b"context")
+    assert years.operate("tenant", "offboard", "leaver", "--reason", "now for good").returncode == 0
+    years.until(lambda: years.tenants()["leaver"].state is TenantState.OFFBOARDED, "the tenant is off-boarded again")
     days_pass(years, 364)
     assert years.tenants()["leaver"].state is TenantState.OFFBOARDED
 
@@ -432,7 +461,7 @@ def test_the_life_of_a_tenant_ends_with_the_destruction_of_its_keys(years: Scene
     assert years.tenants()["leaver"].state is TenantState.DESTROYED
     with pytest.raises(TenantDestroyed):
         years.cipher().decrypt("leaver", envelope, b"context")
-    ends = [record for record in years.audit() if record["job"] == "tenant.destroy/leaver/once"]
+    ends = [r for r in years.audit() if (r["action"], r["subject"]) == ("tenant.destroy", "dek/leaver")]
     assert [record["outcome"] for record in ends] == ["intent", "succeeded"]
     assert ends[0]["details"] == ends[1]["details"] == {"versions": "1-2"}
 
