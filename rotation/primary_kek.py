@@ -10,13 +10,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from rotation.wrapping import ensure_may_wrap
 from shared.clock import Clock
-from shared.errors import Conflict, Transient
+from shared.errors import Conflict, Transient, UnusableKey
 from shared.ports import KeyPointers, Vault
 from shared.values import KeyPointer, PublicKek
 
 _READ_AGAIN: Final = timedelta(minutes=5)
-"""For how long a disabled KEK may still be used to wrap; expiry is checked at every wrap."""
+"""For how long a KEK that was disabled meanwhile may still be used to wrap; expiry is checked at every wrap."""
+_READ_UNUSABLE_AGAIN: Final = timedelta(seconds=30)
+"""For how long a KEK that was repaired meanwhile is still refused."""
 
 
 class PrimaryKek:
@@ -44,7 +47,7 @@ class PrimaryKek:
         """The primary version; whether it may wrap right now is for the caller to check."""
         asked = self._monotonic()
         with self._lock:
-            if self._kek is None or self._monotonic() - self._read_at > _READ_AGAIN.total_seconds():
+            if self._kek is None or self._monotonic() - self._read_at > self._fresh_for(self._kek).total_seconds():
                 if asked < self._failed_at:
                     # It failed while we waited. Were every job of a worker to wait for a time-out of its own, one
                     # after the other, they would run out of the host's time and end as poison.
@@ -52,6 +55,13 @@ class PrimaryKek:
                 self._kek = self._read()
                 self._read_at = self._monotonic()
             return self._kek
+
+    def _fresh_for(self, kek: PublicKek) -> timedelta:
+        try:
+            ensure_may_wrap(kek, self._clock())
+        except UnusableKey:
+            return _READ_UNUSABLE_AGAIN
+        return _READ_AGAIN
 
     def _read(self) -> PublicKek:
         try:

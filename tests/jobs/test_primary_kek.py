@@ -1,6 +1,7 @@
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import override
 
 import pytest
@@ -56,3 +57,21 @@ def test_jobs_that_wait_while_the_vault_times_out_do_not_each_wait_for_a_time_ou
 
     vault.answers = True
     assert kek().kid in world.keks
+
+
+def test_a_repaired_kek_is_used_again_within_half_a_minute_and_a_sound_one_is_read_every_five() -> None:
+    world = World()
+    kid = world.add_kek(enabled=False)
+    seconds = [0.0]
+    kek = PrimaryKek("master-kek", SimKeyPointers(world), SimVault(world), world.clock, lambda: seconds[0])
+    assert not kek().enabled
+    world.keks[kid] = replace(world.keks[kid], enabled=True)
+    seconds[0] = 29
+    assert not kek().enabled
+    seconds[0] = 31
+    assert kek().enabled
+    world.keks[kid] = replace(world.keks[kid], enabled=False)
+    seconds[0] = 31 + 299
+    assert kek().enabled
+    seconds[0] = 31 + 301
+    assert not kek().enabled
