@@ -1,8 +1,9 @@
 """A proxy in front of Azurite that loses requests or answers."""
 
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +32,14 @@ class Proxy(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._losses: dict[int, Loss] = {}
         self._loss_of_all: Loss | None = None
+        self.connections: set[socket.socket] = set()
+
+    def hang_up(self) -> None:
+        """End every connection, idle ones that a client keeps for later included."""
+        self.closing.set()
+        for connection in tuple(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def port(self) -> int:
@@ -59,6 +68,16 @@ class _Handler(BaseHTTPRequestHandler):
     server: Proxy
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+
+    @override
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    @override
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def do_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -98,13 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def proxy_to(port: int) -> Iterator[Proxy]:
-    """A running proxy. Its clients must be closed before it is."""
+    """A running proxy."""
     with Proxy(port) as proxy:
         serving = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02})
         serving.start()
         try:
             yield proxy
         finally:
-            proxy.closing.set()
             proxy.shutdown()
             serving.join()
+            proxy.hang_up()
