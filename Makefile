@@ -23,7 +23,7 @@ test: setup                ## all tests: pure, crash matrix, contracts, end to e
 bench: setup               ## benchmarks, as ratios against floors measured in the same run
 	@$(PY) -m bench $(ARGS)
 
-lint: setup                ## what CI checks: format, lint, types
+lint: setup                ## format, lint, types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy

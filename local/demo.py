@@ -7,10 +7,12 @@
 """
 
 import json
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from local.load import MIB, EventStore, Load, RequestLogs
+from local.load import MIB, EventStore, Load, RequestLogs, Work
 from local.stack import Stack, running
 from rotation.__main__ import tenants as all_tenants
 from rotation.audit import STREAMS, verify_chain
@@ -35,6 +37,8 @@ _CACHES: Final = CachePolicy(refresh_after=timedelta(seconds=1))
 _LOOK_EVERY_S: Final = 1.0
 _PAGE: Final = 1000
 _KEPT_FAILURES: Final = 5
+_FOLDER: Final = "atp-demo-"
+"""How the folder of a demo begins; the id of its process follows."""
 
 
 class Unfinished(Exception):
@@ -48,9 +52,9 @@ class Report:
     tenants: int
     rotated: int = 0
     rotation_s: float = 0.0
-    writes: int = 0
-    reads: int = 0
-    failed: list[str] = field(default_factory=list)
+    load: Work = field(default_factory=Work)  # from the first moment until every tenant was seen to be rotated
+    load_afterwards: Work = field(default_factory=Work)
+    failures: list[str] = field(default_factory=list)
     ciphertexts: int = 0
     decrypted: int = 0
     largest_bytes: int = 0
@@ -68,7 +72,8 @@ class Report:
         return {
             "everything finished in time": not self.unfinished,
             "every tenant's DEK was rotated, once": self.rotated == self.tenants,
-            "no read and no write failed during the rotation": not self.failed and self.writes > 0 < self.reads,
+            "no read and no write failed, during the rotation or afterwards": self.load.writes > 0 < self.load.reads
+            and self.load.failed + self.load_afterwards.failed == 0,
             "every ciphertext ever written decrypts again": self.decrypted == self.ciphertexts > 0,
             "the audit chain verifies": self.audit_verified,
             "every intent in the audit trail has its outcome": self.open_intents == 0,
@@ -82,8 +87,9 @@ class Report:
         return {
             "ok": all(promises.values()),
             "tenants": {"total": self.tenants, "rotated": self.rotated, "seconds": round(self.rotation_s, 2)},
-            "load": {"writes": self.writes, "reads": self.reads, "failed": len(self.failed)},
-            "failures": self.failed[:_KEPT_FAILURES],
+            "load": asdict(self.load),
+            "load_afterwards": asdict(self.load_afterwards),
+            "failures": self.failures[:_KEPT_FAILURES],
             "ciphertexts": {
                 "written": self.ciphertexts,
                 "decrypted": self.decrypted,
@@ -105,18 +111,27 @@ def run(tenants: int, json_file: Path | None) -> int:
     """Run the demo; 0 if every promise held, 1 if one did not."""
     console = Console()
     report = Report(tenants)
-    with tempfile.TemporaryDirectory(prefix="atp-demo-") as folder, _progress(console) as progress:
+    _remove_folders_of_the_dead()
+    with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder, _progress(console) as progress:
         show = _Progress(console, progress)
         with running(Path(folder)) as stack:
             try:
                 _play(stack, report, show)
             except (Unfinished, AtpError) as error:
                 report.unfinished = str(error)
-                report.failed += [f"{log.name}: {line}" for log in stack.host_logs for line in _last_lines(log)]
+                report.failures += [f"{log.name}: {line}" for log in stack.host_logs for line in _last_lines(log)]
     _print_summary(console, report)
     if json_file is not None:
         json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
     return 0 if all(report.promises().values()) else 1
+
+
+def _remove_folders_of_the_dead() -> None:
+    """A demo that was killed could not remove its folder; what it had started has died with it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        process = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if process.isdecimal() and not Path("/proc", process).exists():
+            shutil.rmtree(folder, ignore_errors=True)  # it may be somebody else's
 
 
 def _play(stack: Stack, report: Report, show: "_Progress") -> None:
@@ -144,21 +159,26 @@ def _play(stack: Stack, report: Report, show: "_Progress") -> None:
 def _rotate_under_load(
     stack: Stack, report: Report, show: "_Progress", store: EventStore, cipher: TenantCipher, names: list[str]
 ) -> None:
-    with Load(store, cipher, names) as load:
-        stack.vault.reset_counts()
-        stack.clock.move(timedelta(days=91))
-        began = time.monotonic()
-        show.until("rotating under load", report.tenants, lambda: _with_primary(stack, 2))
-        report.rotation_s = time.monotonic() - began
-        report.vault_operations = stack.vault.counts().operations
-        # The services go on for a while on the new DEKs, until the logs fill the largest event.
-        time.sleep(2 * _CACHES.refresh_after.total_seconds())
-        load.hurry()
-        wanted = MIB + MIB // 16
-        show.until("services on the new DEKs", wanted, lambda: min(store.logs.size(), wanted))
-        store.write(cipher, names[0], MIB)
-    report.writes, report.reads = load.writes.done, load.reads.done
-    report.failed = load.writes.failures + load.reads.failures
+    load = Load(store, cipher, names)
+    try:
+        with load:
+            stack.vault.reset_counts()
+            stack.clock.move(timedelta(days=91))
+            began = time.monotonic()
+            try:
+                show.until("rotating under load", report.tenants, lambda: _with_primary(stack, 2))
+            finally:
+                report.rotation_s, report.load = time.monotonic() - began, load.work()
+            report.vault_operations = stack.vault.counts().operations
+            # The services go on for a while on the new DEKs, until the logs fill the largest event.
+            time.sleep(2 * _CACHES.refresh_after.total_seconds())
+            load.hurry()
+            wanted = MIB + MIB // 16
+            show.until("services on the new DEKs", wanted, lambda: min(store.logs.size(), wanted))
+            store.write(cipher, names[0], MIB)
+    finally:
+        report.load_afterwards = load.work().since(report.load)
+        report.failures += load.failures()
     report.rotated = sum(tenant.primary == 2 for tenant in all_tenants(stack.adapters))
 
 
@@ -171,7 +191,7 @@ def _verify(stack: Stack, report: Report, show: "_Progress", store: EventStore) 
             store.read(newcomer, event)
             report.decrypted += 1
         except (AtpError, ValueError) as error:
-            report.failed.append(f"{event.blob}: {type(error).__name__}: {error}")
+            report.failures.append(f"{event.blob}: {type(error).__name__}: {error}")
         show.step("decrypting everything again", done, report.ciphertexts)
     report.alerts = len(stack.adapters.alerts.all())
     outcomes: dict[str, set[str]] = {}
@@ -184,7 +204,7 @@ def _verify(stack: Stack, report: Report, show: "_Progress", store: EventStore) 
                 outcomes.setdefault(fields["job"], set()).add(fields["outcome"])
         report.audit_verified = report.audit_records > 0
     except AtpError as error:
-        report.failed.append(str(error))
+        report.failures.append(str(error))
     report.open_intents = sum(states == {"intent"} for states in outcomes.values())
 
 
@@ -245,14 +265,17 @@ class _Progress:
         self.step(what, total, total)
 
 
+def _told(work: Work) -> str:
+    return f"{work.writes} writes, {work.reads} reads, {work.failed} failed"
+
+
 def _print_summary(console: Console, report: Report) -> None:
     numbers = Table(show_header=False, box=None, padding=(0, 2), title="What happened", title_justify="left")
     rate = report.rotated / report.rotation_s if report.rotation_s else 0.0
     for name, value in (
         ("tenants rotated", f"{report.rotated} of {report.tenants}, in {report.rotation_s:.1f} s ({rate:.0f}/s)"),
-        ("writes during rotation", f"{report.writes}"),
-        ("reads during rotation", f"{report.reads}"),
-        ("failed", f"{len(report.failed)}"),
+        ("during rotation", _told(report.load)),
+        ("on the new DEKs", _told(report.load_afterwards)),
         ("ciphertexts", f"{report.decrypted} of {report.ciphertexts} decrypted, up to {report.largest_bytes:,} bytes"),
         ("audit records", f"{report.audit_records} in {STREAMS} streams"),
         ("vault operations", ", ".join(f"{kind} {n}" for kind, n in report.vault_operations.items()) or "none"),
@@ -262,6 +285,6 @@ def _print_summary(console: Console, report: Report) -> None:
     console.print()
     for promise, held in report.promises().items():
         console.print(f"[green]held  [/green]  {promise}" if held else f"[red]BROKEN[/red]  {promise}")
-    for failure in (report.unfinished, *report.failed[:_KEPT_FAILURES]):
+    for failure in (report.unfinished, *report.failures[:_KEPT_FAILURES]):
         if failure:
             console.print(f"        {failure}", markup=False, style="red", soft_wrap=True)

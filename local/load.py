@@ -70,6 +70,19 @@ class StoredEvent:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How much was done, and how often it failed."""
+
+    writes: int = 0
+    reads: int = 0
+    failed: int = 0
+
+    def since(self, before: "Work") -> "Work":
+        """What has come on top of `before`."""
+        return Work(self.writes - before.writes, self.reads - before.reads, self.failed - before.failed)
+
+
 @dataclass(slots=True)
 class Tally:
     """What one kind of service has done."""
@@ -127,6 +140,14 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join(30)
+
+    def work(self) -> Work:
+        """What was done so far."""
+        return Work(self.writes.done, self.reads.done, len(self.failures()))
+
+    def failures(self) -> list[str]:
+        """What went wrong so far."""
+        return self.writes.failures + self.reads.failures
 
     def hurry(self) -> None:
         """Go on without pauses."""

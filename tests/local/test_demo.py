@@ -10,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from local import __main__ as command_line
 from local import demo
-from local.load import EventStore
+from local.load import EventStore, Work
 from local.stack import ANY_PORTS, ROOT
 from rotation.tenant_cipher import TenantCipher
 from tests.local.scene import PATIENCE_S, living_with, until
@@ -97,7 +98,15 @@ def test_a_demo_keeps_every_promise_though_one_before_it_was_killed(tmp_path: Pa
     assert found["ok"] is True
     assert found["promises"]
     assert set(found["promises"].values()) == {True}
-    assert (found["tenants"]["rotated"], found["load"]["failed"], found["audit"]["open_intents"]) == (20, 0, 0)
+    assert (found["tenants"]["rotated"], found["audit"]["open_intents"]) == (20, 0)
+    for phase in ("load", "load_afterwards"):
+        assert found[phase]["writes"] > 0 < found[phase]["reads"]
+        assert found[phase]["failed"] == 0
+    for what, phase in (("during rotation", "load"), ("on the new DEKs", "load_afterwards")):
+        assert re.search(rf"{what} +{found[phase]['writes']} writes, {found[phase]['reads']} reads, 0 failed", said)
+    # Besides these: one event for each tenant before, and one large one at the end.
+    assert found["ciphertexts"]["written"] == 20 + found["load"]["writes"] + found["load_afterwards"]["writes"] + 1
+    assert not list(home.glob("atp-demo-*")), "not even of the one that was killed"
     assert found["ciphertexts"]["decrypted"] == found["ciphertexts"]["written"] > 20
     assert "BROKEN" not in said
 
@@ -127,6 +136,24 @@ def test_a_demo_that_breaks_a_promise_says_which_and_exits_1(
     assert found["promises"]["every ciphertext ever written decrypts again"] is False
     assert found["promises"]["every tenant's DEK was rotated, once"] is True
     assert found["ciphertexts"]["decrypted"] == found["ciphertexts"]["written"] - 1
+
+
+@pytest.mark.parametrize(
+    ("during", "afterwards", "held"),
+    [
+        (Work(3, 4, 0), Work(5, 6, 0), True),
+        (Work(3, 4, 1), Work(5, 6, 0), False),
+        (Work(3, 4, 0), Work(5, 6, 1), False),
+        (Work(0, 4, 0), Work(5, 6, 0), False),
+        (Work(3, 0, 0), Work(5, 6, 0), False),
+    ],
+)
+def test_failures_of_both_phases_break_the_promise(during: Work, afterwards: Work, *, held: bool) -> None:
+    report = demo.Report(1, load=during, load_afterwards=afterwards)
+    promises = [kept for promise, kept in report.promises().items() if "no read and no write failed" in promise]
+    assert promises == [held]
+    found = report.to_json()
+    assert (found["load"], found["load_afterwards"]) == (asdict(during), asdict(afterwards))
 
 
 def test_a_port_that_is_taken_is_told_in_a_sentence(
