@@ -34,12 +34,13 @@ _GRAMMAR: Final[Mapping[str, re.Pattern[str]]] = {
         "actor": r"[A-Za-z0-9._:@/+-]{1,80}",
         "trigger": r"[a-z]{1,20}",
         "kid": r"https://[A-Za-z0-9.:-]{1,150}/keys/[A-Za-z0-9-]{1,127}/[0-9a-f]{1,40}",
+        "check_value": r"[0-9a-f]{64}",
         "error": r"[A-Za-z]{1,40}",
         "job": r"[A-Za-z0-9._:/+-]{1,200}",
         "versions": r"[0-9]{1,10}(-[0-9]{1,10})?",
     }.items()
 }
-_DETAILS: Final = frozenset({"error", "kid", "versions"})
+_DETAILS: Final = frozenset({"check_value", "error", "kid", "versions"})
 _MAX_REASON: Final = 200
 
 

@@ -8,13 +8,16 @@ that an event is there already: read on to the true head, drop what is there, ch
 nothing is there and the job is delivered again; if we die after it, the deterministic event id finds it.
 """
 
+import random
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from rotation.audit import GENESIS, STREAMS, AuditEvent, chained
 from shared.clock import Clock
-from shared.errors import AtpError, Conflict, Transient
+from shared.errors import AtpError, Conflict, Integrity, Transient
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
 
 _GROUP: Final = MAX_ROWS_PER_TRANSACTION // 2
@@ -41,9 +44,10 @@ class _Stream:
 class AuditTrail:
     """The audit streams of this platform. Thread-safe; any number of processes may write."""
 
-    def __init__(self, records: Records, clock: Clock) -> None:
+    def __init__(self, records: Records, clock: Clock, sleep: Callable[[float], None] = time.sleep) -> None:
         self._records = records
         self._clock = clock
+        self._sleep = sleep
         self._streams = [_Stream(number) for number in range(STREAMS)]
 
     def record(self, event: AuditEvent) -> None:
@@ -64,19 +68,23 @@ class AuditTrail:
     def _commit(self, stream: _Stream) -> None:
         group = stream.waiting[:_GROUP]
         del stream.waiting[: len(group)]
+        # Whatever ends the append early, a bug included: nobody of the group may take his record for written.
+        error: AtpError | None = Transient("the audit trail could not be written")
         try:
             self._append(stream, group)
-        except AtpError as error:
-            for waiting in group:
-                waiting.error = Transient("the audit trail could not be written", cause=type(error).__name__)
-                waiting.error.__cause__ = error
+            error = None
+        except Integrity as broken:
+            error = broken
+        except AtpError as cause:
+            error = Transient("the audit trail could not be written", cause=type(cause).__name__)
+            error.__cause__ = cause
         finally:
             for waiting in group:
-                waiting.done = True
+                waiting.error, waiting.done = error, True
 
     def _append(self, stream: _Stream, group: list[_Waiting]) -> None:
         events = list({waiting.event.id: waiting.event for waiting in group}.values())
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             if stream.seq is None:
                 self._find_head(stream)
             assert stream.seq is not None  # noqa: S101 - for the type checker
@@ -84,10 +92,13 @@ class AuditTrail:
             try:
                 self._records.append(records)
             except Conflict:
-                self._read_on(stream)
-                events = [event for event in events if not self.knows(event)]
+                passed = self._read_on(stream)
+                if attempt == 0:
+                    passed |= {event.id for event in events if self.knows(event)}
+                events = [event for event in events if event.id not in passed]
                 if not events:
                     return
+                self._sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))  # noqa: S311 - lets others go first
             else:
                 stream.seq, stream.head = records[-1].seq, records[-1].leaf_hash
                 return
@@ -106,12 +117,18 @@ class AuditTrail:
                 above = middle
         stream.seq, stream.head = max(below - 1, 0), GENESIS
         if stream.seq:
-            (before,) = self._records.read(stream.number, stream.seq, 1)
-            stream.head = before.leaf_hash
+            before = self._records.read(stream.number, stream.seq, 1)
+            if not before:
+                stream.seq = None
+                raise Integrity("an audit record is missing before the end of its stream", stream=stream.number)
+            stream.head = before[0].leaf_hash
         self._read_on(stream)
 
-    def _read_on(self, stream: _Stream) -> None:
-        """Move to the true head from the one we know."""
+    def _read_on(self, stream: _Stream) -> set[str]:
+        """Move to the true head from the one we know; returns the ids of the events passed on the way."""
         assert stream.seq is not None  # noqa: S101 - for the type checker
+        passed: set[str] = set()
         while page := self._records.read(stream.number, stream.seq + 1, _PAGE):
             stream.seq, stream.head = page[-1].seq, page[-1].leaf_hash
+            passed |= {record.event_id for record in page}
+        return passed

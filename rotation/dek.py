@@ -72,6 +72,11 @@ def ensure_sound(keyring: Keyring) -> None:
         raise Integrity("a secondary DEK does not say since when, and would never retire", tenant=tenant.tenant)
 
 
+def period(tenant: Tenant) -> str:
+    """The dual running that a tenant is in, as the part of a job id that tells it from the next one."""
+    return f"{tenant.dual_running_since:%Y%m%dT%H%M%S.%fZ}" if tenant.dual_running_since else "none"
+
+
 def _add(keyring: Keyring | None, job: Job, now: datetime) -> Step:
     if keyring is None:
         return Change(Keyring(Tenant(job.tenant, TenantState.ACTIVE, added=now, added_by=job.id)))
@@ -84,7 +89,10 @@ def _add(keyring: Keyring | None, job: Job, now: datetime) -> Step:
 
 def _rotate(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime, make_dek: DekMaker) -> Step:
     tenant = keyring.tenant
-    if any(dek.job == job.id for dek in keyring.deks):
+    made = next((dek for dek in keyring.deks if dek.job == job.id), None)
+    if made is not None:
+        if job.target not in (None, made.version):
+            raise Integrity("a job has made another version than it was to make", job=job.id, version=made.version)
         return Standing.DONE
     if job.target is not None and (job.target <= tenant.primary or tenant.state is not TenantState.ACTIVE):
         return Standing.SUPERSEDED
@@ -100,19 +108,21 @@ def _rotate(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime, make_d
             target=job.target,
             primary=tenant.primary,
         )
-    made = make_dek(version)
+    new = make_dek(version)
     demoted = [
         replace(dek, state=move(dek.state, KeyState.SECONDARY), demoted=now) if dek.state is KeyState.PRIMARY else dek
         for dek in keyring.deks
     ]
-    deks = (*_retired(demoted, policy, now), made)
+    deks = (*_retired(demoted, policy, now), new)
     pointer = replace(tenant, primary=version, primary_since=now, dual_running_since=_dual_running_since(deks))
     return Change(Keyring(pointer, deks))
 
 
-def _retire(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> Step:  # noqa: ARG001 - one signature
+def _retire(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> Step:
     if keyring.tenant.state in (TenantState.DESTROYING, TenantState.DESTROYED):
         return Standing.SUPERSEDED
+    if job.trigger is Trigger.SCHEDULE and job.request != period(keyring.tenant):
+        return Standing.SUPERSEDED  # planned for an earlier dual running
     deks = tuple(_retired(keyring.deks, policy, now))
     if deks == keyring.deks:
         return Standing.DONE

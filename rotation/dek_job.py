@@ -51,12 +51,40 @@ class DekJobs:
 
         Raises Transient or Conflict to be called again later, Rejected or Integrity when it cannot be done.
         """
+        # A DEK's row names the job that made it; who made the other changes, only the trail remembers for ever.
+        if job.action is Action.ROTATE_DEK or not self._has_succeeded(job):
+            self._perform(job)
+        if job.action is Action.ADD_TENANT:
+            self.run(_first_rotation(job))
+
+    def settle(self, job: Job) -> Outcome:
+        """Record how a job that was given up stands in truth: done after all, superseded, or failed."""
+        outcome = self._settle(job)
+        if job.action is Action.ADD_TENANT and outcome is not Outcome.FAILED:
+            return self._settle(_first_rotation(job))
+        return outcome
+
+    def _settle(self, job: Job) -> Outcome:
+        if self._has_succeeded(job):
+            return Outcome.SUCCEEDED
+        keyring = None
+        try:
+            keyring = self._deks.read(job.tenant)
+            step: Step | None = decide(keyring, job, self._policy, self._clock(), _make_nothing)
+        except (Rejected, Integrity) as error:
+            step = None
+            log.warning("job was given up", extra={"job": job.id, "because": str(error)})
+        outcome = _OUTCOMES[step] if isinstance(step, Standing) else Outcome.FAILED
+        self._audit.record(_event(job, outcome, keyring))
+        return outcome
+
+    def _perform(self, job: Job) -> None:
         for _ in range(_TRIES):
             keyring = self._deks.read(job.tenant)
             step = self._decide(keyring, job)
             if isinstance(step, Standing):
                 self._close(job, keyring, _OUTCOMES[step])
-                break
+                return
             self._audit.record(_event(job, Outcome.INTENT, keyring, step))
             try:
                 self._change(keyring, step)
@@ -66,23 +94,11 @@ class DekJobs:
             if not step.more:
                 self._audit.record(_event(job, Outcome.SUCCEEDED, keyring, step))
                 log.info("job done", extra={"job": job.id, "trigger": job.trigger})
-                break
-        else:
-            raise Conflict("a tenant keeps changing", tenant=job.tenant)
-        if job.action is Action.ADD_TENANT:
-            self.run(replace(job, action=Action.ROTATE_DEK, request="v1", target=1))
+                return
+        raise Conflict("a tenant keeps changing", tenant=job.tenant)
 
-    def settle(self, job: Job) -> Outcome:
-        """Record how a job that was given up stands in truth: done after all, superseded, or failed."""
-        keyring = self._deks.read(job.tenant)
-        try:
-            step: Step | None = decide(keyring, job, self._policy, self._clock(), _make_nothing)
-        except (Rejected, Integrity) as error:
-            step = None
-            log.warning("job was given up", extra={"job": job.id, "because": str(error)})
-        outcome = _OUTCOMES[step] if isinstance(step, Standing) else Outcome.FAILED
-        self._audit.record(_event(job, outcome, keyring))
-        return outcome
+    def _has_succeeded(self, job: Job) -> bool:
+        return self._audit.knows(_event(job, Outcome.SUCCEEDED, None))
 
     def _decide(self, keyring: Keyring | None, job: Job) -> Step:
         now = self._clock()
@@ -104,6 +120,11 @@ class DekJobs:
             self._audit.record(_event(job, outcome, keyring))
 
 
+def _first_rotation(adding: Job) -> Job:
+    """The job that gives a new tenant its DEK: the planner's own, so that only one of them has an effect."""
+    return replace(adding, action=Action.ROTATE_DEK, request="v1", target=1)
+
+
 def _make_nothing(version: int) -> WrappedDek:
     raise Rejected("the job has not made its DEK", version=version)
 
@@ -117,7 +138,7 @@ def _event(job: Job, outcome: Outcome, keyring: Keyring | None, change: Change |
     )
     if made is not None:
         old, new = made.version - 1, made.version
-        details["kid"] = made.kid
+        details |= {"kid": made.kid, "check_value": made.check_value.hex()}
     if job.action is Action.DESTROY_TENANT and keyring and keyring.deks:
         details["versions"] = f"{keyring.deks[0].version}-{keyring.deks[-1].version}"
     if job.failure and outcome is Outcome.FAILED:

@@ -5,6 +5,7 @@ hold anything.
 """
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ _MAX_BYTES: Final = 8 * 1024
 _MAX_REASON: Final = 200
 _REQUEST: Final = re.compile(r"[A-Za-z0-9._:+-]{1,80}")
 _ACTOR: Final = re.compile(r"[A-Za-z0-9._:@/+-]{1,80}")
+_PLANNED: Final = re.compile(r"v[0-9]+")
 _FAILURE: Final = re.compile(r"[A-Za-z]{1,40}")
 
 
@@ -62,6 +64,7 @@ class Job:
     target: int | None = None  # dek.rotate: the version to create; None: one more than there is
     attempt: int = 0  # how often it was put back because something did not answer
     failure: str | None = None  # name of the error that sent it to the poison queue
+    resent: int = 0  # how often an operator has sent it again
 
     SCHEMA = "rotation-job/1"
 
@@ -83,6 +86,7 @@ class Job:
             "target": self.target,
             "attempt": self.attempt,
             "failure": self.failure,
+            "resent": self.resent,
         }
         return json.dumps({name: value for name, value in fields.items() if value is not None})
 
@@ -104,8 +108,12 @@ class Job:
             target=fields.integer("target", 1, 2**32 - 1) if action is Action.ROTATE_DEK else None,
             attempt=fields.integer("attempt", 0, 10**6) or 0,
             failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
+            resent=fields.integer("resent", 0, 10**6) or 0,
         )
         fields.finish()
+        if job.action is Action.ROTATE_DEK and _PLANNED.fullmatch(job.request) and job.request != f"v{job.target}":
+            # The planner's own name for another version: its job would be taken for done.
+            raise InvalidMessage("a request may be named v and a number only if that is its target", field="request")
         return job
 
     def again(self) -> "Job":
@@ -121,6 +129,7 @@ class ShardPlan:
     after: TenantId | None = None
     attempt: int = 0
     failure: str | None = None
+    resent: int = 0
 
     SCHEMA = "plan-shard/1"
 
@@ -137,6 +146,7 @@ class ShardPlan:
             "after": self.after,
             "attempt": self.attempt,
             "failure": self.failure,
+            "resent": self.resent,
         }
         return json.dumps({name: value for name, value in fields.items() if value is not None})
 
@@ -152,6 +162,7 @@ class ShardPlan:
             after=fields.tenant("after") if "after" in fields.left else None,
             attempt=fields.integer("attempt", 0, 10**6) or 0,
             failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
+            resent=fields.integer("resent", 0, 10**6) or 0,
         )
         fields.finish()
         return plan
@@ -170,9 +181,13 @@ PARSERS: Final[Mapping[str, Callable[[bytes, str], Message]]] = {
 """What each queue carries."""
 
 
-def retry_delay(attempt: int) -> timedelta:
-    """How long a message waits after its `attempt`-th put-back: 5 s doubling to 15 minutes."""
-    return timedelta(seconds=min(5 * 2 ** min(attempt, 10), 900))
+def retry_delay(message: Message) -> timedelta:
+    """How long a message waits when it is put back: 5 s doubling to 15 minutes by its attempts.
+
+    Plus up to a quarter, by a hash, so that what failed together does not come back together.
+    """
+    fraction = hashlib.sha256(f"{message.id}/{message.attempt}".encode()).digest()[0] / 256
+    return timedelta(seconds=min(5 * 2 ** min(message.attempt, 10), 900) * (1 + fraction / 4))
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

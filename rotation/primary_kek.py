@@ -12,7 +12,7 @@ from typing import Final
 
 from rotation.wrapping import ensure_may_wrap
 from shared.clock import Clock
-from shared.errors import Conflict, Transient, UnusableKey
+from shared.errors import Conflict, Integrity, Transient, UnusableKey
 from shared.ports import KeyPointers, Vault
 from shared.values import KeyPointer, PublicKek
 
@@ -65,7 +65,10 @@ class PrimaryKek:
 
     def _read(self) -> PublicKek:
         try:
-            return self._vault.version((self._pointers.read(self._name) or self._adopt()).kid)
+            pointer = self._pointers.read(self._name) or self._adopt()
+            if f"/keys/{self._name}/" not in pointer.kid:
+                raise Integrity("the pointer of a KEK names another key", name=self._name, kid=pointer.kid)
+            return self._vault.version(pointer.kid)
         except Transient:
             self._failed_at = self._monotonic()
             raise

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from rotation.catalog import DekPolicy
+from rotation.dek import period
 from rotation.message import Action, Job, Trigger
 from shared.values import Tenant, TenantState
 
@@ -41,7 +42,7 @@ def due_job(tenant: Tenant, policy: DekPolicy, now: datetime) -> Job | None:
     if now >= rotation_due(tenant, policy):
         return _scheduled(Action.ROTATE_DEK, tenant, f"v{target}", "rotation interval is over", target)
     if tenant.dual_running_since and now >= tenant.dual_running_since + policy.grace:
-        return _scheduled(Action.RETIRE_DEK, tenant, _stamp(tenant.dual_running_since), "dual running is over")
+        return _scheduled(Action.RETIRE_DEK, tenant, period(tenant), "dual running is over")
     return None
 
 

@@ -16,7 +16,7 @@ from rotation.dek_job import DekJobs
 from rotation.message import PARSERS, POISON_SUFFIX, Job, Message, decoded, retry_delay
 from rotation.planner_job import Planner
 from shared.clock import Clock
-from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient, UnusableKey
+from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient, UnknownTenant, UnusableKey
 from shared.ports import Alerts, DeadLetters, Queues
 from shared.redact import mask
 from shared.values import Alert, DeadLetter, Severity
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS: Final = 300
 """Put-backs before a message counts as failed: about three days at 15 minutes each."""
+_PATIENCE_WITH_UNKNOWN: Final = 3
 _MAX_KEPT: Final = 16_000
 """Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
 
@@ -61,8 +62,18 @@ class Worker:
             log.warning("message refused", extra={"queue": queue, "message_id": message_id, "because": str(error)})
             self._queues.send(queue + POISON_SUFFIX, body.decode(errors="replace"))
             return
+        if isinstance(message, Job) and message.request == message_id:
+            # Known by the id of its queue message only, which is another one in the poison queue: give it a name first.
+            self._queues.send(queue, message.to_json())
+            return
         try:
             self._perform(message)
+        except UnknownTenant as error:
+            # Its tenant.add may be on the same queue, behind it.
+            if message.attempt < _PATIENCE_WITH_UNKNOWN:
+                self._put_back(queue, message, error)
+            else:
+                self._refuse(queue, message, error)
         except UnusableKey as error:
             # One KEK concerns every tenant: their jobs wait for its owner, who is alerted once a day.
             self._alert_unusable(error)
@@ -70,8 +81,7 @@ class Worker:
         except (Transient, Conflict) as error:
             self._put_back(queue, message, error)
         except (Rejected, Integrity) as error:
-            log.error("job refused", extra={"job": message.id, "because": str(error)})  # noqa: TRY400 - no bug of ours
-            self._queues.send(queue + POISON_SUFFIX, replace(message, failure=type(error).__name__).to_json())
+            self._refuse(queue, message, error)
 
     def bury(self, queue: str, body: bytes, message_id: str) -> None:
         """Take a message from the poison queue of `queue`: alert, record, keep it for an operator.
@@ -88,8 +98,10 @@ class Worker:
             self._audit.record(_refusal(letter, "message.refused", f"queue/{queue}", "InvalidMessage"))
         else:
             reason = message.failure or "its worker died or ran out of time at every delivery"
-            resend = replace(message, attempt=0, failure=None).to_json()
-            letter = DeadLetter(queue, message.id, reason, resend, self._clock(), can_resend=True)
+            resend = replace(message, attempt=0, failure=None, resent=message.resent + 1).to_json()
+            # Refused again after it was sent again, it is another letter: the first one may just be being resolved.
+            name = f"{message.id}+{message.resent}" if message.resent else message.id
+            letter = DeadLetter(queue, name, reason, resend, self._clock(), can_resend=True)
             if isinstance(message, Job):
                 if self._dek_jobs.settle(message) is not Outcome.FAILED:
                     return
@@ -114,6 +126,10 @@ class Worker:
         else:
             self._planner.plan(message)
 
+    def _refuse(self, queue: str, message: Message, error: AtpError) -> None:
+        log.error("job refused", extra={"job": message.id, "because": str(error)})
+        self._queues.send(queue + POISON_SUFFIX, replace(message, failure=type(error).__name__).to_json())
+
     def _alert_unusable(self, error: UnusableKey) -> None:
         now = self._clock()
         kid = str(error.fields.get("kid", ""))
@@ -131,7 +147,7 @@ class Worker:
 
     def _put_back(self, queue: str, message: Message, error: AtpError) -> None:
         again = message.again()
-        delay = retry_delay(message.attempt)
+        delay = retry_delay(message)
         log.warning("job put back", extra={"job": message.id, "delay_s": delay.seconds, "because": str(error)})
         if again.attempt > _MAX_ATTEMPTS:
             self._queues.send(queue + POISON_SUFFIX, replace(again, failure=type(error).__name__).to_json())

@@ -18,6 +18,7 @@ from shared.secret import Secret
 from shared.values import KeyState, PublicKek, TenantId, WrappedDek
 
 DEK_BYTES: Final = 32
+LEAST_RSA_BITS: Final = 2048  # NIST SP 800-131A Rev. 2, section 6
 RSA_OAEP_256: Final = "RSA-OAEP-256"  # RFC 7518 section 4.3
 _OAEP_SHA256: Final = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 _CHECK_LABEL: Final = b"atp-dek-check-value/1"
@@ -47,6 +48,8 @@ def ensure_may_wrap(kek: PublicKek, now: datetime) -> None:
         raise UnusableKey("the KEK version is not valid yet", kid=kek.kid, not_before=kek.not_before)
     if kek.expires and now >= kek.expires:
         raise UnusableKey("the KEK version has expired", kid=kek.kid, expires=kek.expires)
+    if kek.public_key.key_size < LEAST_RSA_BITS:
+        raise UnusableKey("the KEK is too short", kid=kek.kid, bits=kek.public_key.key_size, least=LEAST_RSA_BITS)
     if not {"wrapKey", "unwrapKey"} <= kek.operations:
         raise UnusableKey("the KEK version does not allow wrapKey and unwrapKey", kid=kek.kid)
 

@@ -169,7 +169,7 @@ def _tenant(row: StoredRow) -> Tenant:
         destroy_after=row.optional_moment("destroy_after"),
         added_by=row.text("added_by"),
         offboarded_by=row.text("offboarded_by"),
-        reinstated_by=row.text("reinstated_by"),
+        reinstated_by=row.optional_text("reinstated_by"),
         destroyed_by=row.text("destroyed_by"),
         etag=row.etag,
     )

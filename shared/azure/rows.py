@@ -39,6 +39,10 @@ class StoredRow:
         """A string."""
         return self._typed(name, str)
 
+    def optional_text(self, name: str) -> str:
+        """A string, empty where the column is not there: rows of earlier releases lack the columns of later ones."""
+        return "" if self._entity.get(name) is None else self.text(name)
+
     def octets(self, name: str) -> bytes:
         """Bytes."""
         return self._typed(name, bytes)

@@ -58,6 +58,8 @@ def translated(what: str) -> Generator[None]:
         raise Conflict(f"{what}: changed meanwhile") from error
     except HttpResponseError as error:
         status = error.status_code
+        if getattr(error, "error_code", None) in _NOT_SET_UP:  # as a transaction says it
+            raise Transient(f"{what}: the table or queue does not exist", status=404) from error
         if status in _CONFLICT:
             raise Conflict(f"{what}: changed meanwhile") from error
         if status is None or status in (401, 403, 408, 429) or status >= 500:

@@ -50,7 +50,7 @@ class Process:
 
     def __init__(self, world: World) -> None:
         deks, queues, vault = SimDeks(world), SimQueues(world), SimVault(world)
-        audit = AuditTrail(SimRecords(world), world.clock)
+        audit = AuditTrail(SimRecords(world), world.clock, sleep=lambda _: None)
         kek = PrimaryKek(POLICY.kek, SimKeyPointers(world), vault, world.clock, lambda: 0.0)
         self.planner = Planner(deks, queues, POLICY, world.clock, page=3)
         self.jobs = DekJobs(deks, kek, audit, POLICY, world.clock, world.entropy)
@@ -85,6 +85,7 @@ class Platform:
     process: Process = field(init=False)
     written: list[Ciphertext] = field(default_factory=list)
     delivered: list[QueuedMessage] = field(default_factory=list)
+    dropped: int = 0
 
     def __post_init__(self) -> None:
         self.world.add_kek()
@@ -97,7 +98,8 @@ class Platform:
 
     def drop(self, queue: str, body: str) -> None:
         """Somebody puts a message on a queue, without faults."""
-        self.world.messages.append(QueuedMessage(f"dropped-{len(self.world.messages)}", queue, body, self.world.now))
+        self.dropped += 1
+        self.world.messages.append(QueuedMessage(f"dropped-{self.dropped}", queue, body, self.world.now))
 
     def add_tenant(self, tenant: str, versions: int = 1) -> None:
         """A tenant with that many DEK versions, by the ordinary way."""

@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from rotation.message import PLAN_SHARDS, ROTATION_JOBS, Action, ShardPlan
-from shared.values import TenantId, TenantState, shard_of
+from shared.errors import Integrity
+from shared.values import KeyPointer, Keyring, KeyState, TenantId, TenantState, shard_of
 from tests.conftest import Tally
 from tests.jobs.platform import POLICY, Platform, Process
-from tests.simulator import Fault
+from tests.simulator import Fault, SimDeks
 
 type Workflow = tuple[Callable[[Platform], None], Callable[[Platform], None], Callable[[Platform], bool]]
 
@@ -289,6 +290,128 @@ def test_a_destruction_that_a_reinstatement_overtook_changes_nothing() -> None:
     platform.settle()
     platform.check()
     assert acme_is(ACTIVE, 2, 2)(platform)
+
+
+def test_a_message_without_a_name_keeps_its_identity_into_the_poison_queue_and_back() -> None:
+    platform = Platform()
+    one_tenant(platform)
+    by_hand = {"schema": "rotation-job/1", "action": "dek.rotate", "tenant": ACME, "reason": "asked for"}
+    platform.drop(ROTATION_JOBS, json.dumps(by_hand))
+    platform.deliver(platform.world.messages[0])
+    (named,) = platform.world.messages
+    at_effect = run_names(ACME).index("deks.replace") + 1
+    platform.world.faults[platform.world.calls + at_effect] = Fault.KILLED_AFTER
+    platform.deliver(named)
+    for _ in range(4):
+        platform.world.faults[platform.world.calls + 1] = Fault.KILLED_BEFORE
+        platform.deliver(named)
+    platform.settle()
+    platform.check()
+    assert dead_letters(0)(platform)
+    platform.drop(named.queue, named.body)
+    platform.settle()
+    assert acme_is(ACTIVE, 3, 3)(platform)
+
+
+def test_a_request_for_retirement_that_comes_again_retires_nothing_more() -> None:
+    platform = Platform()
+    dual_running_over(platform)
+    for _ in range(2):
+        platform.ask(Action.RETIRE_DEK, ACME, "by-hand")
+        platform.settle()
+        platform.ask(Action.ROTATE_DEK, ACME, "once-more")
+        platform.settle()
+        platform.world.now += POLICY.grace
+    states = [dek.state for dek in platform.world.keyrings[ACME].deks]
+    assert states == [KeyState.RETIRED, KeyState.SECONDARY, KeyState.PRIMARY]
+    platform.check()
+
+
+def test_a_retirement_planned_for_an_earlier_dual_running_does_nothing() -> None:
+    platform = Platform()
+    dual_running_over(platform)
+    plan(platform)
+    platform.deliver(platform.world.messages[0])
+    (late,) = platform.world.messages
+    platform.ask(Action.ROTATE_DEK, ACME, "by-hand")
+    platform.deliver(platform.world.messages[1])
+    platform.world.now += POLICY.grace
+    before = platform.world.keyrings[ACME]
+    platform.deliver(late)
+    assert platform.world.keyrings[ACME] == before
+    platform.settle()
+    platform.check()
+
+
+def test_a_duplicate_that_arrives_after_the_end_of_its_tenant_says_nothing_new() -> None:
+    platform = Platform()
+    one_tenant(platform)
+    platform.ask(Action.ROTATE_DEK, ACME, "by-hand")
+    platform.settle()
+    late = platform.delivered[-1]
+    platform.ask(Action.OFFBOARD_TENANT, ACME, "by-hand")
+    platform.settle()
+    platform.world.now += POLICY.retention
+    plan(platform)
+    platform.settle()
+    platform.drop(late.queue, late.body)
+    platform.settle()
+    platform.check()
+    assert dead_letters(0)(platform)
+    assert platform.world.outcomes()[f"dek.rotate/{ACME}/by-hand"] == {"intent", "succeeded"}
+
+
+def test_a_rotation_may_be_asked_for_while_its_tenant_is_still_being_added() -> None:
+    platform = Platform()
+    platform.ask(Action.ROTATE_DEK, ACME, "by-hand")
+    platform.deliver(platform.world.messages[0])
+    platform.ask(Action.ADD_TENANT, ACME, "by-hand")
+    platform.settle()
+    platform.check()
+    assert dead_letters(0)(platform)
+    assert acme_is(ACTIVE, 2, 2)(platform)
+
+
+def test_a_letter_that_is_sent_again_and_refused_again_is_another_letter() -> None:
+    platform = Platform()
+    platform.ask(Action.ROTATE_DEK, "nobody", "by-hand")
+    platform.settle()
+    (first,) = platform.world.letters.values()
+    platform.drop(first.queue, first.body)
+    platform.settle()
+    assert {letter.id for letter in platform.world.letters.values()} == {first.id, f"{first.id}+1"}
+
+
+def test_a_broken_keyring_ends_as_a_letter_and_an_alert() -> None:
+    platform = Platform()
+    one_tenant(platform)
+    whole = platform.world.keyrings[ACME]
+    platform.world.keyrings[ACME] = replace(whole, deks=whole.deks[1:])
+    platform.ask(Action.ROTATE_DEK, ACME, "by-hand")
+    platform.settle()
+    assert dead_letters(1)(platform)
+
+
+def test_a_row_that_cannot_be_read_ends_as_a_letter_and_an_alert(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(self: SimDeks, tenant: TenantId) -> Keyring:
+        raise Integrity("a stored row is not as we write it", tenant=tenant)
+
+    platform = Platform()
+    one_tenant(platform)
+    monkeypatch.setattr(SimDeks, "read", unreadable)
+    platform.ask(Action.ROTATE_DEK, ACME, "by-hand")
+    platform.settle()
+    assert dead_letters(1)(platform)
+
+
+def test_a_pointer_to_another_key_wraps_nothing() -> None:
+    platform = Platform()
+    foreign = platform.world.add_kek("somebody-elses-key")
+    platform.world.pointers["master-kek"] = KeyPointer("master-kek", foreign, platform.world.now)
+    platform.ask(Action.ADD_TENANT, ACME, "by-hand")
+    platform.settle()
+    assert dead_letters(1)(platform)
+    assert acme_is(ACTIVE, 0, 0)(platform)
 
 
 def test_a_missed_tick_loses_nothing() -> None:

@@ -32,7 +32,7 @@ JOBS = st.builds(
     Job,
     action=st.just(Action.ROTATE_DEK),
     tenant=TENANT_IDS.map(TenantId),
-    request=st.just("v7"),
+    request=st.just("ticket-7"),
     trigger=st.sampled_from(Trigger),
     actor=st.just("planner"),
     reason=st.just("rotation interval is over"),
@@ -260,7 +260,21 @@ def test_no_values_at_all_get_past_a_parser_with_another_error(schema: str, fiel
 
 
 def test_retries_wait_longer_each_time_up_to_a_quarter_of_an_hour() -> None:
-    delays = [retry_delay(attempt) for attempt in range(12)]
-    assert delays[:4] == [timedelta(seconds=seconds) for seconds in (5, 10, 20, 40)]
-    assert delays == sorted(delays)
-    assert {delays[-1], retry_delay(10**6)} == {timedelta(minutes=15)}
+    for attempt, seconds in enumerate((5, 10, 20, 40, 80, 160, 320, 640, 900, 900, 900)):
+        delays = {retry_delay(ShardPlan(shard, attempt=attempt)) for shard in range(SHARDS)}
+        assert timedelta(seconds=seconds) <= min(delays)
+        assert max(delays) <= timedelta(seconds=seconds) * 1.25
+        assert len(delays) > SHARDS // 2, "what failed together does not come back together"
+    assert retry_delay(ShardPlan(0, attempt=10**6)) < timedelta(minutes=19)
+
+
+@pytest.mark.parametrize(
+    ("request_name", "target", "allowed"), [("v4", None, False), ("v4", 5, False), ("v4", 4, True)]
+)
+def test_only_the_job_for_a_version_may_bear_its_name(request_name: str, target: int | None, allowed: bool) -> None:
+    changes = {"request": request_name, "target": target if target is not None else ...}
+    if allowed:
+        assert parse(changes).id == "dek.rotate/acme/v4"
+        return
+    with pytest.raises(InvalidMessage, match="only if that is its target"):
+        parse(changes)
