@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from local import demo
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         help="rotate the DEKs of many tenants under load and check every promise",
         epilog="example: python -m local run --tenants 500 --json result.json",
     )
-    run.add_argument("--tenants", type=_at_least_one, default=200, help="how many (default 200)")
+    run.add_argument("--tenants", type=partial(_at_least, 1), default=200, help="how many (default 200)")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the summary as JSON as well")
     run.set_defaults(command=lambda options: demo.run(options.tenants, options.json))
     serve = commands.add_parser(
@@ -50,18 +52,19 @@ def _parser() -> argparse.ArgumentParser:
         help="start the stack and leave it up until Ctrl-C; what it stores survives a restart",
         epilog="example: python -m local serve --hosts 2",
     )
-    serve.add_argument("--hosts", type=int, default=1, help="functions hosts (default 1); 0 to use `func start`")
+    serve.add_argument(
+        "--hosts", type=partial(_at_least, 0), default=1, help="functions hosts (default 1); 0 to use `func start`"
+    )
     serve.add_argument("--folder", type=Path, default=ROOT / ".stack", help="where to keep everything")
     serve.add_argument("--any-ports", action="store_true", help="free ports instead of the usual ones")
     serve.set_defaults(command=_serve)
     return parser
 
 
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+def _at_least(least: int, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be {least} or more")
+    return int(text)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -1,6 +1,8 @@
 """The app's settings: parsed and checked once, at the edge. Nothing else reads the environment."""
 
+import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,9 @@ from shared.secret import Secret
 
 _ROOT: Final = Path(__file__).parent.parent
 _SECRET_PARTS: Final = ("accountkey", "sharedaccesskey", "sharedaccesssignature")
+_NAMES: Final = ("ATP_", "AzureWebJobsStorage")
+_TITLE: Final = "app settings: "
+_DEVELOPMENT_STORAGE: Final = re.compile(r"(?i:UseDevelopmentStorage)=true")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -39,7 +44,14 @@ class Settings:
     @staticmethod
     def parse(environment: Mapping[str, str]) -> "Settings":
         """The settings in app settings; InvalidSettings lists everything that is wrong with them."""
-        mistakes: list[str] = []
+        given: Mapping[str, object] = environment  # it may come from JSON, which can hold anything
+        mistakes = [
+            f"{name}: must be text"
+            for name, value in given.items()
+            if name.startswith(_NAMES) and not isinstance(value, str)
+        ]
+        if mistakes:
+            raise InvalidSettings(_TITLE + "; ".join(mistakes))
 
         def url(name: str, *, required: bool) -> str | None:
             value = environment.get(name, "").rstrip("/")
@@ -53,6 +65,10 @@ class Settings:
         vault_url = url("ATP_VAULT_URL", required=True) or ""
         connection_string = environment.get("AzureWebJobsStorage", "")
         identity = not connection_string
+        if connection_string:
+            _keep_secret(connection_string)
+            if not _is_connection_string(connection_string):
+                mistakes.append("AzureWebJobsStorage: must be a connection string of a storage account")
         table_url = url("AzureWebJobsStorage__tableServiceUri", required=identity)
         queue_url = url("AzureWebJobsStorage__queueServiceUri", required=identity)
         log_level = environment.get("ATP_LOG_LEVEL") or "INFO"
@@ -60,12 +76,12 @@ class Settings:
             mistakes.append(f"ATP_LOG_LEVEL: must be one of {', '.join(_LEVELS)}")
         local_stack = _local_stack(environment.get("ATP_LOCAL_STACK", ""), vault_url, mistakes)
         if mistakes:
-            raise InvalidSettings("app settings: " + "; ".join(mistakes))
+            raise InvalidSettings(_TITLE + "; ".join(mistakes))
         return Settings(
             vault_url,
             table_url,
             queue_url,
-            None if identity else _connection_string(connection_string),
+            None if identity else Secret(connection_string.encode()),
             _ROOT / (environment.get("ATP_CATALOG") or "rotation/catalog.toml"),
             log_level,
             local_stack,
@@ -81,14 +97,48 @@ def _is_https(url: str) -> bool:
         return False
 
 
-def _connection_string(text: str) -> Secret:
-    """As a secret that is masked for as long as the process lives, and so is the key in it where it stands alone."""
-    KNOWN_SECRETS.add(text.encode(), for_ever=True)
-    for part in text.split(";"):
+def _is_connection_string(text: str) -> bool:
+    """Whether it names an account and proves who asks; the SDKs would say so only when first used, by a ValueError."""
+    if _DEVELOPMENT_STORAGE.fullmatch(text):
+        return True
+    pairs = [part.partition("=") for part in text.rstrip(";").split(";")]
+    given = {name.lower(): value for name, _, value in pairs}
+    if not all(name and value and value == value.strip() for name, value in given.items()):
+        return False
+    named = "accountname" in given or {"queueendpoint", "tableendpoint"} <= given.keys()
+    proven = _is_base64(given["accountkey"]) if "accountkey" in given else "sharedaccesssignature" in given
+    protocol = given.get("defaultendpointsprotocol", "https")
+    endpoints = [value for name, value in given.items() if name.endswith("endpoint")]
+    return (
+        named
+        and proven
+        and ("accountkey" not in given or "accountname" in given)
+        and all(_is_service(url) for url in (*endpoints, f"{protocol}://{given.get('accountname', 'account')}"))
+    )
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except ValueError:
+        return False
+
+
+def _is_service(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _keep_secret(connection_string: str) -> None:
+    """Masked for as long as the process lives, and so is the key in it where it stands alone."""
+    KNOWN_SECRETS.add(connection_string.encode(), for_ever=True)
+    for part in connection_string.split(";"):
         name, _, value = part.partition("=")
         if name.strip().lower() in _SECRET_PARTS:
             KNOWN_SECRETS.add(value.strip().encode(), for_ever=True)
-    return Secret(text.encode())
 
 
 def _local_stack(path: str, vault_url: str, mistakes: list[str]) -> LocalStack | None:

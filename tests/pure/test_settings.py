@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from azure.data.tables import TableServiceClient
+from azure.storage.queue import QueueServiceClient
 
 from shared.errors import InvalidSettings
 from shared.redact import mask
@@ -72,6 +74,11 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
         {"ATP_LOG_LEVEL": "loud"},
         "ATP_LOG_LEVEL: must be one of DEBUG, INFO, WARNING, ERROR",
     ),
+    "a number where text belongs": ({"ATP_LOG_LEVEL": cast("str", 7)}, "ATP_LOG_LEVEL: must be text"),
+    "a list where text belongs": (
+        {"AzureWebJobsStorage": cast("str", ["hunter2"])},
+        "AzureWebJobsStorage: must be text",
+    ),
     "a local stack with a real vault": (
         {"ATP_LOCAL_STACK": ".stack/stack.json"},
         "ATP_LOCAL_STACK: only allowed with a vault on localhost",
@@ -85,6 +92,52 @@ def test_each_mistake_is_named_and_its_value_is_not_quoted(changes: dict[str, st
     assert text.startswith(f"app settings: {mistake}")
     assert text.count(": ") == 2, "this mistake alone"
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hunter2hunter2",
+        ";",
+        "=",
+        "AccountName=acc",
+        "AccountKey=aHVudGVyMg==",
+        "AccountName=acc;AccountKey=hunter2",
+        "AccountName=acc;AccountKey=",
+        "AccountName=acc;;AccountKey=aHVudGVyMg==",
+        "AccountName=acc; AccountKey=aHVudGVyMg==",
+        "AccountName=acc;AccountKey=aHVudGVyMg==\n",
+        "AccountName=acc;AccountKey=aHVudGVyMg==;TableEndpoint=nowhere",
+        "AccountName=acc;AccountKey=aHVudGVyMg==;TableEndpoint=http://[::1",
+        "DefaultEndpointsProtocol=ftp;AccountName=acc;AccountKey=aHVudGVyMg==",
+        "QueueEndpoint=https://q;TableEndpoint=https://t;AccountKey=aHVudGVyMg==",
+        "QueueEndpoint=https://q;SharedAccessSignature=sig=hunter2",
+        "UseDevelopmentStorage=false",
+        "UseDevelopmentStorage=true;",
+    ],
+)
+def test_a_connection_string_that_is_none_is_a_mistake_and_not_quoted(text: str) -> None:
+    said = mistakes({"ATP_VAULT_URL": "https://atp.vault.azure.net", "AzureWebJobsStorage": text})
+    assert said == "app settings: AzureWebJobsStorage: must be a connection string of a storage account"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CONNECTION,
+        f"{CONNECTION};",
+        f"accountname=acc;accountkey={ACCOUNT_KEY}",
+        "AccountName=acc;SharedAccessSignature=sv=2024-01-01&sig=aHVudGVyMg%3D%3D",
+        "QueueEndpoint=https://q/;TableEndpoint=https://t/;SharedAccessSignature=sv=2024-01-01&sig=aHVudGVyMg%3D%3D",
+        f"DefaultEndpointsProtocol=http;AccountName=acc;AccountKey={ACCOUNT_KEY};TableEndpoint=http://127.0.0.1:1/acc;",
+        "UseDevelopmentStorage=true",
+    ],
+)
+def test_every_kind_of_connection_string_is_accepted(text: str) -> None:
+    settings = Settings.parse({"ATP_VAULT_URL": "https://atp.vault.azure.net", "AzureWebJobsStorage": text})
+    assert settings.connection_string is not None
+    for client in (TableServiceClient, QueueServiceClient):
+        client.from_connection_string(settings.connection_string.reveal().decode()).close()
 
 
 def test_all_mistakes_are_reported_at_once_and_nothing_of_a_connection_string() -> None:

@@ -1,0 +1,271 @@
+"""The operator's command line: all of a request or nothing of it, errors in a sentence, output for two kinds of readers."""
+
+import getpass
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from local.__main__ import _parser as local_parser
+from rotation import __main__ as command_line
+from rotation.__main__ import EXIT_REJECTED, EXIT_UNAVAILABLE, main
+from rotation.message import Job
+from shared.azure import wiring
+from shared.errors import Transient
+from shared.values import SHARDS, Alert, DeadLetter, Keyring, Severity, Tenant, TenantId, TenantState, shard_of
+
+ROOT = Path(__file__).parent.parent.parent
+T0 = datetime(2026, 3, 1, 2, 3, 4, tzinfo=UTC)
+VALUES = {
+    "ATP_VAULT_URL": "https://atp.vault.azure.net",
+    "AzureWebJobsStorage": "AccountName=acc;AccountKey=aHVudGVyMmh1bnRlcjI=",
+}
+
+
+class Platform:
+    """The ports that the command line uses, in memory; `handle` is what the app does with a message."""
+
+    def __init__(self) -> None:
+        self.tenants: dict[str, Tenant] = {}
+        self.letters: dict[str, DeadLetter] = {}
+        self.notes: list[Alert] = []
+        self.sent: list[Job] = []
+        self.looks = 0
+        self.refusal: Transient | None = None
+        self.deks = SimpleNamespace(read=self._read, scan=self._scan)
+        self.queues = SimpleNamespace(send=self._send)
+        self.dead_letters = SimpleNamespace(all=lambda: list(self.letters.values()), resolve=self._resolve)
+        self.alerts = SimpleNamespace(all=lambda: self.notes)
+
+    def handle(self, job: Job) -> None:
+        """Nothing, unless a test says what."""
+
+    def _read(self, name: TenantId) -> Keyring | None:
+        self.looks += 1
+        return Keyring(self.tenants[name]) if name in self.tenants else None
+
+    def _scan(self, shard: int, after: TenantId | None, limit: int) -> list[Tenant]:
+        if self.refusal:
+            raise self.refusal
+        assert shard < SHARDS
+        assert after is None
+        return [tenant for tenant in self.tenants.values() if shard_of(tenant.tenant) == shard][:limit]
+
+    def _send(self, queue: str, body: str) -> None:
+        job = Job.parse(body.encode(), queue)
+        self.sent.append(job)
+        self.handle(job)
+
+    def _resolve(self, letter: DeadLetter) -> None:
+        del self.letters[letter.id]
+
+    def letter(self, name: str, *, can_resend: bool = True) -> None:
+        body = '{"schema": "rotation-job/1", "action": "dek.rotate", "tenant": "acme", "reason": "r"}'
+        self.letters[name] = DeadLetter("rotation-jobs", name, "UnknownTenant", body, T0, can_resend)
+
+
+@pytest.fixture
+def platform(monkeypatch: pytest.MonkeyPatch) -> Platform:
+    for name, value in VALUES.items():
+        monkeypatch.setenv(name, value)
+    platform = Platform()
+    monkeypatch.setattr(wiring, "Adapters", lambda _: platform)
+    monkeypatch.setattr(command_line, "_LOOK_EVERY_S", 0)
+    return platform
+
+
+def active(name: str, primary: int = 1) -> Tenant:
+    return Tenant(TenantId(name), TenantState.ACTIVE, T0, primary, T0)
+
+
+@pytest.mark.parametrize("bad", ["Bad Name", "", "bell\a", "x" * 81, "pwd=hunter2hunter2"])
+def test_one_wrong_name_and_nothing_is_asked(platform: Platform, capsys: pytest.CaptureFixture[str], bad: str) -> None:
+    assert main(["tenant", "add", "good", bad, "good2"]) == EXIT_REJECTED
+    assert platform.sent == []
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ("'Bad Name'" in said.err) is (bad == "Bad Name")
+    assert not any(hidden in said.err for hidden in ("\a", "xxx", "hunter2"))
+
+
+def test_a_user_without_a_name_is_an_operator(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise OSError("no username set in the environment")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert main(["tenant", "add", "acme"]) == 0
+    assert platform.sent[0].actor == "operator"
+
+
+def test_a_user_whose_name_cannot_be_recorded_is_told_of_the_option(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "CORP\\Jane Doe")
+    assert main(["tenant", "add", "acme"]) == EXIT_REJECTED
+    assert "--actor" in capsys.readouterr().err
+    assert platform.sent == []
+    assert main(["tenant", "add", "acme", "--actor", "jane"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "before", "after"),
+    [
+        ("add", None, active("acme")),
+        ("rotate", active("acme"), active("acme", 2)),
+        ("offboard", active("acme"), replace(active("acme"), state=TenantState.OFFBOARDED)),
+        ("reinstate", replace(active("acme"), state=TenantState.OFFBOARDED), active("acme")),
+    ],
+)
+def test_waiting_ends_when_the_row_shows_the_result_and_not_before(
+    platform: Platform, capsys: pytest.CaptureFixture[str], verb: str, before: Tenant | None, after: Tenant
+) -> None:
+    if before:
+        platform.tenants["acme"] = before
+    assert main(["tenant", verb, "acme", "--wait", "1"]) == EXIT_UNAVAILABLE
+    assert "not done in time" in capsys.readouterr().err
+    platform.handle = lambda _: platform.tenants.update(acme=after)  # type: ignore[method-assign] # what the app does
+    assert main(["tenant", verb, "acme", "--wait"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"done: {platform.sent[-1].id}"
+
+
+def test_waiting_ends_when_the_job_is_given_up(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.handle = lambda job: platform.letter(job.id)  # type: ignore[method-assign] # what the app does
+    assert main(["tenant", "rotate", "nobody", "--wait"]) == EXIT_REJECTED
+    assert "UnknownTenant" in capsys.readouterr().err
+
+
+def test_without_waiting_nothing_is_read(platform: Platform) -> None:
+    assert main(["tenant", "rotate", "acme"]) == 0
+    assert platform.looks == 0
+
+
+def test_one_letter_that_cannot_be_resent_and_none_is(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.letter("one")
+    platform.letter("two", can_resend=False)
+    assert main(["letters", "resend", "one", "three"]) == EXIT_REJECTED
+    assert "'three'" in capsys.readouterr().err
+    assert main(["letters", "resend", "one", "two"]) == EXIT_REJECTED
+    assert "'two'" in capsys.readouterr().err
+    assert (platform.sent, len(platform.letters)) == ([], 2)
+    assert main(["letters", "resend", "one", "one"]) == 0
+    assert len(platform.sent) == 1
+
+
+def test_json_has_numbers_booleans_times_and_ids(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.tenants["acme"] = active("acme", 12)
+    platform.letter("one")
+    platform.notes.append(Alert("a-1", Severity.WARNING, "it is late", "dek/acme", T0, {"id": "not mine", "days": "3"}))
+
+    def shown(*command: str) -> dict[str, Any]:
+        assert main([*command, "--json"]) == 0
+        row: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return row
+
+    tenant = shown("tenant", "list")
+    assert (tenant["dek"], tenant["since"], tenant["destroyed_after"]) == (12, "2026-03-01T02:03:04Z", None)
+    letter = shown("letters", "list")
+    assert (letter["can_resend"], letter["kept"]) == (True, "2026-03-01T02:03:04Z")
+    alert = shown("alerts")
+    assert (alert["id"], alert["raised"], alert["days"]) == ("a-1", "2026-03-01T02:03:04Z", "3")
+
+
+def test_tables_say_what_their_times_are(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.tenants["acme"] = active("acme")
+    assert main(["tenant", "list"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.endswith(" destroyed_after (UTC)")
+    assert row.index("2026-03-01 02:03") == head.index("since (UTC)")
+
+
+@pytest.mark.parametrize("status", [None, 401, 403])
+def test_refused_access_says_what_to_do(
+    platform: Platform, capsys: pytest.CaptureFixture[str], status: int | None
+) -> None:
+    platform.refusal = Transient("reading a tenant: no success", status=status)
+    assert main(["tenant", "list"]) == EXIT_UNAVAILABLE
+    assert "no access: sign in (az login) or check the key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fields", [{"status": 503}, {"cause": "ServiceRequestError"}])
+def test_an_outage_is_not_called_a_lack_of_access(
+    platform: Platform, capsys: pytest.CaptureFixture[str], fields: dict[str, object]
+) -> None:
+    platform.refusal = Transient("pwd=hunter2hunter2", **fields)
+    assert main(["tenant", "list"]) == EXIT_UNAVAILABLE
+    said = capsys.readouterr().err
+    assert "no access" not in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "mistake"),
+    [
+        (None, "there is no such file"),
+        ("{", "it is not JSON"),
+        ("[" * 100_000, "it is not JSON"),
+        ("\udcff", "it is not JSON"),
+        ("[]", 'it has no object "Values"'),
+        ('{"Values": []}', 'it has no object "Values"'),
+        ('{"Values": {"ATP_VAULT_URL": 5}}', "ATP_VAULT_URL: must be text"),
+        (json.dumps({"Values": VALUES | {"AzureWebJobsStorage": "garbage"}}), "must be a connection string"),
+    ],
+)
+def test_wrong_settings_are_told_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, mistake: str
+) -> None:
+    file = tmp_path / "settings.json"
+    if content is not None:
+        file.write_bytes(content.encode(errors="surrogateescape"))
+    assert main(["--settings", str(file), "alerts"]) == EXIT_REJECTED
+    said = capsys.readouterr().err
+    assert mistake in said
+    assert "garbage" not in said
+    assert said.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    program = (
+        "import sys; from types import SimpleNamespace as N; from rotation import __main__ as m;"
+        "m.wiring.Adapters = lambda _: N(alerts=N(all=list)); sys.exit(m.main(['alerts']))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | VALUES,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mistake"),
+    [
+        (["run", "--tenants", "0"], "must be 1 or more"),
+        (["run", "--tenants", "many"], "must be 1 or more"),
+        (["serve", "--hosts", "-1"], "must be 0 or more"),
+    ],
+)
+def test_a_number_out_of_range_is_told_with_its_range(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], mistake: str
+) -> None:
+    with pytest.raises(SystemExit):
+        local_parser().parse_args(arguments)
+    assert mistake in capsys.readouterr().err
+
+
+def test_waiting_for_what_is_no_number_says_where_the_option_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["tenant", "rotate", "--wait", "acme"])
+    assert "stand behind the tenants" in capsys.readouterr().err
