@@ -106,7 +106,10 @@ class AzureConsumers(Consumers):
             self._table.create_entity(row)
             return
         if stored.moment("seen") <= row["seen"]:
-            self._table.update_entity(row, UpdateMode.REPLACE, etag=stored.etag, match_condition=IF_UNCHANGED)
+            try:
+                self._table.update_entity(row, UpdateMode.REPLACE, etag=stored.etag, match_condition=IF_UNCHANGED)
+            except ResourceNotFoundError as error:
+                raise Conflict("reporting a consumer: removed meanwhile") from error
 
 
 class AzureAlerts(Alerts):

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,11 +18,27 @@ from tests.pure.keyrings import NOW
 
 
 @dataclass
+class Hanging:
+    """Calls of one port that do not come back before they are let go."""
+
+    entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    let_go: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self) -> None:
+        """What a call does."""
+        self.entered.release()
+        assert self.let_go.wait(20), "nobody lets the call go"
+
+
+@dataclass
 class Surroundings:
     """Everything around one or more ciphers; `seconds` is their monotonic clock."""
 
     keyrings: dict[str, Keyring] = field(default_factory=dict)
-    failures: dict[str, AtpError] = field(default_factory=dict)  # by port: deks, vault, consumers
+    failures: dict[str, Exception] = field(default_factory=dict)  # by port: deks, vault, consumers
+    hanging: dict[str, Hanging] = field(default_factory=dict)  # by port, too
+    failing_takes: float = 0.0  # seconds
+    calls: Counter[str] = field(default_factory=Counter)  # by port, with those that fail
     refused: dict[bytes, AtpError] = field(default_factory=dict)  # wrapped DEKs that the vault refuses to open
     seconds: float = 1000.0
     reads: list[str] = field(default_factory=list)
@@ -38,8 +55,12 @@ class Surroundings:
         self.failures = {port: Transient("no answer") for port in ports}
 
     def call(self, port: str) -> None:
-        """Fail if the port is to fail."""
+        """Hang if the port is to hang, fail if it is to fail."""
+        self.calls[port] += 1
+        if port in self.hanging:
+            self.hanging[port].wait()
         if port in self.failures:
+            self.seconds += self.failing_takes
             raise self.failures[port]
 
     def cipher(

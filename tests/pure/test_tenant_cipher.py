@@ -4,18 +4,24 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
+from azure.data.tables import TableEntity
 
 from rotation import tenant_cipher
 from rotation.envelope import BadEnvelope, NotAuthentic, UnknownVersion, header, parse
-from rotation.tenant_cipher import CachePolicy
+from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.xaes import derive
+from shared.azure.registers import AzureConsumers
 from shared.errors import (
     AtpError,
     Integrity,
@@ -26,9 +32,9 @@ from shared.errors import (
     UnknownTenant,
     UnusableKey,
 )
-from shared.values import Keyring, KeyState, TenantId, TenantState
+from shared.values import ConsumerReport, Keyring, KeyState, TenantId, TenantState
 from tests.pure.keyrings import ACME, NOW, dek_bytes, keyring, with_dek
-from tests.pure.surroundings import Surroundings
+from tests.pure.surroundings import Hanging, Surroundings
 
 PRIMARY, SECONDARY, RETIRED, REVOKED = KeyState.PRIMARY, KeyState.SECONDARY, KeyState.RETIRED, KeyState.REVOKED
 HOUR = 3600.0
@@ -39,6 +45,12 @@ def around() -> Surroundings:
     around = Surroundings()
     around.put(keyring(PRIMARY))
     return around
+
+
+@pytest.fixture(autouse=True)
+def reports_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that looks at reports must not depend on how fast they are."""
+    monkeypatch.setattr(tenant_cipher, "_WAIT_FOR_REPORT_S", 20.0)
 
 
 def version_of(envelope: bytes) -> int:
@@ -79,7 +91,9 @@ def test_more_nonce_prefixes_than_are_remembered_still_decrypt(
     writers = [around.cipher() for _ in range(11)]
     envelopes = [writer.encrypt(ACME, b"x") for writer in writers]
     reader = around.cipher()
-    assert all(reader.decrypt(ACME, envelope) == b"x" for envelope in envelopes * 2)
+    for envelope in envelopes * 2:
+        assert reader.decrypt(ACME, envelope) == b"x"
+        assert 1 <= len(reader._open[ACME].openers) <= 4
 
 
 # The cache
@@ -357,6 +371,234 @@ def test_a_cipher_that_starts_in_an_outage_says_so(around: Surroundings) -> None
     assert cipher.encrypt(ACME, b"x")
 
 
+# Outages, many tenants, many threads
+
+
+TENANTS = [TenantId(f"tenant-{number}") for number in range(10)]
+
+
+@pytest.fixture
+def busy(around: Surroundings) -> TenantCipher:
+    """A cipher that knows ten tenants, whose rows it has to read again."""
+    around.put(*(keyring(PRIMARY, tenant=name) for name in TENANTS))
+    cipher = around.cipher()
+    for name in TENANTS:
+        cipher.encrypt(name, b"x")
+    around.seconds += 60
+    around.calls.clear()
+    return cipher
+
+
+@contextmanager
+def hangs(around: Surroundings, port: str, work: Callable[[], object]) -> Iterator[None]:
+    """While another thread does `work`, which hangs in that port, and is let go in the end."""
+    hanging = around.hanging[port] = Hanging()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        assert hanging.entered.acquire(timeout=20)
+        del around.hanging[port]
+        try:
+            yield
+        finally:
+            hanging.let_go.set()
+        done.result()
+
+
+def test_after_a_failure_no_remembered_tenant_asks_again_for_five_seconds(
+    around: Surroundings, busy: TenantCipher
+) -> None:
+    around.outage("deks")
+    for _ in range(3):
+        for name in TENANTS:
+            busy.encrypt(name, b"x")
+        assert around.calls["deks"] == 1
+        around.seconds += 1.5
+    around.seconds += 0.5
+    for name in TENANTS:
+        busy.encrypt(name, b"x")
+    assert around.calls["deks"] == 2
+    around.outage()
+    around.seconds += 5
+    for name in TENANTS[1:]:
+        busy.encrypt(name, b"x")
+    assert around.calls["deks"] == 2 + 9 - 1, "all but the two that have just failed, and go on for a minute"
+
+
+def test_after_a_failure_that_took_long_the_pause_is_as_long(around: Surroundings, busy: TenantCipher) -> None:
+    around.outage("deks")
+    around.failing_takes = 60
+    for passed in (0.0, 59.9):
+        around.seconds += passed
+        for name in TENANTS:
+            busy.encrypt(name, b"x")
+        assert around.calls["deks"] == 1
+    around.seconds += 0.1
+    busy.encrypt(TENANTS[5], b"x")
+    assert around.calls["deks"] == 2
+
+
+@pytest.mark.parametrize("outage", [False, True])
+def test_while_one_thread_hangs_in_storage_the_others_go_on(
+    around: Surroundings, busy: TenantCipher, monkeypatch: pytest.MonkeyPatch, outage: bool
+) -> None:
+    if outage:
+        around.outage("deks")
+        busy.encrypt(TENANTS[0], b"x")
+        around.seconds += 5
+        around.calls.clear()
+    else:
+        monkeypatch.setattr(busy._storage_outage, "_at_once", 1)
+    with hangs(around, "deks", lambda: busy.encrypt(TENANTS[1], b"x")):
+        for name in TENANTS:
+            assert busy.decrypt(name, busy.encrypt(name, b"x")) == b"x"
+        assert around.calls["deks"] == 1
+
+
+def test_a_tenant_that_one_thread_refreshes_is_there_for_the_others(around: Surroundings, busy: TenantCipher) -> None:
+    with_new_prefix = around.cipher().encrypt(TENANTS[1], b"x")
+    around.calls.clear()
+    with hangs(around, "deks", lambda: busy.encrypt(TENANTS[1], b"x")):
+        assert busy.encrypt(TENANTS[1], b"x")
+        assert busy.decrypt(TENANTS[1], with_new_prefix) == b"x"
+        assert around.calls["deks"] == 1
+
+
+def test_no_more_threads_than_allowed_refresh_at_once_but_a_look_up_may(
+    around: Surroundings, busy: TenantCipher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy._storage_outage, "_at_once", 0)
+    around.put(keyring(SECONDARY, PRIMARY, tenant=TENANTS[0]))
+    envelope = around.cipher().encrypt(TENANTS[0], b"new")
+    around.calls.clear()
+    assert version_of(busy.encrypt(TENANTS[0], b"x")) == 1
+    assert around.calls["deks"] == 0
+    assert busy.decrypt(TENANTS[0], envelope) == b"new"
+
+
+def test_a_look_up_does_not_wait_for_storage_that_is_known_to_be_away(around: Surroundings, busy: TenantCipher) -> None:
+    around.put(keyring(SECONDARY, PRIMARY, tenant=TENANTS[0]))
+    envelope = around.cipher().encrypt(TENANTS[0], b"new")
+    around.outage("deks")
+    busy.encrypt(TENANTS[1], b"x")
+    around.calls.clear()
+    with pytest.raises(Transient):
+        busy.decrypt(TENANTS[0], envelope)
+    assert around.calls["deks"] == 0
+
+
+class Meanwhile:
+    """A lock that is had only after somebody else has had it."""
+
+    def __init__(self, somebody: Callable[[], None]) -> None:
+        self._somebody: Callable[[], None] | None = somebody
+
+    def __enter__(self) -> None:
+        somebody, self._somebody = self._somebody, None
+        if somebody is not None:
+            somebody()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+
+@pytest.mark.parametrize("port", ["deks", "vault"])
+def test_who_waited_for_a_failure_shares_it(around: Surroundings, port: str) -> None:
+    cipher = around.cipher()
+    if port == "vault":
+        cipher._refreshed(ACME)
+    around.outage(port)
+    around.failing_takes = 60
+
+    def fail() -> None:
+        with pytest.raises(Transient):
+            cipher.encrypt(ACME, b"x")
+
+    lock: Any = Meanwhile(fail)
+    locks, cipher._locks = cipher._locks, [lock]
+    with pytest.raises(Transient, match="just now"):
+        cipher.encrypt(ACME, b"x")
+    assert around.calls[port] == 1
+    cipher._locks = locks
+    with pytest.raises(Transient, match="no answer"):
+        cipher.encrypt(ACME, b"who asks later asks anew")
+
+
+# Outages of the vault alone: the rows hold
+
+
+@pytest.mark.parametrize("wait", [60.0, HOUR, 3.9 * HOUR])
+def test_an_off_boarding_is_seen_while_the_vault_is_away(around: Surroundings, wait: float) -> None:
+    cipher = around.cipher()
+    envelope = cipher.encrypt(ACME, b"x")
+    cipher.decrypt(ACME, envelope)
+    around.put(keyring(PRIMARY, state=TenantState.OFFBOARDED))
+    around.outage("vault")
+    around.seconds += wait
+    with pytest.raises(TenantOffboarded):
+        cipher.encrypt(ACME, b"x")
+    assert cipher.decrypt(ACME, envelope) == b"x"
+    around.put(keyring(PRIMARY))
+    around.seconds += 60
+    assert version_of(cipher.encrypt(ACME, b"x")) == 1, "reinstated"
+
+
+@pytest.mark.parametrize("wait", [60.0, HOUR, 3.9 * HOUR])
+def test_a_revocation_is_seen_while_the_vault_is_away(around: Surroundings, wait: float) -> None:
+    envelope = around.cipher().encrypt(ACME, b"x")
+    around.put(keyring(SECONDARY, PRIMARY))
+    cipher = around.cipher()
+    new = cipher.encrypt(ACME, b"new")
+    cipher.decrypt(ACME, envelope)
+    around.put(keyring(REVOKED, PRIMARY))
+    around.outage("vault")
+    around.seconds += wait
+    with pytest.raises(Rejected, match="revoked"):
+        cipher.decrypt(ACME, envelope)
+    assert cipher.decrypt(ACME, new) == b"new"
+    assert version_of(cipher.encrypt(ACME, b"x")) == 2
+
+
+def test_a_revoked_primary_seals_no_more_even_if_its_successor_cannot_be_opened(around: Surroundings) -> None:
+    cipher = around.cipher()
+    cipher.encrypt(ACME, b"x")
+    around.put(keyring(REVOKED, PRIMARY))
+    around.outage("vault")
+    around.seconds += 60
+    with pytest.raises(Transient):
+        cipher.encrypt(ACME, b"x")
+    around.outage()
+    assert version_of(cipher.encrypt(ACME, b"x")) == 2
+
+
+def test_the_old_primary_seals_on_while_its_successor_cannot_be_opened_and_is_reported(around: Surroundings) -> None:
+    writer, reader = around.cipher(), around.cipher()
+    reader.decrypt(ACME, writer.encrypt(ACME, b"x"))
+    around.put(keyring(SECONDARY, PRIMARY))
+    around.outage("vault")
+    around.seconds += HOUR
+    assert version_of(reader.encrypt(ACME, b"first")) == 1
+    assert around.reports[-1].encrypts_with == 1
+    around.outage()
+    around.seconds += 60
+    assert version_of(reader.encrypt(ACME, b"x")) == 2
+    assert around.reports[-1].encrypts_with == 2
+
+
+def test_while_the_vault_hangs_rows_are_read_and_nobody_else_waits(
+    around: Surroundings, busy: TenantCipher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy._vault_outage, "_at_once", 1)
+    around.put(*(keyring(PRIMARY, tenant=name, state=TenantState.OFFBOARDED) for name in TENANTS[:2]))
+    around.outage("vault")
+    around.seconds += HOUR
+    with hangs(around, "vault", lambda: busy._refreshed(TENANTS[0])):
+        with pytest.raises(TenantOffboarded):
+            busy.encrypt(TENANTS[0], b"x")
+        for name in TENANTS[2:]:
+            busy.encrypt(name, b"x")
+        assert around.calls["vault"] == 1
+
+
 # Consumer reports
 
 
@@ -389,6 +631,79 @@ def test_a_report_that_cannot_be_made_is_made_at_the_next_refresh(around: Surrou
     around.seconds += 60
     cipher.encrypt(ACME, b"x")
     assert len(around.reports) == 1
+
+
+def test_encryption_does_not_wait_for_a_report_that_hangs(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant_cipher, "_WAIT_FOR_REPORT_S", 0.0)
+    globex = TenantId("globex")
+    around.put(keyring(PRIMARY, tenant=globex))
+    cipher = around.cipher()
+    hanging = around.hanging["consumers"] = Hanging()
+    cipher.encrypt(ACME, b"x")
+    assert hanging.entered.acquire(timeout=20)
+    cipher.encrypt(globex, b"x")
+    reporter = cipher._reporter
+    assert reporter is not None
+    assert not around.reports
+    hanging.let_go.set()
+    reporter.join()
+    assert {report.tenant for report in around.reports} == {ACME, globex}
+    assert cipher._reporter is None
+
+
+@pytest.mark.parametrize("failure", [Integrity("broken"), ResourceNotFoundError("gone"), RuntimeError("a bug")])
+def test_whatever_is_wrong_with_a_report_encryption_goes_on(
+    around: Surroundings, failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    cipher = around.cipher()
+    around.failures = {"consumers": failure}
+    assert cipher.encrypt(ACME, b"x")
+    assert [record.message for record in caplog.records] == ["could not report the DEK versions in use"]
+    around.failures = {}
+    around.seconds += 60
+    cipher.encrypt(ACME, b"x")
+    assert len(around.reports) == 1
+
+
+def test_without_a_thread_for_reports_encryption_goes_on(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    cipher = around.cipher()
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        assert cipher.encrypt(ACME, b"x")
+    around.seconds += 60
+    assert cipher.encrypt(ACME, b"x")
+    assert len(around.reports) == 1
+
+
+def test_a_report_whose_row_is_removed_before_it_is_updated_is_made_anew() -> None:
+    class Table:
+        """The row is there once, and gone when it is written."""
+
+        def __init__(self) -> None:
+            self.rows = [TableEntity(seen=NOW)]
+            self.rows[0]._metadata = {"etag": "1", "timestamp": None}
+            self.created: list[dict[str, Any]] = []
+
+        def get_entity(self, *_: str) -> TableEntity:
+            if not self.rows:
+                raise ResourceNotFoundError("gone")
+            return self.rows.pop()
+
+        def update_entity(self, *_: object, **__: object) -> None:
+            raise ResourceNotFoundError("gone")
+
+        def create_entity(self, row: dict[str, Any]) -> None:
+            self.created.append(row)
+
+    table: Any = Table()
+    AzureConsumers(table).report(ConsumerReport("ingest-7", ACME, 1, (), NOW))
+    assert [row["consumer"] for row in table.created] == ["ingest-7"]
 
 
 # Threads and processes
