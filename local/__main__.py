@@ -6,21 +6,33 @@ import re
 import shlex
 import signal
 import sys
-import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from local import demo
 from local.functions_host.client import HostStartError
 from local.key_vault.client import KeyVaultStartError
 from local.process import die_with_parent
-from local.stack import ANY_PORTS, AZURITE_PORTS, HOST_PORT, ROOT, VAULT_PORT, running
+from local.stack import (
+    ANY_PORTS,
+    AZURITE_PORTS,
+    HOST_PORT,
+    ROOT,
+    VAULT_PORT,
+    FolderInUseError,
+    PortTakenError,
+    running,
+)
 from local.storage import AzuriteError
+
+_LOOK_EVERY_S: Final = 1.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; 0 if all is well, 1 if a promise was broken, 2 if the stack could not start."""
+    """Run one command; 0 if all is well, 1 if a promise was broken, 2 if the stack could not start or stay."""
     options = _parser().parse_args(arguments)
     if options.die_with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
@@ -29,7 +41,14 @@ def main(arguments: Sequence[str]) -> int:
         code: int = options.command(options)
     except KeyboardInterrupt:
         return 130
-    except (AzuriteError, KeyVaultStartError, HostStartError) as error:
+    except BrokenPipeError:
+        # Whoever read has enough. What is left in the buffer must go somewhere, or Python complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except PortTakenError as error:
+        print(f"{error}; end it, or use ARGS='--any-ports --folder <another folder>'", file=sys.stderr)
+        return 2
+    except (FolderInUseError, AzuriteError, KeyVaultStartError, HostStartError) as error:
         print(error, file=sys.stderr)
         return 2
     return code
@@ -77,19 +96,22 @@ def _serve(options: argparse.Namespace) -> int:
     ) as stack:
         hosts = [stack.add_host(port=HOST_PORT + number if fixed else 0, lease_s=30) for number in range(options.hosts)]
         operate = f".venv/bin/python -m rotation --settings {shlex.quote(_relative(stack.settings_file))}"
+        storage = ", ".join(
+            f"{name} {port}" for name, port in zip(("blob", "queue", "table"), stack.azurite.ports, strict=True)
+        )
         print("The local stack is up. Ctrl-C ends it; what it stores is kept.\n")
         for name, place in (
             ("functions", ", ".join(host.url for host in hosts) or "none: run `func start`"),
             ("key vault", stack.vault.url),
-            ("storage", f"127.0.0.1, ports {stack.azurite.ports}"),
+            ("storage", f"127.0.0.1: {storage}"),
             ("settings", _relative(stack.settings_file)),
             ("logs and state", _relative(stack.folder)),
         ):
             print(f"  {name:<15} {place}")
         print("\nTry:")
-        print(f"  {operate} tenant add acme globex")
+        print(f"  {operate} tenant add acme globex --wait")
         print(f"  {operate} tenant list")
-        print(f"  {operate} tenant rotate acme --reason 'to see it work'")
+        print(f"  {operate} tenant rotate acme --reason 'to see it work' --wait")
         print(f"  {operate} alerts")
         for host in hosts[:1]:
             print(f"  curl {host.url}/api/health")
@@ -97,8 +119,11 @@ def _serve(options: argparse.Namespace) -> int:
             print(f"  curl '{host.url}/runtime/webhooks/eventgrid?functionName=key_vault_event' \\")
             print("    -H 'aeg-event-type: Notification' -H 'Content-Type: application/json' -d @docs/near-expiry.json")
         sys.stdout.flush()
-        threading.Event().wait()
-    return 0
+        while (ended := stack.ended()) is None:
+            time.sleep(_LOOK_EVERY_S)
+        name, log = ended
+        print(f"{name} has ended by itself, so the stack ends; see {_relative(log)}", file=sys.stderr)
+    return 2
 
 
 def _relative(path: Path) -> str:

@@ -1,6 +1,9 @@
 """The local stack as a whole: storage, vault, functions hosts, and the settings that make the app find them."""
 
+import fcntl
 import json
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +26,14 @@ HOST_PORT: Final = 7071
 _KEK_LIFE: Final = timedelta(days=3 * 365)
 
 
+class FolderInUseError(Exception):
+    """Another stack keeps its things in that folder."""
+
+
+class PortTakenError(Exception):
+    """Another process listens on a port that this stack was to have."""
+
+
 @dataclass
 class Stack:
     """Running processes and where they keep things. `running` makes one."""
@@ -38,6 +49,7 @@ class Stack:
 
     def add_host(self, *, port: int = 0, lease_s: int = 600) -> HostProcess:
         """Start one more functions host, as scale-out would."""
+        _ensure_free(port)
         name = f"host-{len(self.hosts) + 1}"
         host = HostProcess.start(
             ROOT,
@@ -51,6 +63,20 @@ class Stack:
         )
         self.hosts.append(host)
         return host
+
+    def ended(self) -> tuple[str, Path] | None:
+        """Which process of the stack has ended, and its log; None while all run."""
+        # WNOWAIT: whoever started the process still learns how it ended.
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        for number, host in enumerate(self.hosts, 1):
+            if host.pid == found.si_pid:
+                return f"functions host {number}", self.folder / f"host-{number}.log"
+        vault = json.loads((self.folder / "vault" / "endpoint.json").read_text())
+        if vault["pid"] == found.si_pid:
+            return "the vault", self.folder / "vault.log"
+        return "storage", self.folder / "azurite.log"
 
     @property
     def request_logs(self) -> tuple[Path, Path]:
@@ -75,8 +101,35 @@ def running(
     folder = folder.resolve()
     for part in ("vault", "host", "storage"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    with _claimed(folder):
+        for port in (*azurite_ports, vault_port):
+            _ensure_free(port)
+        with _started(folder, azurite_ports, vault_port, keep=keep, quota=quota) as stack:
+            yield stack
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """The folder is this process's alone; the kernel gives it up when the process ends, however it does."""
+    with (folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderInUseError(f"another `make serve` runs on this folder: {folder}") from None
+        yield
+
+
+def _ensure_free(port: int) -> None:
+    """PortTakenError if somebody listens there; 0 is always free."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        raise PortTakenError(f"port {port} cannot be used: another process has it") from None
+
+
+@contextmanager
+def _started(folder: Path, azurite_ports: Ports, vault_port: int, *, keep: bool, quota: bool) -> Iterator[Stack]:
     clock = MovableClock(folder / "clock")
-    # The vault first: it locks its folder, so that a second stack on this one ends before it touches the storage.
     vault = KeyVaultProcess.start(
         folder / "vault", folder / "clock", folder / "vault.log", port=vault_port, quota=quota
     )

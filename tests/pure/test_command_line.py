@@ -1,4 +1,4 @@
-"""The operator's command line: all of a request or nothing of it, errors in a sentence, output for two kinds of readers."""
+"""The operator's command line: all of a request or nothing of it, errors in a sentence, output for people and programs."""
 
 import getpass
 import json
@@ -130,7 +130,7 @@ def test_waiting_ends_when_the_row_shows_the_result_and_not_before(
         platform.tenants["acme"] = before
     assert main(["tenant", verb, "acme", "--wait", "1"]) == EXIT_UNAVAILABLE
     assert "not done in time" in capsys.readouterr().err
-    platform.handle = lambda _: platform.tenants.update(acme=after)  # type: ignore[method-assign] # what the app does
+    platform.handle = lambda job: platform.tenants.update({job.tenant: after})  # type: ignore[method-assign] # the app
     assert main(["tenant", verb, "acme", "--wait"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"done: {platform.sent[-1].id}"
 
