@@ -128,7 +128,7 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "credential",
         re.compile(
-            r"""(?ix)(?<![a-z])(?:account_?key|shared_?access_?key|pass(?:word|wd|phrase)|pwd|secret|client_?secret
+            r"""(?ix)(?:account_?key|shared_?access_?key|pass(?:word|wd|phrase)|pwd|secret|client_?secret
             |api_?key|access_?token|refresh_?token|private_?key)(?:\\*["'])?\s*[=:]\s*(?:\\*["'])?+(?!\[REDACTED)
             ((?:[^\s"';,&}\\]|\\\\|\\(?!["'])){6,})"""  # a backslash may escape the quote that ends the value
         ),

@@ -257,7 +257,7 @@ NO_RECORDS: dict[str, bytes] = {
     "an empty object": b"{}",
     "deep nesting": b"[" * 100_000,
     "a number too large": b'{"seq":' + b"9" * 30 + b"}",
-    "not canonical": json.dumps(json.loads(chain(1)[0].canonical)).encode(),
+    "not canonical": json.dumps(json.loads(chain(2)[1].canonical)).encode(),
 }
 
 
