@@ -1,4 +1,4 @@
-"""The operator's command line: all of a request or nothing of it, errors in a sentence, output for people and programs."""
+"""The operator's command line: all of a request or nothing of it, errors in a sentence, typed JSON."""
 
 import getpass
 import json
