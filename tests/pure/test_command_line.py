@@ -17,6 +17,7 @@ from local.__main__ import _parser as local_parser
 from rotation import __main__ as command_line
 from rotation.__main__ import EXIT_REJECTED, EXIT_UNAVAILABLE, main
 from rotation.message import Job
+from shared import log
 from shared.azure import wiring
 from shared.errors import Transient
 from shared.values import SHARDS, Alert, DeadLetter, Keyring, Severity, Tenant, TenantId, TenantState, shard_of
@@ -78,6 +79,9 @@ def platform(monkeypatch: pytest.MonkeyPatch) -> Platform:
     platform = Platform()
     monkeypatch.setattr(wiring, "Adapters", lambda _: platform)
     monkeypatch.setattr(command_line, "_LOOK_EVERY_S", 0)
+    monkeypatch.setattr(
+        log, "configure", lambda _: None
+    )  # it is for a process of its own, and this one has other tests
     return platform
 
 
