@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS: Final = 300
 """Put-backs before a message counts as failed: about three days at 15 minutes each."""
-_PATIENCE_WITH_UNKNOWN: Final = 3
+_PATIENCE_WITH_UNKNOWN: Final = 2
 _MAX_KEPT: Final = 16_000
 """Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
 

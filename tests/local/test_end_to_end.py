@@ -207,7 +207,7 @@ def test_operators_list_resend_and_drop_letters(scene: Scene) -> None:
         "id": job,
         "queue": ROTATION_JOBS,
         "kept": "",
-        "can_resend": "yes",
+        "can_resend": True,
         "reason": "UnknownTenant",
     }
     assert {"reason": "UnknownTenant", "letter": job, "severity": "critical"}.items() <= next(
@@ -237,7 +237,7 @@ def test_the_command_line_says_by_its_exit_code_whose_turn_it_is(scene: Scene, t
     listed = scene.operate("tenant", "list", "--json")
     assert listed.returncode == 0
     row = next(row for row in map(json.loads, listed.stdout.splitlines()) if row["tenant"] == "listed")
-    assert (row["state"], row["dek"], row["destroyed_after"]) == ("active", "1", "")
+    assert (row["state"], row["dek"], row["destroyed_after"]) == ("active", 1, None)
     assert row["since"] < row["rotates"]
 
     assert scene.operate("tenant", "rotate", "Not A Tenant").returncode == EXIT_REJECTED
