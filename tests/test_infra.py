@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 INFRA = ROOT / "infra"
 FILES = sorted(INFRA.rglob("*.bicep"))
 PARSER = Parser(Language(tree_sitter_bicep.language()))
-SETTING = re.compile(r"\"((?:ATP_|AzureWebJobsStorage)\w*)\"|%(\w+)%")
+SETTING = re.compile(r"\"(ATP_\w+|AzureWebJobsStorage\w*)\"|%(\w+)%")
 LOCAL_ONLY = {"AzureWebJobsStorage", "ATP_LOCAL_STACK"}
 
 

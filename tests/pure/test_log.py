@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shared import log
-from shared.redact import MASK_KNOWN
+from shared.redact import KNOWN_SECRETS, MASK_KNOWN
 from shared.secret import Secret
 
 PASSWORD = "tr0ub4dor & \"3\" 'ä'"
@@ -27,6 +27,13 @@ class Unprintable:
 
     def __str__(self) -> str:
         raise RuntimeError(PASSWORD)
+
+
+@pytest.fixture(autouse=True)
+def known() -> None:
+    """The secrets are among the last that the process has handled, whatever other tests have handled since."""
+    for secret in (SECRET, KEY):
+        KNOWN_SECRETS.add(secret.reveal())
 
 
 @pytest.fixture
