@@ -72,9 +72,9 @@ def ensure_sound(keyring: Keyring) -> None:
         raise Integrity("a secondary DEK does not say since when, and would never retire", tenant=tenant.tenant)
 
 
-def period(tenant: Tenant) -> str:
-    """The dual running that a tenant is in, as the part of a job id that tells it from the next one."""
-    return f"{tenant.dual_running_since:%Y%m%dT%H%M%S.%fZ}" if tenant.dual_running_since else "none"
+def occasion(since: datetime | None) -> str:
+    """A moment as the part of a job id that tells one occasion, a dual running say, from the next one."""
+    return f"{since:%Y%m%dT%H%M%S.%fZ}" if since else "none"
 
 
 def _add(keyring: Keyring | None, job: Job, now: datetime) -> Step:
@@ -121,7 +121,7 @@ def _rotate(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime, make_d
 def _retire(keyring: Keyring, job: Job, policy: DekPolicy, now: datetime) -> Step:
     if keyring.tenant.state in (TenantState.DESTROYING, TenantState.DESTROYED):
         return Standing.SUPERSEDED
-    if job.trigger is Trigger.SCHEDULE and job.request != period(keyring.tenant):
+    if job.trigger is Trigger.SCHEDULE and job.request != occasion(keyring.tenant.dual_running_since):
         return Standing.SUPERSEDED  # planned for an earlier dual running
     deks = tuple(_retired(keyring.deks, policy, now))
     if deks == keyring.deks:

@@ -1,4 +1,4 @@
-"""Carries out the jobs on a tenant's DEKs: add, rotate, retire, off-board, destroy.
+"""Carries out the jobs on a tenant's DEKs: add, rotate, retire, off-board, reinstate, destroy.
 
 One sequence serves them all, first delivery and recovery alike:
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from rotation.catalog import DekPolicy
-from rotation.dek import period
+from rotation.dek import occasion
 from rotation.message import Action, Job, Trigger
 from shared.values import Tenant, TenantState
 
@@ -33,7 +33,7 @@ def due_job(tenant: Tenant, policy: DekPolicy, now: datetime) -> Job | None:
         due = tenant.destroy_after
         if due is None or now < due:
             return None
-        return _scheduled(Action.DESTROY_TENANT, tenant, _stamp(due), "retention period is over")
+        return _scheduled(Action.DESTROY_TENANT, tenant, occasion(due), "retention period is over")
     if tenant.state is TenantState.DESTROYED:
         return None
     target = tenant.primary + 1
@@ -42,13 +42,8 @@ def due_job(tenant: Tenant, policy: DekPolicy, now: datetime) -> Job | None:
     if now >= rotation_due(tenant, policy):
         return _scheduled(Action.ROTATE_DEK, tenant, f"v{target}", "rotation interval is over", target)
     if tenant.dual_running_since and now >= tenant.dual_running_since + policy.grace:
-        return _scheduled(Action.RETIRE_DEK, tenant, period(tenant), "dual running is over")
+        return _scheduled(Action.RETIRE_DEK, tenant, occasion(tenant.dual_running_since), "dual running is over")
     return None
-
-
-def _stamp(moment: datetime) -> str:
-    """A moment as the part of a job id that tells one occasion from the next."""
-    return f"{moment:%Y%m%dT%H%M%S.%fZ}"
 
 
 def _scheduled(action: Action, tenant: Tenant, request: str, reason: str, target: int | None = None) -> Job:

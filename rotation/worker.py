@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _MAX_ATTEMPTS: Final = 300
 """Put-backs before a message counts as failed: about three days at 15 minutes each."""
 _PATIENCE_WITH_UNKNOWN: Final = 2
+"""Put-backs of a job whose tenant is not there yet."""
 _MAX_KEPT: Final = 16_000
 """Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
 
@@ -147,12 +148,12 @@ class Worker:
 
     def _put_back(self, queue: str, message: Message, error: AtpError) -> None:
         again = message.again()
+        if again.attempt > _MAX_ATTEMPTS:
+            self._refuse(queue, again, error)
+            return
         delay = retry_delay(message)
         log.warning("job put back", extra={"job": message.id, "delay_s": delay.seconds, "because": str(error)})
-        if again.attempt > _MAX_ATTEMPTS:
-            self._queues.send(queue + POISON_SUFFIX, replace(again, failure=type(error).__name__).to_json())
-        else:
-            self._queues.send(queue, again.to_json(), delay)
+        self._queues.send(queue, again.to_json(), delay)
 
 
 def _refusal(letter: DeadLetter, action: str, subject: str, error_name: str) -> AuditEvent:
