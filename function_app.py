@@ -8,7 +8,7 @@ import os
 
 import azure.functions as func
 
-from rotation.message import PLAN_SHARDS, POISON_SUFFIX, ROTATION_JOBS
+from rotation.message import KEK_ORDERS, PLAN_SHARDS, POISON_SUFFIX, REWRAP_BATCHES, ROTATION_JOBS
 from shared import log
 from shared.azure import wiring
 from shared.settings import Settings
@@ -24,8 +24,15 @@ app = func.FunctionApp()
 @app.timer_trigger(arg_name="tick", schedule="%ATP_PLAN_SCHEDULE%", use_monitor=True)
 @app.retry(strategy="fixed_delay", max_retry_count="5", delay_interval="00:01:00")
 def plan_daily(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is due does not depend on the tick
-    """Ask for the planning of every shard."""
+    """Ask for the planning of every shard, and order the KEK rotations that are due."""
     parts.planner.start()
+    parts.kek_jobs.plan_all()
+
+
+@app.timer_trigger(arg_name="tick", schedule="%ATP_DRIVE_SCHEDULE%", use_monitor=False)
+def drive_kek_rotations(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is next does not depend on the tick
+    """Bring every KEK rotation as far as it gets now; the next tick comes soon whatever happens."""
+    parts.kek_jobs.drive_all()
 
 
 @app.queue_trigger(arg_name="message", queue_name=PLAN_SHARDS, connection=STORAGE)
@@ -40,6 +47,18 @@ def rotation_job(message: func.QueueMessage) -> None:
     parts.worker.handle(ROTATION_JOBS, message.get_body(), message.id or "")
 
 
+@app.queue_trigger(arg_name="message", queue_name=KEK_ORDERS, connection=STORAGE)
+def kek_order(message: func.QueueMessage) -> None:
+    """Do what is ordered of the rotation of one KEK."""
+    parts.worker.handle(KEK_ORDERS, message.get_body(), message.id or "")
+
+
+@app.queue_trigger(arg_name="message", queue_name=REWRAP_BATCHES, connection=STORAGE)
+def rewrap_batch(message: func.QueueMessage) -> None:
+    """Handle one batch of one pass over one shard of a KEK rotation."""
+    parts.worker.handle(REWRAP_BATCHES, message.get_body(), message.id or "")
+
+
 @app.queue_trigger(arg_name="message", queue_name=PLAN_SHARDS + POISON_SUFFIX, connection=STORAGE)
 def plan_shard_poison(message: func.QueueMessage) -> None:
     """Record and alert that a shard could not be planned."""
@@ -52,9 +71,21 @@ def rotation_job_poison(message: func.QueueMessage) -> None:
     parts.worker.bury(ROTATION_JOBS, message.get_body(), message.id or "")
 
 
+@app.queue_trigger(arg_name="message", queue_name=KEK_ORDERS + POISON_SUFFIX, connection=STORAGE)
+def kek_order_poison(message: func.QueueMessage) -> None:
+    """Record and alert that an order could not be done."""
+    parts.worker.bury(KEK_ORDERS, message.get_body(), message.id or "")
+
+
+@app.queue_trigger(arg_name="message", queue_name=REWRAP_BATCHES + POISON_SUFFIX, connection=STORAGE)
+def rewrap_batch_poison(message: func.QueueMessage) -> None:
+    """Record and alert that a batch could not be handled."""
+    parts.worker.bury(REWRAP_BATCHES, message.get_body(), message.id or "")
+
+
 @app.event_grid_trigger(arg_name="event")
 def key_vault_event(event: func.EventGridEvent) -> None:
-    """Alert the owner of a key that Key Vault reports on."""
+    """Alert the owner of a key that Key Vault reports on; order the rotation of a KEK with a new version."""
     parts.expiry.handle(event.event_type, event.get_json())
 
 

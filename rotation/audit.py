@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import rfc8785
 
@@ -26,21 +26,32 @@ STREAMS: Final = 16
 GENESIS: Final = bytes(32)
 """What the first record of a stream names as its predecessor."""
 
+_KID_PATTERN: Final = r"https://[A-Za-z0-9.:-]{1,150}/keys/[A-Za-z0-9-]{1,127}/[0-9a-f]{1,40}"
 _GRAMMAR: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern)
     for name, pattern in {
         "action": r"[a-z]{1,20}\.[a-z]{1,20}",
-        "subject": r"[a-z-]{1,20}/[a-zA-Z0-9._-]{1,80}",
+        "subject": r"[a-z-]{1,20}/[a-zA-Z0-9._-]{1,127}",
         "actor": r"[A-Za-z0-9._:@/+-]{1,80}",
         "trigger": r"[a-z]{1,20}",
-        "kid": r"https://[A-Za-z0-9.:-]{1,150}/keys/[A-Za-z0-9-]{1,127}/[0-9a-f]{1,40}",
+        "kid": _KID_PATTERN,
         "check_value": r"[0-9a-f]{64}",
         "error": r"[A-Za-z]{1,40}",
         "job": r"[A-Za-z0-9._:/+-]{1,200}",
         "versions": r"[0-9]{1,10}(-[0-9]{1,10})?",
+        "run": r"[A-Za-z0-9-]{1,127}\.[0-9]{6}",
+        "phases": r"[a-z-]{1,20} > [a-z-]{1,20}",
+        "old_kid": _KID_PATTERN,
+        "new_kid": _KID_PATTERN,
+        "root_before": r"[0-9a-f]{64}",
+        "root_after": r"[0-9a-f]{64}",
+        "rows": r"[0-9]{1,12}",
+        "births": r"[0-9]{1,12}",
+        "removed": r"[0-9]{1,12}",
+        "part": r"(shard/[0-9]{1,2}|tenant/[a-z0-9._-]{1,64})",
     }.items()
 }
-_DETAILS: Final = frozenset({"check_value", "error", "kid", "versions"})
+_DETAILS: Final = _GRAMMAR.keys() - {"action", "subject", "actor", "trigger", "job"}
 _MAX_REASON: Final = 200
 
 
@@ -83,12 +94,22 @@ class AuditEvent:
     @property
     def id(self) -> str:
         """32 hex digits; the same for the same outcome of the same job, so that a retry cannot record it twice."""
-        return hashlib.sha256(f"{self.job}\0{self.outcome}".encode()).hexdigest()[:32]
+        return event_id(self.job, self.outcome)
 
     @property
     def stream(self) -> int:
         """The stream of the subject: all that happened to one object is in one stream."""
-        return int.from_bytes(hashlib.sha256(self.subject.encode()).digest()[:4]) % STREAMS
+        return stream_of(self.subject)
+
+
+def event_id(job: str, outcome: Outcome) -> str:
+    """The id of that outcome of that job."""
+    return hashlib.sha256(f"{job}\0{outcome}".encode()).hexdigest()[:32]
+
+
+def stream_of(subject: str) -> int:
+    """The stream that holds everything about a subject."""
+    return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:4]) % STREAMS
 
 
 def chained(events: Iterable[AuditEvent], seq: int, previous: bytes, now: datetime) -> list[StoredRecord]:
@@ -99,6 +120,14 @@ def chained(events: Iterable[AuditEvent], seq: int, previous: bytes, now: dateti
         previous = leaf_hash(canonical)
         records.append(StoredRecord(event.stream, number, event.id, canonical, previous))
     return records
+
+
+def fields_of(record: StoredRecord) -> Mapping[str, Any]:
+    """What a record says. Integrity if it is not one, or was changed."""
+    fields = _fields(record.canonical)
+    if not fields or leaf_hash(record.canonical) != record.leaf_hash:
+        raise Integrity("an audit record is not as we write it", stream=record.stream, seq=record.seq)
+    return fields
 
 
 def leaf_hash(canonical: bytes) -> bytes:

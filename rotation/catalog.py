@@ -17,6 +17,8 @@ from shared.errors import InvalidCatalog
 # Key Vault object names: https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates
 _NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
 _MAX_DAYS: Final = 3650
+SAMPLED_WHILE_SWEEPING: Final = 0.005
+"""Share of the new wraps that are opened at the vault before they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,16 @@ class KekPolicy:
     name: str
     owner: str
     interval: timedelta
+    grace: timedelta  # after a rotation: how long both versions work before the old one is disabled
+    consumer_timeout: timedelta  # how much longer a consumer that still uses the old one is waited for
+    soak: timedelta  # how long the old one stays disabled under watch before the rotation is closed
+    scrub: float  # share of the DEKs opened at the vault at the end of a rotation, 1: all
+    headroom: float  # share of the vault's quota that a rotation leaves to production
+
+    @property
+    def sampled(self) -> float:
+        """Share of the DEKs that a rotation opens a second time."""
+        return SAMPLED_WHILE_SWEEPING + self.scrub
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,7 @@ def parse(text: str, source: str) -> Catalog:
         entry = _Entry(name, table, mistakes)
         match entry.kind:
             case "kek":
-                keks[name] = KekPolicy(name, entry.text("owner"), entry.days("interval_days"))
+                keks[name] = _kek_policy(entry)
             case "dek":
                 deks.append(_dek_policy(entry))
             case kind:
@@ -85,6 +97,19 @@ def parse(text: str, source: str) -> Catalog:
     if mistakes:
         raise InvalidCatalog("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return Catalog(keks, deks[0])
+
+
+def _kek_policy(entry: "_Entry") -> KekPolicy:
+    return KekPolicy(
+        name=entry.name,
+        owner=entry.text("owner"),
+        interval=entry.days("interval_days"),
+        grace=entry.days("grace_days"),
+        consumer_timeout=entry.days("consumer_timeout_days", least=0),
+        soak=entry.days("soak_days"),
+        scrub=entry.share("scrub_percent", least=0.1, most=100.0),
+        headroom=entry.share("headroom_percent", least=0.0, most=90.0),
+    )
 
 
 def _dek_policy(entry: "_Entry") -> DekPolicy:
@@ -132,6 +157,14 @@ class _Entry:
         wanted = f"a whole number of days from {least} to {_MAX_DAYS}"
         self.mistake(f"{field}: " + (f"is missing ({wanted})" if value is None else f"{value!r} is not {wanted}"))
         return timedelta(days=_MAX_DAYS if field == "interval_days" else 0)
+
+    def share(self, field: str, least: float, most: float) -> float:
+        value = self._fields.pop(field, None)
+        if type(value) in (int, float) and least <= value <= most:
+            return float(value) / 100
+        wanted = f"a percentage from {least:g} to {most:g}"
+        self.mistake(f"{field}: " + (f"is missing ({wanted})" if value is None else f"{value!r} is not {wanted}"))
+        return 0.0
 
     def finish(self) -> None:
         for field in self._fields:

@@ -24,7 +24,7 @@ from rotation.primary_kek import PrimaryKek
 from rotation.wrapping import Entropy, new_dek
 from shared.clock import Clock
 from shared.errors import Conflict, Integrity, Rejected
-from shared.ports import Deks
+from shared.ports import Deks, Vault
 from shared.values import Keyring, WrappedDek
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,17 @@ class DekJobs:
     """Performs rotation jobs. Any number of workers, in any number of processes, may work on the same tenant."""
 
     def __init__(
-        self, deks: Deks, kek: PrimaryKek, audit: AuditTrail, policy: DekPolicy, clock: Clock, entropy: Entropy
+        self,
+        deks: Deks,
+        vault: Vault,
+        kek: PrimaryKek,
+        audit: AuditTrail,
+        policy: DekPolicy,
+        clock: Clock,
+        entropy: Entropy,
     ) -> None:
         self._deks = deks
+        self._vault = vault
         self._kek = kek
         self._audit = audit
         self._policy = policy
@@ -104,7 +112,7 @@ class DekJobs:
         now = self._clock()
 
         def make_dek(version: int) -> WrappedDek:
-            return new_dek(job.tenant, version, self._kek(), now, job.id, self._entropy)
+            return new_dek(job.tenant, version, self._kek(), now, job.id, self._entropy, self._vault.wrap)
 
         return decide(keyring, job, self._policy, now, make_dek)
 

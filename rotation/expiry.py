@@ -69,6 +69,11 @@ def alert_for(event: VaultEvent, catalog: Catalog, now: datetime) -> Alert | Non
     return Alert(f"{event.vault}/{subject}/{event.version}/{event.happening}", severity, what, subject, now, details)
 
 
+def is_new_kek_version(event: VaultEvent, catalog: Catalog) -> bool:
+    """Whether a KEK of the catalog may have to be rotated to a version that has appeared by itself."""
+    return event.kind == "key" and event.happening is Happening.NEW_VERSION and event.name in catalog.keks
+
+
 _MEANINGS: Final[Mapping[Happening, tuple[str | None, Severity]]] = {
     Happening.NEAR_EXPIRY: ("a KEK version expires within 30 days: rotate the KEK", Severity.WARNING),
     Happening.EXPIRED: ("a KEK version has expired: no DEK can be wrapped under it any more", Severity.CRITICAL),

@@ -24,7 +24,7 @@ class Health:
         """Verdict by part: ok, or the name of the error. Details are in the log: anybody may read the answer."""
         return {
             "storage": _verdict("storage", lambda: self._deks.scan(0, None, 1)),
-            "kek": _verdict("kek", lambda: ensure_may_wrap(self._kek(), self._clock())),
+            "kek": _verdict("kek", lambda: ensure_may_wrap(self._kek().primary, self._clock())),
         }
 
 

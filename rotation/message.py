@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -16,16 +16,27 @@ from typing import Any, Final
 
 from shared.errors import InvalidMessage, Rejected
 from shared.redact import mask
-from shared.values import SHARDS, TenantId, tenant_id
+from shared.values import SHARDS, KeyKind, KeyShape, Kid, TenantId, tenant_id
 
 PLAN_SHARDS: Final = "plan-shards"
 ROTATION_JOBS: Final = "rotation-jobs"
+KEK_ORDERS: Final = "kek-orders"
+REWRAP_BATCHES: Final = "rewrap-batches"
 POISON_SUFFIX: Final = "-poison"  # as the Functions host names them
 
 _MAX_BYTES: Final = 8 * 1024
 _MAX_REASON: Final = 200
 _REQUEST: Final = re.compile(r"[A-Za-z0-9._:+-]{1,80}")
 _ACTOR: Final = re.compile(r"[A-Za-z0-9._:@/+-]{1,80}")
+_KEY_NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
+_KID: Final = re.compile(r"https://[A-Za-z0-9.:-]{1,150}/keys/[A-Za-z0-9-]{1,127}/[0-9a-f]{32}")
+_VAULT: Final = re.compile(r"https://[A-Za-z0-9.:-]{1,150}")
+_MAX_DEADLINE_H: Final = 24 * 365
+_SIZES: Final[Mapping[KeyKind, Sequence[int]]] = {
+    KeyKind.RSA: (2048, 3072, 4096),
+    KeyKind.RSA_HSM: (2048, 3072, 4096),
+    KeyKind.OCT_HSM: (256,),
+}
 _PLANNED: Final = re.compile(r"v[0-9]+")
 _FAILURE: Final = re.compile(r"[A-Za-z]{1,40}")
 
@@ -46,6 +57,17 @@ class Trigger(StrEnum):
 
     SCHEDULE = "schedule"  # the planner found it due
     MANUAL = "manual"  # an operator asked
+    VAULT = "vault"  # the key has a new version in its vault
+
+
+class KekAction(StrEnum):
+    """What an order does to the rotation of a KEK."""
+
+    ROTATE = "kek.rotate"  # begin one
+    PAUSE = "kek.pause"
+    RESUME = "kek.resume"  # go on after a pause, after a stop, or with a part that was rolled back
+    ROLLBACK = "kek.rollback"  # all of it, one shard or one tenant
+    STEP = "kek.step"  # look what comes next: no change by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +194,175 @@ class ShardPlan:
         return replace(self, attempt=self.attempt + 1)
 
 
-type Message = Job | ShardPlan
+@dataclass(frozen=True, slots=True)
+class KekOrder:
+    """One asked-for change of the rotation of a KEK."""
+
+    action: KekAction
+    kek: str  # name of the catalog entry
+    request: str  # tells two asks for the same action apart
+    trigger: Trigger
+    actor: str
+    reason: str
+    kid: Kid | None = None  # kek.rotate: a version that exists already
+    shape: KeyShape | None = None  # kek.rotate: what to make; None: like the old one
+    vault: str | None = None  # kek.rotate: where to make it; None: where the old one is
+    deadline_hours: int | None = None  # kek.rotate: refuse if the quota does not allow it in that time
+    compromised: bool = False  # kek.rotate: the old version is in wrong hands
+    shard: int | None = None  # kek.rollback, kek.resume: this part alone
+    tenant: TenantId | None = None
+    attempt: int = 0
+    failure: str | None = None
+    resent: int = 0
+
+    SCHEMA = "kek-order/1"
+
+    @property
+    def id(self) -> str:
+        """Deterministic: the same for every delivery and every retry."""
+        return f"{self.action}/{self.kek}/{self.request}"
+
+    def to_json(self) -> str:
+        """The message body."""
+        fields = {
+            "schema": self.SCHEMA,
+            "action": self.action,
+            "kek": self.kek,
+            "request": self.request,
+            "trigger": self.trigger,
+            "actor": self.actor,
+            "reason": self.reason,
+            "kid": self.kid,
+            "kind": self.shape.kind if self.shape else None,
+            "bits": self.shape.bits if self.shape else None,
+            "vault": self.vault,
+            "deadline_hours": self.deadline_hours,
+            "compromised": self.compromised or None,
+            "shard": self.shard,
+            "tenant": self.tenant,
+            "attempt": self.attempt,
+            "failure": self.failure,
+            "resent": self.resent,
+        }
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+    @staticmethod
+    def parse(body: bytes, message_id: str) -> "KekOrder":
+        """The order in a message body. A message without `request` is identified by its queue message id.
+
+        By hand, `{"schema": "kek-order/1", "action": "kek.pause", "kek": "master-kek", "reason": "..."}` is enough.
+        """
+        fields = _Fields(body, KekOrder.SCHEMA)
+        action = fields.one_of("action", KekAction)
+        rotates, has_part = action is KekAction.ROTATE, action in (KekAction.ROLLBACK, KekAction.RESUME)
+        order = KekOrder(
+            action=action,
+            kek=fields.matching("kek", _KEY_NAME),
+            request=fields.matching("request", _REQUEST, default=message_id),
+            trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
+            actor=fields.matching("actor", _ACTOR, default="operator"),
+            reason=mask(fields.text("reason", _MAX_REASON))[:_MAX_REASON],
+            kid=Kid(fields.matching("kid", _KID)) if rotates and "kid" in fields.left else None,
+            shape=_shape(fields) if rotates else None,
+            vault=fields.matching("vault", _VAULT) if rotates and "vault" in fields.left else None,
+            deadline_hours=fields.integer("deadline_hours", 1, _MAX_DEADLINE_H) if rotates else None,
+            compromised=fields.flag("compromised") if rotates else False,
+            shard=fields.integer("shard", 0, SHARDS - 1) if has_part else None,
+            tenant=fields.tenant("tenant") if has_part and "tenant" in fields.left else None,
+            attempt=fields.integer("attempt", 0, 10**6) or 0,
+            failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
+            resent=fields.integer("resent", 0, 10**6) or 0,
+        )
+        fields.finish()
+        if order.kid and (order.shape or order.vault):
+            raise InvalidMessage("a version that exists cannot be made: give kid, or kind, bits and vault", field="kid")
+        if order.shard is not None and order.tenant is not None:
+            raise InvalidMessage("a part is one shard or one tenant", field="tenant")
+        return order
+
+    def again(self) -> "KekOrder":
+        """The same order, one attempt later."""
+        return replace(self, attempt=self.attempt + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RewrapBatch:
+    """Ask for the next batch of one pass over one shard; where it stands is in the shard's checkpoint."""
+
+    kek: str
+    generation: int
+    pass_number: int
+    shard: int
+    attempt: int = 0
+    failure: str | None = None
+    resent: int = 0
+
+    SCHEMA = "rewrap-batch/1"
+
+    @property
+    def id(self) -> str:
+        """The same for every delivery and every retry."""
+        return f"rewrap/{self.kek}/{self.generation}/{self.pass_number}/{self.shard}"
+
+    def to_json(self) -> str:
+        """The message body."""
+        fields = {
+            "schema": self.SCHEMA,
+            "kek": self.kek,
+            "generation": self.generation,
+            "pass": self.pass_number,
+            "shard": self.shard,
+            "attempt": self.attempt,
+            "failure": self.failure,
+            "resent": self.resent,
+        }
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+    @staticmethod
+    def parse(body: bytes, message_id: str) -> "RewrapBatch":  # noqa: ARG004 - one signature for all messages
+        """The batch in a message body."""
+        fields = _Fields(body, RewrapBatch.SCHEMA)
+        kek = fields.matching("kek", _KEY_NAME)
+        generation = fields.integer("generation", 1, 10**6)
+        pass_number = fields.integer("pass", 1, 10**6)
+        shard = fields.integer("shard", 0, SHARDS - 1)
+        if generation is None or pass_number is None or shard is None:
+            raise InvalidMessage("a batch names its generation, pass and shard")
+        batch = RewrapBatch(
+            kek,
+            generation,
+            pass_number,
+            shard,
+            attempt=fields.integer("attempt", 0, 10**6) or 0,
+            failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
+            resent=fields.integer("resent", 0, 10**6) or 0,
+        )
+        fields.finish()
+        return batch
+
+    def again(self) -> "RewrapBatch":
+        """The same batch, one attempt later."""
+        return replace(self, attempt=self.attempt + 1)
+
+
+def _shape(fields: "_Fields") -> KeyShape | None:
+    kind = fields.one_of("kind", KeyKind) if "kind" in fields.left else None
+    bits = fields.integer("bits", 256, 4096)
+    if kind is None and bits is None:
+        return None
+    if kind is None or bits is None or bits not in _SIZES[kind]:
+        known = ", ".join(f"{each}: {sizes}" for each, sizes in _SIZES.items())
+        raise InvalidMessage("a new version is given by kind and bits that go together", field="bits", known=known)
+    return KeyShape(kind, bits)
+
+
+type Message = Job | ShardPlan | KekOrder | RewrapBatch
 
 PARSERS: Final[Mapping[str, Callable[[bytes, str], Message]]] = {
     PLAN_SHARDS: ShardPlan.parse,
     ROTATION_JOBS: Job.parse,
+    KEK_ORDERS: KekOrder.parse,
+    REWRAP_BATCHES: RewrapBatch.parse,
 }
 """What each queue carries."""
 
@@ -246,6 +432,12 @@ class _Fields:
         value = self.left.pop(name, None)
         if value is not None and (type(value) is not int or not least <= value <= most):
             raise InvalidMessage("a field must be a whole number in its range", field=name, least=least, most=most)
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self.left.pop(name, False)
+        if not isinstance(value, bool):
+            raise InvalidMessage("a field must be true or false", field=name)
         return value
 
     def tenant(self, name: str) -> TenantId:

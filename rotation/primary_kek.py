@@ -1,4 +1,4 @@
-"""The KEK version that new DEKs are wrapped under.
+"""The KEK versions that new DEKs are wrapped under: the primary, and the other one while a rotation can be rolled back.
 
 Which one that is stands in the key's pointer, not in the vault: a version that appears in the vault by itself is not
 used before a KEK rotation makes it primary. Without a pointer the newest version is adopted, once.
@@ -10,14 +10,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from rotation.wrapping import ensure_may_wrap
+from rotation.wrapping import WriteTarget, may_wrap
 from shared.clock import Clock
-from shared.errors import Conflict, Integrity, Transient, UnusableKey
-from shared.ports import KeyPointers, Vault
-from shared.values import KeyPointer, PublicKek
+from shared.errors import Conflict, Integrity, Transient
+from shared.ports import Keks, Vault
+from shared.values import KekVersion, KeyPointer, Kid
 
-_READ_AGAIN: Final = timedelta(minutes=5)
-"""For how long a KEK that was disabled meanwhile may still be used to wrap; expiry is checked at every wrap."""
+READ_AGAIN: Final = timedelta(minutes=1)
+"""For how long a KEK that is primary no more, or was disabled, may still be used; expiry is checked at every wrap."""
 _READ_UNUSABLE_AGAIN: Final = timedelta(seconds=30)
 """For how long a KEK that was repaired meanwhile is still refused."""
 
@@ -28,58 +28,63 @@ class PrimaryKek:
     def __init__(
         self,
         name: str,
-        pointers: KeyPointers,
+        keks: Keks,
         vault: Vault,
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
-        self._pointers = pointers
+        self._keks = keks
         self._vault = vault
         self._clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._kek: PublicKek | None = None
+        self._target: WriteTarget | None = None
         self._read_at = float("-inf")
         self._failed_at = float("-inf")
 
-    def __call__(self) -> PublicKek:
-        """The primary version; whether it may wrap right now is for the caller to check."""
+    def __call__(self) -> WriteTarget:
+        """The write target; whether its versions may wrap right now is for the caller to check."""
         asked = self._monotonic()
         with self._lock:
-            if self._kek is None or self._monotonic() - self._read_at > self._fresh_for(self._kek).total_seconds():
+            if (
+                self._target is None
+                or self._monotonic() - self._read_at > self._fresh_for(self._target).total_seconds()
+            ):
                 if asked < self._failed_at:
                     # It failed while we waited. Were every job of a worker to wait for a time-out of its own, one
                     # after the other, they would run out of the host's time and end as poison.
                     raise Transient("the KEK could not be read just now", name=self._name)
-                self._kek = self._read()
+                self._target = self._read()
                 self._read_at = self._monotonic()
-            return self._kek
+            return self._target
 
-    def _fresh_for(self, kek: PublicKek) -> timedelta:
-        try:
-            ensure_may_wrap(kek, self._clock())
-        except UnusableKey:
-            return _READ_UNUSABLE_AGAIN
-        return _READ_AGAIN
+    def _fresh_for(self, target: WriteTarget) -> timedelta:
+        return READ_AGAIN if may_wrap(target.primary, self._clock()) else _READ_UNUSABLE_AGAIN
 
-    def _read(self) -> PublicKek:
+    def _read(self) -> WriteTarget:
         try:
-            pointer = self._pointers.read(self._name) or self._adopt()
-            if f"/keys/{self._name}/" not in pointer.kid:
-                raise Integrity("the pointer of a KEK names another key", name=self._name, kid=pointer.kid)
-            return self._vault.version(pointer.kid)
+            pointer = self._keks.pointer(self._name) or adopted(self._name, self._keks, self._vault, self._clock)
+            previous = pointer.previous_kid
+            return WriteTarget(self._version(pointer.kid), self._version(previous) if previous else None)
         except Transient:
             self._failed_at = self._monotonic()
             raise
 
-    def _adopt(self) -> KeyPointer:
-        pointer = KeyPointer(self._name, self._vault.newest(self._name).kid, self._clock())
-        try:
-            self._pointers.add(pointer)
-        except Conflict:
-            first = self._pointers.read(self._name)
-            if first is not None:
-                return first
-            raise
-        return pointer
+    def _version(self, kid: Kid) -> KekVersion:
+        if f"/keys/{self._name}/" not in kid:
+            raise Integrity("the pointer of a KEK names another key", name=self._name, kid=kid)
+        return self._vault.version(kid)
+
+
+def adopted(name: str, keks: Keks, vault: Vault, clock: Clock) -> KeyPointer:
+    """The pointer of a KEK that has none yet, on the newest version; whoever adopts first decides."""
+    pointer = KeyPointer(name, vault.newest(name).kid, clock())
+    try:
+        keks.add(pointer)
+    except Conflict:
+        first = keks.pointer(name)
+        if first is not None:
+            return first
+        raise
+    return pointer

@@ -13,8 +13,20 @@ from typing import Final
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
 from rotation.dek_job import DekJobs
-from rotation.message import PARSERS, POISON_SUFFIX, Job, Message, decoded, retry_delay
+from rotation.kek_job import KekJobs
+from rotation.message import (
+    PARSERS,
+    POISON_SUFFIX,
+    Job,
+    KekOrder,
+    Message,
+    RewrapBatch,
+    ShardPlan,
+    decoded,
+    retry_delay,
+)
 from rotation.planner_job import Planner
+from rotation.rewrap_job import ShardWalk
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient, UnknownTenant, UnusableKey
 from shared.ports import Alerts, DeadLetters, Queues
@@ -37,6 +49,8 @@ class Worker:
     def __init__(
         self,
         dek_jobs: DekJobs,
+        kek_jobs: KekJobs,
+        walk: ShardWalk,
         planner: Planner,
         audit: AuditTrail,
         queues: Queues,
@@ -45,6 +59,8 @@ class Worker:
         clock: Clock,
     ) -> None:
         self._dek_jobs = dek_jobs
+        self._kek_jobs = kek_jobs
+        self._walk = walk
         self._planner = planner
         self._audit = audit
         self._queues = queues
@@ -63,7 +79,7 @@ class Worker:
             log.warning("message refused", extra={"queue": queue, "message_id": message_id, "because": str(error)})
             self._queues.send(queue + POISON_SUFFIX, body.decode(errors="replace"))
             return
-        if isinstance(message, Job) and message.request == message_id:
+        if isinstance(message, Job | KekOrder) and message.request == message_id:
             # Known by the id of its queue message only, which is another one in the poison queue: give it a name first.
             self._queues.send(queue, message.to_json())
             return
@@ -103,12 +119,8 @@ class Worker:
             # Refused again after it was sent again, it is another letter: the first one may just be being resolved.
             name = f"{message.id}+{message.resent}" if message.resent else message.id
             letter = DeadLetter(queue, name, reason, resend, self._clock(), can_resend=True)
-            if isinstance(message, Job):
-                if self._dek_jobs.settle(message) is not Outcome.FAILED:
-                    return
-            else:
-                error_name = message.failure or "Abandoned"
-                self._audit.record(_refusal(letter, "plan.shard", f"shard/{message.shard}", error_name))
+            if not self._is_lost(message, letter):
+                return
         self._dead_letters.keep(letter)
         self._alerts.raise_alert(
             Alert(
@@ -122,10 +134,29 @@ class Worker:
         )
 
     def _perform(self, message: Message) -> None:
-        if isinstance(message, Job):
-            self._dek_jobs.run(message)
-        else:
-            self._planner.plan(message)
+        match message:
+            case Job():
+                self._dek_jobs.run(message)
+            case KekOrder():
+                self._kek_jobs.perform(message)
+            case RewrapBatch():
+                self._walk.perform(message)
+            case ShardPlan():
+                self._planner.plan(message)
+
+    def _is_lost(self, message: Message, letter: DeadLetter) -> bool:
+        """Record in the audit trail how a message that was given up has ended; whether it has not been done."""
+        error_name = message.failure or "Abandoned"
+        match message:
+            case Job():
+                return self._dek_jobs.settle(message) is Outcome.FAILED
+            case KekOrder():
+                return self._kek_jobs.settle(message) is Outcome.FAILED
+            case RewrapBatch():
+                self._audit.record(_refusal(letter, "rewrap.batch", f"kek/{message.kek}", error_name))
+            case ShardPlan():
+                self._audit.record(_refusal(letter, "plan.shard", f"shard/{message.shard}", error_name))
+        return True
 
     def _refuse(self, queue: str, message: Message, error: AtpError) -> None:
         log.error("job refused", extra={"job": message.id, "because": str(error)})

@@ -1,12 +1,14 @@
 """Wrapping DEKs under a KEK, and knowing that what comes out is what went in.
 
-Wrapping takes only the KEK's public key and is done here, so that a tenant's rotation costs no vault operation.
-Unwrapping needs the vault. The check value proves that an opened DEK is the right one for its tenant and version.
+Wrapping under an RSA key takes only its public half and is done here, so that a tenant's rotation costs no vault
+operation; a symmetric KEK wraps at its vault. Unwrapping always needs the vault. The check value proves that an opened
+DEK is the right one for its tenant and version.
 """
 
 import hashlib
 import hmac
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -15,16 +17,27 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from shared.errors import Integrity, UnusableKey
 from shared.secret import Secret
-from shared.values import KeyState, PublicKek, TenantId, WrappedDek
+from shared.values import KekVersion, KeyState, Kid, TenantId, Wrap, WrappedDek
 
 DEK_BYTES: Final = 32
 LEAST_RSA_BITS: Final = 2048  # NIST SP 800-131A Rev. 2, section 6
 RSA_OAEP_256: Final = "RSA-OAEP-256"  # RFC 7518 section 4.3
+A256KW: Final = "A256KW"  # RFC 7518 section 4.4: AES Key Wrap with 256 bits, RFC 3394
 _OAEP_SHA256: Final = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 _CHECK_LABEL: Final = b"atp-dek-check-value/1"
 
 type Entropy = Callable[[int], bytes]
 """Returns that many cryptographically random bytes: `os.urandom`."""
+type RemoteWrap = Callable[[Kid, str, Secret], bytes]
+"""Wraps at the vault: `Vault.wrap`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTarget:
+    """What new DEKs are wrapped under."""
+
+    primary: KekVersion
+    previous: KekVersion | None = None  # too, while a rotation of the KEK can be rolled back
 
 
 def check_value(dek: Secret, tenant: TenantId, version: int) -> bytes:
@@ -36,7 +49,7 @@ def check_value(dek: Secret, tenant: TenantId, version: int) -> bytes:
     return hmac.digest(dek.reveal(), message, hashlib.sha256)
 
 
-def ensure_may_wrap(kek: PublicKek, now: datetime) -> None:
+def ensure_may_wrap(kek: KekVersion, now: datetime) -> None:
     """UnusableKey unless the vault itself would wrap with this version now.
 
     Local wrapping asks nobody, so the vault's own checks are ours: enabled, nbf, exp and key_ops
@@ -48,26 +61,47 @@ def ensure_may_wrap(kek: PublicKek, now: datetime) -> None:
         raise UnusableKey("the KEK version is not valid yet", kid=kek.kid, not_before=kek.not_before)
     if kek.expires and now >= kek.expires:
         raise UnusableKey("the KEK version has expired", kid=kek.kid, expires=kek.expires)
-    if kek.public_key.key_size < LEAST_RSA_BITS:
+    if kek.public_key is not None and kek.public_key.key_size < LEAST_RSA_BITS:
         raise UnusableKey("the KEK is too short", kid=kek.kid, bits=kek.public_key.key_size, least=LEAST_RSA_BITS)
     if not {"wrapKey", "unwrapKey"} <= kek.operations:
         raise UnusableKey("the KEK version does not allow wrapKey and unwrapKey", kid=kek.kid)
 
 
-def new_dek(tenant: TenantId, version: int, kek: PublicKek, now: datetime, job: str, entropy: Entropy) -> WrappedDek:
-    """A new random 256-bit DEK, wrapped under `kek`, as the tenant's primary. UnusableKey if `kek` must not wrap."""
-    ensure_may_wrap(kek, now)
+def may_wrap(kek: KekVersion, now: datetime) -> bool:
+    """Whether `ensure_may_wrap` lets it."""
+    try:
+        ensure_may_wrap(kek, now)
+    except UnusableKey:
+        return False
+    return True
+
+
+def wrapped(dek: Secret, kek: KekVersion, remote: RemoteWrap) -> Wrap:
+    """`dek` wrapped under `kek`: here by its public half, or by `remote` if it has none."""
+    if kek.public_key is None:
+        return Wrap(remote(kek.kid, A256KW, dek), kek.kid, A256KW)
+    return Wrap(kek.public_key.encrypt(dek.reveal(), _OAEP_SHA256), kek.kid, RSA_OAEP_256)
+
+
+def new_dek(
+    tenant: TenantId, version: int, target: WriteTarget, now: datetime, job: str, entropy: Entropy, remote: RemoteWrap
+) -> WrappedDek:
+    """A new random 256-bit DEK, wrapped under `target`, as the tenant's primary. UnusableKey if it must not wrap."""
+    ensure_may_wrap(target.primary, now)
     dek = Secret(entropy(DEK_BYTES))
+    wrap = wrapped(dek, target.primary, remote)
+    keeps_previous = target.previous is not None and may_wrap(target.previous, now)
     return WrappedDek(
         version=version,
         state=KeyState.PRIMARY,
-        wrapped=kek.public_key.encrypt(dek.reveal(), _OAEP_SHA256),
-        kid=kek.kid,
-        algorithm=RSA_OAEP_256,
+        wrapped=wrap.wrapped,
+        kid=wrap.kid,
+        algorithm=wrap.algorithm,
         wrap_generation=1,
         check_value=check_value(dek, tenant, version),
         created=now,
         job=job,
+        previous=wrapped(dek, target.previous, remote) if target.previous and keeps_previous else None,
     )
 
 

@@ -23,6 +23,10 @@ class Transient(AtpError):
     """The outside world did not answer or said "not now". Try the same again later."""
 
 
+class Throttled(Transient):
+    """The service has had too many requests (HTTP 429); `retry_after` in the fields, in seconds, if it said so."""
+
+
 class Conflict(AtpError):
     """Somebody else changed it first. Re-read, decide again; never repeat the write."""
 

@@ -11,12 +11,19 @@ from typing import Protocol
 from shared.secret import Secret
 from shared.values import (
     Alert,
+    Budget,
     ConsumerReport,
     DeadLetter,
+    FrozenPage,
+    KekRecord,
+    KekRun,
+    KekUse,
+    KekVersion,
     KeyPointer,
     Keyring,
+    KeyShape,
     Kid,
-    PublicKek,
+    ShardProgress,
     StoredRecord,
     Tenant,
     TenantId,
@@ -35,6 +42,12 @@ class Deks(Protocol):
     def scan(self, shard: int, after: TenantId | None, limit: int) -> Sequence[Tenant]:
         """Up to `limit` tenants of a shard in the order of their ids, beginning behind `after`; empty at the end."""
 
+    def page(self, shard: int, after: TenantId | None, rows: int) -> Sequence[Keyring]:
+        """Whole tenants with all their DEKs, in the order of their ids, beginning behind `after`; empty at the end.
+
+        As many as fit into `rows` rows, a tenant's own one included, but at least one.
+        """
+
     def add(self, tenant: Tenant) -> None:
         """Insert a new tenant. Conflict if it exists."""
 
@@ -46,29 +59,85 @@ class Deks(Protocol):
 
 
 class Vault(Protocol):
-    """Key Vault, as far as KEKs go."""
+    """The configured key vaults, as far as KEKs go. A key id that belongs to none of them is Integrity."""
 
-    def newest(self, name: str) -> PublicKek:
-        """The newest version of a key. Rejected if there is no such key."""
+    def newest(self, name: str, vault: str | None = None) -> KekVersion:
+        """The newest version of a key, in the first vault unless said otherwise. Rejected if there is none."""
 
-    def version(self, kid: Kid) -> PublicKek:
+    def version(self, kid: Kid) -> KekVersion:
         """That version of a key. Rejected if there is none."""
 
+    def made_for(self, run: str, name: str, vault: str, shape: KeyShape) -> KekVersion:
+        """The version of the key that was made for this run; makes it if there is none. Asked again, it is the same.
+
+        It lives as long as the newest version does, and may wrap and unwrap.
+        """
+
+    def set_enabled(self, kid: Kid, *, enabled: bool) -> None:
+        """Enable or disable that version; no error if it is so already. Rejected if there is none."""
+
+    def wrap(self, kid: Kid, algorithm: str, dek: Secret) -> bytes:
+        """Wrap at the vault, by A256KW: an RSA key wraps by its public half. UnusableKey if the vault forbids it."""
+
     def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
-        """Open what was wrapped with `kid` by RSA-OAEP-256, which every `algorithm` must be.
+        """Open what was wrapped with `kid` by RSA-OAEP-256 or A256KW.
 
         UnusableKey if the vault forbids it, Integrity if it does not open or cannot have been wrapped by us.
         """
 
 
-class KeyPointers(Protocol):
-    """Which version of each catalog key is primary."""
+class Keks(Protocol):
+    """Which version of each KEK is primary, and its rotations."""
 
-    def read(self, name: str) -> KeyPointer | None:
+    def pointer(self, name: str) -> KeyPointer | None:
         """The pointer, None before the first version was adopted."""
 
     def add(self, pointer: KeyPointer) -> None:
         """Insert a new pointer. Conflict if there is one."""
+
+    def read(self, name: str) -> KekRecord | None:
+        """The pointer with the newest run, None before the first version was adopted."""
+
+    def replace(self, old: KekRecord, new: KekRecord) -> None:
+        """Turn `old` into `new`: pointer and run, or nothing. Conflict if either is not as read.
+
+        A run of another generation than the old one is inserted.
+        """
+
+    def history(self, name: str) -> Sequence[KekRun]:
+        """Every run of the KEK, oldest first."""
+
+
+class Shards(Protocol):
+    """What the runs know of each shard: checkpoints, and the pages of the manifest."""
+
+    def read(self, run: str, pass_number: int, shard: int) -> ShardProgress | None:
+        """The checkpoint of one pass over one shard, None before the first."""
+
+    def of_pass(self, run: str, pass_number: int) -> Sequence[ShardProgress]:
+        """The checkpoints of one pass, by shard."""
+
+    def put(self, progress: ShardProgress) -> None:
+        """Insert a checkpoint that has no etag, replace one that has. Conflict if it was put meanwhile."""
+
+    def add_page(self, page: FrozenPage) -> None:
+        """Insert a page. Conflict if there is one of that number."""
+
+    def read_page(self, run: str, shard: int, number: int) -> FrozenPage | None:
+        """That page, None if there is none."""
+
+
+class Budgets(Protocol):
+    """The schedules of the vaults."""
+
+    def read(self, vault: str) -> Budget | None:
+        """The schedule, None before the first lease."""
+
+    def put(self, budget: Budget) -> Budget:
+        """Insert a schedule that has no etag, replace one that has. Conflict if it was put meanwhile.
+
+        Answers with what is stored then, so that it can be put again.
+        """
 
 
 class Records(Protocol):
@@ -105,6 +174,16 @@ class Consumers(Protocol):
 
     def of(self, tenant: TenantId) -> Sequence[ConsumerReport]:
         """All reports about a tenant."""
+
+
+class KekUses(Protocol):
+    """Who has to do with which KEK versions."""
+
+    def report(self, use: KekUse) -> None:
+        """Keep the newest report of a consumer."""
+
+    def all(self) -> Sequence[KekUse]:
+        """The newest report of every consumer."""
 
 
 class Alerts(Protocol):

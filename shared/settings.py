@@ -37,6 +37,7 @@ class Settings:
     table_url: str | None  # AzureWebJobsStorage__tableServiceUri; with managed identity
     queue_url: str | None  # AzureWebJobsStorage__queueServiceUri; with managed identity
     connection_string: Secret | None  # AzureWebJobsStorage; instead of the two above, for local stacks
+    more_vault_urls: tuple[str, ...] = ()  # ATP_MORE_VAULT_URLS, comma-separated: where KEKs come from or may go to
     catalog: Path = _ROOT / "rotation" / "catalog.toml"  # ATP_CATALOG, relative to the app's folder
     log_level: str = "INFO"  # ATP_LOG_LEVEL
     local_stack: LocalStack | None = None  # ATP_LOCAL_STACK, a file that the local stack writes
@@ -74,6 +75,10 @@ class Settings:
         log_level = environment.get("ATP_LOG_LEVEL") or "INFO"
         if log_level not in _LEVELS:
             mistakes.append(f"ATP_LOG_LEVEL: must be one of {', '.join(_LEVELS)}")
+        more = [text.strip().rstrip("/") for text in environment.get("ATP_MORE_VAULT_URLS", "").split(",")]
+        more_vault_urls = tuple(dict.fromkeys(text for text in more if text and text != vault_url))
+        if not all(_is_https(text) for text in more_vault_urls):
+            mistakes.append("ATP_MORE_VAULT_URLS: must be URLs like https://name.vault.azure.net, separated by commas")
         local_stack = _local_stack(environment.get("ATP_LOCAL_STACK", ""), vault_url, mistakes)
         if mistakes:
             raise InvalidSettings(_TITLE + "; ".join(mistakes))
@@ -82,6 +87,7 @@ class Settings:
             table_url,
             queue_url,
             None if identity else Secret(connection_string.encode()),
+            more_vault_urls,
             _ROOT / (environment.get("ATP_CATALOG") or "rotation/catalog.toml"),
             log_level,
             local_stack,

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
@@ -56,6 +56,31 @@ class TenantState(StrEnum):
     DESTROYED = "destroyed"  # DEKs are gone; the row stays so that the name is never used again
 
 
+class KeyKind(StrEnum):
+    """Where a KEK lives and what it is, by its JSON Web Key type as Key Vault spells it."""
+
+    RSA = "RSA"  # software-protected; wraps by its public key
+    RSA_HSM = "RSA-HSM"  # the same in an HSM
+    OCT_HSM = "oct-HSM"  # AES-256 in a Managed HSM; wraps and unwraps there only
+
+
+@dataclass(frozen=True, slots=True)
+class KeyShape:
+    """What a KEK is made as."""
+
+    kind: KeyKind
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """A DEK as one KEK version has wrapped it."""
+
+    wrapped: bytes
+    kid: Kid
+    algorithm: str
+
+
 @dataclass(frozen=True, slots=True)
 class WrappedDek:
     """One version of a tenant's DEK as it is stored: never in the clear."""
@@ -70,7 +95,13 @@ class WrappedDek:
     created: datetime
     job: str  # id of the job that made it
     demoted: datetime | None = None  # when it stopped being primary
+    previous: Wrap | None = None  # the same DEK under the other KEK version of a rotation that is not closed
     etag: Etag | None = None
+
+    @property
+    def wrap(self) -> Wrap:
+        """How it is wrapped now."""
+        return Wrap(self.wrapped, self.kid, self.algorithm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +136,22 @@ class Keyring:
 
 
 @dataclass(frozen=True, slots=True)
-class PublicKek:
-    """One version of a KEK as the vault describes it: enough to wrap locally and to judge whether we may."""
+class KekVersion:
+    """One version of a KEK as the vault describes it: enough to wrap where that can be done here, and to judge it."""
 
     kid: Kid
-    public_key: RSAPublicKey
+    public_key: RSAPublicKey | None  # None: a symmetric key, which never leaves its HSM
     enabled: bool
     not_before: datetime | None
     expires: datetime | None
     operations: frozenset[str]  # JSON Web Key names: wrapKey, unwrapKey, ...
+    kind: KeyKind = KeyKind.RSA
+    run: str = ""  # id of the KEK rotation that had it made; empty for a version that came into being otherwise
+
+    @property
+    def shape(self) -> KeyShape:
+        """What it was made as."""
+        return KeyShape(self.kind, self.public_key.key_size if self.public_key else 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +161,168 @@ class KeyPointer:
     name: str
     kid: Kid
     since: datetime
+    previous_kid: Kid | None = None  # what new DEKs are wrapped under too, while a rotation can be rolled back
+    generation: int = 0  # number of the newest rotation of this key
     etag: Etag | None = None
+
+
+class Phase(StrEnum):
+    """Where the rotation of a KEK stands. The moves between phases are in rotation/kek.py."""
+
+    PLANNED = "planned"  # counting, and freezing the manifest of what must come out unchanged
+    CANARY = "canary"  # the new version exists and has to prove itself on real keys
+    FLIPPED = "flipped"  # new DEKs are wrapped under the new version
+    SWEEPING = "sweeping"  # stored DEKs are rewrapped until two whole passes find none left
+    SCRUBBING = "scrubbing"  # everything is compared with the manifest, samples are opened at the vault
+    GRACE = "grace"  # both versions work; waiting for time and consumers
+    RETIRING = "retiring"  # two more passes, then the old version is disabled
+    SOAKING = "soaking"  # the old version is disabled, and enabled again if somebody misses it
+    CLOSING = "closing"  # the kept previous wraps are dropped
+    CLOSED = "closed"  # done
+    PAUSED = "paused"  # by an operator; resumes where it was
+    ROLLING_BACK = "rolling-back"  # new DEKs go under the old version, stored ones go back to it
+    ROLLED_BACK = "rolled-back"  # as if it had not begun; the new version stays enabled, unused
+    FAILED = "failed"  # refused before anything was changed
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A step of a run that has been decided and is being carried out: it ends, whoever was killed meanwhile."""
+
+    at: Phase  # where it was decided
+    to: Phase
+    job: str  # id of what asked for it, the same for every retry
+    action: str  # as the audit trail names it
+    actor: str
+    trigger: str
+    reason: str
+    applied: bool = False  # the run has moved; its outcome may not be recorded yet
+    failure: str = ""  # why it could not be made
+    shard: int | None = None  # rollback and resume of one shard
+    tenant: TenantId | None = None  # the same of one tenant
+
+
+@dataclass(frozen=True, slots=True)
+class KekRun:
+    """One rotation of one KEK."""
+
+    kek: str
+    generation: int  # 1, 2, 3 ...
+    phase: Phase
+    started: datetime
+    phase_since: datetime
+    old_kid: Kid
+    request: str  # id of the order that started it
+    new_kid: Kid | None = None  # None until the canary phase has it made
+    shape: KeyShape | None = None  # to be made so; None: like the old version
+    vault: str | None = None  # to be made there; None: where the old version is
+    deadline: datetime | None = None
+    compromised: bool = False  # the old version is in wrong hands: only forward
+    resumes: Phase | None = None  # of a paused run: the phase it goes back to
+    flipped: datetime | None = None  # when the write target moved last
+    retired: datetime | None = None  # when the old version was disabled
+    step: int = 0  # number of the moves so far
+    pass_number: int = 0  # of the current walk over all shards, never used again
+    pass_since: datetime | None = None
+    fanned_out: bool = False  # every shard has its message of this pass
+    resent: datetime | None = None  # when messages of this pass were sent again last
+    clean_passes: int = 0  # how many in a row have found nothing to do
+    held_shards: tuple[int, ...] = ()  # rolled back and kept there
+    held_tenants: tuple[TenantId, ...] = ()
+    rows: int = 0  # DEKs in the manifest
+    root_before: str = ""  # of the manifest at the freeze, hex
+    root_after: str = ""  # of the same DEKs at the end
+    births: int = 0
+    removed: int = 0
+    verdict: str = ""  # for people: why it is where it is
+    move: Move | None = None
+    etag: Etag | None = None
+
+    @property
+    def id(self) -> str:
+        """Name of the run, sortable."""
+        return f"{self.kek}.{self.generation:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class KekRecord:
+    """A KEK with its newest run: what one transaction can change as a whole."""
+
+    pointer: KeyPointer
+    run: KekRun | None = None
+
+
+class ShardState(StrEnum):
+    """Where one pass over one shard stands."""
+
+    WORKING = "working"
+    DONE = "done"
+    STOPPED = "stopped"  # at a row that no program may touch; a person has been alerted
+
+
+@dataclass(frozen=True, slots=True)
+class ShardProgress:
+    """One pass over one shard: its checkpoint and what it has counted. A hint; the truth is in the DEKs' rows."""
+
+    run: str  # id of the run
+    pass_number: int
+    shard: int
+    started: datetime
+    updated: datetime
+    state: ShardState = ShardState.WORKING
+    after: TenantId | None = None  # everything up to this tenant is done
+    tenants: int = 0
+    rows: int = 0  # DEKs looked at
+    found: int = 0  # DEKs that were not as this pass wants them
+    changed: int = 0  # of those, what this pass has changed
+    verified: int = 0  # DEKs opened at the vault as a sample
+    births: int = 0
+    removed: int = 0
+    by_kid: Mapping[Kid, int] = field(default_factory=dict)
+    page: int = 0  # manifest pages written or compared
+    tree: str = ""  # state of the Merkle tree, see rotation/manifest.py
+    problem: str = ""  # why it stopped
+    etag: Etag | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenTenant:
+    """A tenant as the manifest remembers it."""
+
+    tenant: TenantId
+    primary: int  # its DEK versions at that moment were 1 up to this
+    root: bytes  # Merkle root over their check values
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenPage:
+    """Consecutive tenants of one shard in the manifest. Written once."""
+
+    run: str
+    shard: int
+    number: int  # 0, 1, 2 ...
+    upto: TenantId  # the last tenant that was looked at for it
+    tenants: tuple[FrozenTenant, ...]
+    by_kid: Mapping[Kid, int]  # how many of their DEKs were wrapped under what
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The one schedule that all workers have for what they ask of a vault."""
+
+    vault: str
+    free_at: datetime  # until then its time is leased out
+    etag: Etag | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KekUse:
+    """Which versions of KEKs one process of an ATP service has to do with."""
+
+    consumer: str
+    kids: tuple[Kid, ...]  # of the DEKs it has read lately
+    refused: tuple[Kid, ...]  # what the vault would not open for it since the last report
+    seen: datetime
 
 
 @dataclass(frozen=True, slots=True)

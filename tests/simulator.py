@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,40 +17,55 @@ from enum import Enum
 from functools import cache
 from typing import override
 
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from shared.errors import Conflict, Integrity, Rejected, Transient, UnusableKey
+from shared.errors import Conflict, Integrity, Rejected, Throttled, Transient, UnusableKey
 from shared.ports import (
     MAX_ROWS_PER_TRANSACTION,
     Alerts,
+    Budgets,
     Consumers,
     DeadLetters,
     Deks,
-    KeyPointers,
+    Keks,
+    KekUses,
     Queues,
     Records,
+    Shards,
     Vault,
 )
 from shared.secret import Secret
 from shared.values import (
     Alert,
+    Budget,
     ConsumerReport,
     DeadLetter,
     Etag,
+    FrozenPage,
+    KekRecord,
+    KekRun,
+    KekUse,
+    KekVersion,
+    KeyKind,
     KeyPointer,
     Keyring,
+    KeyShape,
     Kid,
-    PublicKek,
+    Phase,
+    ShardProgress,
     StoredRecord,
     Tenant,
     TenantId,
+    Wrap,
     WrappedDek,
     shard_of,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 VAULT_URL = "https://sim.vault.azure.net"
+OTHER_VAULT_URL = "https://other.vault.azure.net"
+VAULTS = (VAULT_URL, OTHER_VAULT_URL)
 
 
 class Killed(BaseException):
@@ -114,7 +130,17 @@ class World:
     alerts: dict[str, Alert] = field(default_factory=dict)
     letters: dict[tuple[str, str], DeadLetter] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
-    keks: dict[Kid, PublicKek] = field(default_factory=dict)
+    keks: dict[Kid, KekVersion] = field(default_factory=dict)
+    runs: dict[tuple[str, int], KekRun] = field(default_factory=dict)
+    shards: dict[tuple[str, int, int], ShardProgress] = field(default_factory=dict)
+    pages: dict[tuple[str, int, int], FrozenPage] = field(default_factory=dict)
+    budgets: dict[str, Budget] = field(default_factory=dict)
+    uses: dict[str, KekUse] = field(default_factory=dict)
+    kill_in: Phase | None = None  # the process dies when it has brought a run into this phase
+    phases: list[tuple[str, Phase]] = field(default_factory=list)  # of the runs, in the order they were stored
+    disabled: list[tuple[Kid, int]] = field(default_factory=list)  # every disabling, and how many DEKs were under it
+    throttled: int = 0  # so many of the next vault operations are answered 429
+    operations: Counter[str] = field(default_factory=Counter)  # of the vault, by kind
     vault_operations: int = 0
     drawn: list[bytes] = field(default_factory=list)  # every 32 random bytes handed out
     _etags: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -122,6 +148,14 @@ class World:
     def clock(self) -> datetime:
         """The simulated time."""
         return self.now
+
+    def monotonic(self) -> float:
+        """The simulated time, for measuring how long something takes."""
+        return self.now.timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        """Let that much time pass."""
+        self.now += timedelta(seconds=seconds)
 
     def entropy(self, size: int) -> bytes:
         """Deterministic bytes that look random, all different."""
@@ -149,18 +183,24 @@ class World:
         """A new one."""
         return Etag(f'W/"{next(self._etags)}"')
 
-    def add_kek(self, name: str = "master-kek", **changes: object) -> Kid:
+    def add_kek(self, name: str = "master-kek", vault: str = VAULT_URL, **changes: object) -> Kid:
         """Create a KEK version in the vault."""
-        kid = Kid(f"{VAULT_URL}/keys/{name}/{len(self.keks) + 1:032x}")
-        kek = PublicKek(
-            kid, private_key(_number(kid)).public_key(), True, None, None, frozenset({"wrapKey", "unwrapKey"})
-        )
+        kid = Kid(f"{vault}/keys/{name}/{len(self.keks) + 1:032x}")
+        kind = changes.get("kind", KeyKind.RSA)
+        public = None if kind is KeyKind.OCT_HSM else private_key(_number(kid)).public_key()
+        kek = KekVersion(kid, public, True, None, None, frozenset({"wrapKey", "unwrapKey"}))
         self.keks[kid] = replace(kek, **changes)  # type: ignore[arg-type] # any field, by name
         return kid
 
     def open(self, dek: WrappedDek) -> bytes:
         """The plaintext DEK, for checking invariants only."""
-        return _open(_number(dek.kid), dek.wrapped)
+        return self.open_wrap(dek.wrap)
+
+    def open_wrap(self, wrap: Wrap) -> bytes:
+        """The plaintext in a wrap; ValueError if its key does not open it."""
+        if wrap.algorithm == "A256KW":
+            return _open_symmetric(wrap.kid, wrap.wrapped)
+        return _open(_number(wrap.kid), wrap.wrapped)
 
     def outcomes(self) -> dict[str, set[str]]:
         """The recorded outcomes of every job in the audit trail."""
@@ -189,6 +229,17 @@ def _open(number: int, wrapped: bytes) -> bytes:
     return private_key(number).decrypt(wrapped, padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None))
 
 
+def _symmetric(kid: Kid) -> bytes:
+    return hashlib.sha256(kid.encode()).digest()
+
+
+def _open_symmetric(kid: Kid, wrapped: bytes) -> bytes:
+    try:
+        return keywrap.aes_key_unwrap(_symmetric(kid), wrapped)
+    except keywrap.InvalidUnwrap as error:
+        raise ValueError("does not open") from error
+
+
 class SimDeks(Deks):
     """The port `Deks` in memory."""
 
@@ -206,6 +257,22 @@ class SimDeks(Deks):
             return [self._world.keyrings[name].tenant for name in names[:limit]]
 
         return self._world.io("deks", "scan", effect)
+
+    @override
+    def page(self, shard: int, after: TenantId | None, rows: int) -> Sequence[Keyring]:
+        def effect() -> Sequence[Keyring]:
+            names = sorted(name for name in self._world.keyrings if shard_of(name) == shard and name > (after or ""))
+            page: list[Keyring] = []
+            left = rows
+            for name in names:
+                keyring = self._world.keyrings[name]
+                left -= 1 + len(keyring.deks)
+                if page and left < 0:
+                    break
+                page.append(keyring)
+            return page
+
+        return self._world.io("deks", "page", effect)
 
     @override
     def add(self, tenant: Tenant) -> None:
@@ -250,65 +317,119 @@ class SimDeks(Deks):
 
 
 class SimVault(Vault):
-    """The port `Vault` in memory, with real RSA."""
+    """The port `Vault` in memory, with real RSA and real AES key wrap."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     @override
-    def newest(self, name: str) -> PublicKek:
-        kids = [kid for kid in self._world.keks if f"/keys/{name}/" in kid]
+    def newest(self, name: str, vault: str | None = None) -> KekVersion:
+        kids = [kid for kid in self._world.keks if kid.startswith(f"{_vault(vault)}/keys/{name}/")]
         if not kids:
             raise Rejected("there is no such key in the vault", name=name)
         return self.version(kids[-1])
 
     @override
-    def version(self, kid: Kid) -> PublicKek:
+    def version(self, kid: Kid) -> KekVersion:
         _ensure_ours(kid)
-        self._world.vault_operations += 1
 
-        def effect() -> PublicKek:
+        def effect() -> KekVersion:
             if kid not in self._world.keks:
                 raise Rejected("there is no such key in the vault", kid=kid)
             return self._world.keks[kid]
 
-        return self._world.io("vault", "version", effect)
+        return self._operation("version", effect)
+
+    @override
+    def made_for(self, run: str, name: str, vault: str, shape: KeyShape) -> KekVersion:
+        prefix = f"{_vault(vault)}/keys/{name}/"
+
+        def made() -> KekVersion | None:
+            keks = self._world.keks.values()
+            return next((kek for kek in keks if kek.kid.startswith(prefix) and kek.run == run), None)
+
+        def create() -> KekVersion:
+            return self._world.keks[self._world.add_kek(name, vault, run=run, kind=shape.kind)]
+
+        found = self._operation("list", made)
+        return self._operation("create", create) if found is None else found
+
+    @override
+    def set_enabled(self, kid: Kid, *, enabled: bool) -> None:
+        _ensure_ours(kid)
+
+        def effect() -> None:
+            if kid not in self._world.keks:
+                raise Rejected("there is no such key in the vault", kid=kid)
+            if self._world.keks[kid].enabled and not enabled:
+                deks = [dek for keyring in self._world.keyrings.values() for dek in keyring.deks]
+                self._world.disabled.append((kid, sum(dek.kid == kid for dek in deks)))
+            self._world.keks[kid] = replace(self._world.keks[kid], enabled=enabled)
+
+        self._operation("set_enabled", effect)
+
+    @override
+    def wrap(self, kid: Kid, algorithm: str, dek: Secret) -> bytes:
+        _ensure_ours(kid)
+        assert algorithm == "A256KW", "an RSA key wraps by its public half"
+
+        def effect() -> bytes:
+            self._usable(kid, "wrapKey")
+            return keywrap.aes_key_wrap(_symmetric(kid), dek.reveal())
+
+        return self._operation("wrap", effect)
 
     @override
     def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
         _ensure_ours(kid)
-        if algorithm != "RSA-OAEP-256":
+        if algorithm not in ("RSA-OAEP-256", "A256KW"):
             raise Integrity("a DEK is wrapped by an algorithm that we do not use", kid=kid, algorithm=algorithm)
-        self._world.vault_operations += 1
 
         def effect() -> Secret:
-            kek = self._world.keks.get(kid)
-            if kek is None:
-                raise Integrity("a DEK is wrapped under a KEK version that does not exist", kid=kid)
-            if not kek.enabled or "unwrapKey" not in kek.operations:
-                raise UnusableKey("the vault refuses to unwrap with this KEK version", kid=kid)
+            self._usable(kid, "unwrapKey")
             try:
-                return Secret(_open(_number(kid), wrapped))
+                return Secret(self._world.open_wrap(Wrap(wrapped, kid, algorithm)))
             except ValueError:
                 raise Integrity("a wrapped DEK does not open under its KEK version", kid=kid) from None
 
-        return self._world.io("vault", "unwrap", effect)
+        return self._operation("unwrap", effect)
+
+    def _usable(self, kid: Kid, operation: str) -> None:
+        kek = self._world.keks.get(kid)
+        if kek is None:
+            raise Integrity("a DEK is wrapped under a KEK version that does not exist", kid=kid)
+        if not kek.enabled or operation not in kek.operations:
+            raise UnusableKey("the vault refuses to unwrap with this KEK version", kid=kid)
+
+    def _operation[T](self, name: str, effect: Callable[[], T]) -> T:
+        self._world.vault_operations += 1
+        self._world.operations[name] += 1
+        if self._world.throttled:
+            self._world.throttled -= 1
+            raise Throttled("simulated throttling", status=429, retry_after=None)
+        return self._world.io("vault", name, effect)
+
+
+def _vault(url: str | None) -> str:
+    if url is not None and url not in VAULTS:
+        raise Rejected("the vault is not one of the configured ones", vault=url)
+    return url or VAULT_URL
 
 
 def _ensure_ours(kid: Kid) -> None:
-    if not re.fullmatch(re.escape(VAULT_URL) + "/keys/[0-9a-zA-Z-]{1,127}/[0-9a-f]{32}", kid):
-        raise Integrity("a key id does not belong to the configured vault", kid=kid)
+    if not re.fullmatch(f"({'|'.join(map(re.escape, VAULTS))})/keys/[0-9a-zA-Z-]{{1,127}}/[0-9a-f]{{32}}", kid):
+        raise Integrity("a key id does not belong to a configured vault", kid=kid)
 
 
-class SimKeyPointers(KeyPointers):
-    """The port `KeyPointers` in memory."""
+class SimKeks(Keks):
+    """The port `Keks` in memory."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     @override
-    def read(self, name: str) -> KeyPointer | None:
-        return self._world.io("keys", "read", lambda: self._world.pointers.get(name))
+    def pointer(self, name: str) -> KeyPointer | None:
+        return self._world.io("keks", "pointer", lambda: self._world.pointers.get(name))
 
     @override
     def add(self, pointer: KeyPointer) -> None:
@@ -317,7 +438,129 @@ class SimKeyPointers(KeyPointers):
                 raise Conflict("exists")
             self._world.pointers[pointer.name] = replace(pointer, etag=self._world.etag())
 
-        self._world.io("keys", "add", effect)
+        self._world.io("keks", "add", effect)
+
+    @override
+    def read(self, name: str) -> KekRecord | None:
+        def effect() -> KekRecord | None:
+            pointer = self._world.pointers.get(name)
+            return KekRecord(pointer, self._world.runs.get((name, pointer.generation))) if pointer else None
+
+        return self._world.io("keks", "read", effect)
+
+    @override
+    def replace(self, old: KekRecord, new: KekRecord) -> None:
+        assert old.pointer.etag is not None, "a pointer that was not read cannot be changed"
+        assert new.run is not None
+        assert new.run.generation == new.pointer.generation
+        name, run = old.pointer.name, new.run
+
+        def effect() -> None:
+            if self._world.pointers[name].etag != old.pointer.etag:
+                raise Conflict("the pointer changed")
+            stored = self._world.runs.get((name, run.generation))
+            expected = old.run.etag if old.run and old.run.generation == run.generation else None
+            if (stored.etag if stored else None) != expected:
+                raise Conflict("the run changed")
+            self._world.pointers[name] = replace(new.pointer, etag=self._world.etag())
+            self._world.runs[name, run.generation] = replace(run, etag=self._world.etag())
+            self._world.phases.append((run.id, run.phase))
+            if self._world.kill_in is run.phase and run.move is None:
+                self._world.kill_in = None
+                raise Killed
+
+        self._world.io("keks", "replace", effect)
+
+    @override
+    def history(self, name: str) -> Sequence[KekRun]:
+        runs = self._world.runs
+        return self._world.io("keks", "history", lambda: [runs[key] for key in sorted(runs) if key[0] == name])
+
+
+class SimShards(Shards):
+    """The port `Shards` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @override
+    def read(self, run: str, pass_number: int, shard: int) -> ShardProgress | None:
+        return self._world.io("shards", "read", lambda: self._world.shards.get((run, pass_number, shard)))
+
+    @override
+    def of_pass(self, run: str, pass_number: int) -> Sequence[ShardProgress]:
+        def effect() -> Sequence[ShardProgress]:
+            keys = sorted(key for key in self._world.shards if key[:2] == (run, pass_number))
+            return [self._world.shards[key] for key in keys]
+
+        return self._world.io("shards", "of_pass", effect)
+
+    @override
+    def put(self, progress: ShardProgress) -> None:
+        key = progress.run, progress.pass_number, progress.shard
+
+        def effect() -> None:
+            stored = self._world.shards.get(key)
+            if (stored.etag if stored else None) != progress.etag:
+                raise Conflict("the checkpoint changed")
+            self._world.shards[key] = replace(progress, etag=self._world.etag())
+
+        self._world.io("shards", "put", effect)
+
+    @override
+    def add_page(self, page: FrozenPage) -> None:
+        def effect() -> None:
+            if (page.run, page.shard, page.number) in self._world.pages:
+                raise Conflict("exists")
+            self._world.pages[page.run, page.shard, page.number] = page
+
+        self._world.io("shards", "add_page", effect)
+
+    @override
+    def read_page(self, run: str, shard: int, number: int) -> FrozenPage | None:
+        return self._world.io("shards", "read_page", lambda: self._world.pages.get((run, shard, number)))
+
+
+class SimBudgets(Budgets):
+    """The port `Budgets` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @override
+    def read(self, vault: str) -> Budget | None:
+        return self._world.io("budgets", "read", lambda: self._world.budgets.get(vault))
+
+    @override
+    def put(self, budget: Budget) -> Budget:
+        def effect() -> Budget:
+            stored = self._world.budgets.get(budget.vault)
+            if (stored.etag if stored else None) != budget.etag:
+                raise Conflict("the schedule changed")
+            new = self._world.budgets[budget.vault] = replace(budget, etag=self._world.etag())
+            return new
+
+        return self._world.io("budgets", "put", effect)
+
+
+class SimKekUses(KekUses):
+    """The port `KekUses` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @override
+    def report(self, use: KekUse) -> None:
+        def effect() -> None:
+            known = self._world.uses.get(use.consumer)
+            if known is None or known.seen <= use.seen:
+                self._world.uses[use.consumer] = use
+
+        self._world.io("uses", "report", effect)
+
+    @override
+    def all(self) -> Sequence[KekUse]:
+        return self._world.io("uses", "all", lambda: list(self._world.uses.values()))
 
 
 class SimRecords(Records):

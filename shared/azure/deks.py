@@ -5,13 +5,14 @@ prefix makes a shard one contiguous range of partitions.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, Final, override
 
 from azure.data.tables import TableClient, TableTransactionError, UpdateMode
 
 from shared.azure.rows import StoredRow
 from shared.azure.translate import IF_UNCHANGED, translated
-from shared.errors import Conflict, Integrity, Rejected
+from shared.errors import Conflict, Integrity
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Deks
 from shared.values import (
     Etag,
@@ -21,13 +22,15 @@ from shared.values import (
     Tenant,
     TenantId,
     TenantState,
+    Wrap,
     WrappedDek,
     shard_of,
-    tenant_id,
 )
 
 TENANT_ROW: Final = "tenant"
 _END: Final = "~"  # sorts behind every tenant id
+_MAX_RESULTS: Final = 1000  # of one answer of the service
+_PREVIOUS: Final = ("previous_wrapped", "previous_kid", "previous_algorithm")
 
 
 class AzureDeks(Deks):
@@ -41,11 +44,7 @@ class AzureDeks(Deks):
         with translated("reading a tenant"):
             entities = self._table.query_entities("PartitionKey eq @key", parameters={"key": partition(tenant)})
             rows = [StoredRow(entity) for entity in entities]
-        if not rows:
-            return None
-        if rows[0].key != TENANT_ROW:
-            raise Integrity("DEKs without a tenant row", tenant=tenant)
-        return Keyring(_tenant(rows[0]), tuple(_dek(row) for row in rows[1:]))
+        return _keyring(rows) if rows else None
 
     @override
     def scan(self, shard: int, after: TenantId | None, limit: int) -> Sequence[Tenant]:
@@ -54,11 +53,42 @@ class AzureDeks(Deks):
         bounds = {"low": low, "high": partition_in(shard, _END), "row": TENANT_ROW}
         found: list[Tenant] = []
         with translated("scanning tenants"):
-            for entity in self._table.query_entities(query, parameters=bounds, results_per_page=min(limit, 1000)):
+            for entity in self._table.query_entities(
+                query, parameters=bounds, results_per_page=min(limit, _MAX_RESULTS)
+            ):
                 found.append(_tenant(StoredRow(entity)))
                 if len(found) == limit:
                     break
         return found
+
+    @override
+    def page(self, shard: int, after: TenantId | None, rows: int) -> Sequence[Keyring]:
+        query = "PartitionKey gt @low and PartitionKey lt @high"
+        bounds = {"low": partition_in(shard, after or ""), "high": partition_in(shard, _END)}
+        found: dict[str, list[StoredRow]] = {}
+        torn: set[str] = set()  # read in two answers, between which somebody may have changed them
+        left = rows
+        with translated("reading a page of tenants"):
+            results = self._table.query_entities(query, parameters=bounds, results_per_page=min(rows, _MAX_RESULTS))
+            for answer in results.by_page():
+                before = next(reversed(found), "")
+                for row in map(StoredRow, islice(answer, left)):
+                    if row.partition == before:
+                        torn.add(before)
+                    found.setdefault(row.partition, []).append(row)
+                    left -= 1
+                if not left:
+                    break
+            if not left:
+                cut, its_rows = next(reversed(found.items()))
+                if self._goes_on(cut, its_rows[-1].key):
+                    if len(found) == 1:
+                        torn.add(cut)
+                    else:
+                        del found[cut]
+        rings = ((key, _keyring(group)) for key, group in found.items())
+        whole = (self.read(ring.tenant.tenant) if key in torn else ring for key, ring in rings)
+        return [ring for ring in whole if ring is not None]
 
     @override
     def add(self, tenant: Tenant) -> None:
@@ -77,6 +107,11 @@ class AzureDeks(Deks):
                 if error.status_code == 404:
                     raise Conflict("changing a tenant's DEKs: a row is gone") from error
                 raise
+
+    def _goes_on(self, key: str, row_key: str) -> bool:
+        """Whether there is another row behind this one in its partition."""
+        query, place = "PartitionKey eq @key and RowKey gt @row", {"key": key, "row": row_key}
+        return any(self._table.query_entities(query, parameters=place, select=["RowKey"], results_per_page=1))
 
 
 def partition(tenant: TenantId) -> str:
@@ -148,6 +183,9 @@ def _dek_row(key: str, dek: WrappedDek) -> dict[str, Any]:
         created=dek.created,
         job=dek.job,
         demoted=dek.demoted,
+        previous_wrapped=dek.previous.wrapped if dek.previous else None,
+        previous_kid=dek.previous.kid if dek.previous else None,
+        previous_algorithm=dek.previous.algorithm if dek.previous else None,
     )
 
 
@@ -155,6 +193,13 @@ def _row(partition_key: str, row_key: str, **columns: object) -> dict[str, Any]:
     return {"PartitionKey": partition_key, "RowKey": row_key} | {
         name: value for name, value in columns.items() if value is not None
     }
+
+
+def _keyring(rows: Sequence[StoredRow]) -> Keyring:
+    """The keyring in the rows of one partition."""
+    if rows[0].key != TENANT_ROW:
+        raise Integrity("DEKs without a tenant row", partition=rows[0].partition)
+    return Keyring(_tenant(rows[0]), tuple(_dek(row) for row in rows[1:]))
 
 
 def _tenant(row: StoredRow) -> Tenant:
@@ -176,10 +221,7 @@ def _tenant(row: StoredRow) -> Tenant:
 
 
 def _tenant_id(row: StoredRow) -> TenantId:
-    try:
-        name = tenant_id(row.text("tenant"))
-    except Rejected:
-        raise row.wrong("tenant") from None
+    name = row.tenant("tenant")
     if row.partition != partition(name):
         raise row.wrong("tenant")
     return name
@@ -197,8 +239,16 @@ def _dek(row: StoredRow) -> WrappedDek:
         created=row.moment("created"),
         job=row.text("job"),
         demoted=row.optional_moment("demoted"),
+        previous=_previous(row),
         etag=row.etag,
     )
     if row.key != _dek_key(dek.version):
         raise row.wrong("version")
     return dek
+
+
+def _previous(row: StoredRow) -> Wrap | None:
+    if not row.has(*_PREVIOUS):
+        return None
+    wrapped, kid, algorithm = _PREVIOUS
+    return Wrap(row.octets(wrapped), Kid(row.text(kid)), row.text(algorithm))

@@ -1,6 +1,5 @@
-"""The small tables: `keys` (pointers), `consumers`, `alerts`, `deadletters`."""
+"""The small tables: `consumers`, `alerts`, `deadletters`."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,52 +9,15 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
 from shared.azure.deks import partition
-from shared.azure.rows import StoredRow
+from shared.azure.rows import StoredRow, digest_key
 from shared.azure.translate import IF_UNCHANGED, translated
 from shared.errors import Conflict, Transient
-from shared.ports import Alerts, Consumers, DeadLetters, KeyPointers
-from shared.values import (
-    Alert,
-    ConsumerReport,
-    DeadLetter,
-    KeyPointer,
-    Kid,
-    Severity,
-    TenantId,
-)
+from shared.ports import Alerts, Consumers, DeadLetters
+from shared.values import Alert, ConsumerReport, DeadLetter, Severity, TenantId
 
 log = logging.getLogger(__name__)
 
-_POINTER_ROW: Final = "pointer"
 _TRIES: Final = 5
-
-
-class AzureKeyPointers(KeyPointers):
-    """The port `KeyPointers`; table `keys`, partition = name of the catalog entry."""
-
-    def __init__(self, table: TableClient) -> None:
-        self._table = table
-
-    @override
-    def read(self, name: str) -> KeyPointer | None:
-        with translated("reading a key pointer"):
-            try:
-                row = StoredRow(self._table.get_entity(name, _POINTER_ROW))
-            except ResourceNotFoundError:
-                return None
-        return KeyPointer(name, Kid(row.text("kid")), row.moment("since"), row.etag)
-
-    @override
-    def add(self, pointer: KeyPointer) -> None:
-        with translated("adding a key pointer"):
-            self._table.create_entity(
-                {
-                    "PartitionKey": pointer.name,
-                    "RowKey": _POINTER_ROW,
-                    "kid": pointer.kid,
-                    "since": pointer.since,
-                }
-            )
 
 
 class AzureConsumers(Consumers):
@@ -66,7 +28,7 @@ class AzureConsumers(Consumers):
 
     @override
     def report(self, report: ConsumerReport) -> None:
-        key, row_key = partition(report.tenant), _digest(report.consumer)
+        key, row_key = partition(report.tenant), digest_key(report.consumer)
         row = {
             "PartitionKey": key,
             "RowKey": row_key,
@@ -75,14 +37,7 @@ class AzureConsumers(Consumers):
             "decrypts_with": json.dumps(report.decrypts_with),
             "seen": report.seen,
         }
-        for _ in range(_TRIES):
-            try:
-                with translated("reporting a consumer"):
-                    self._keep_newest(row)
-            except Conflict:
-                continue  # another report of this consumer, or our own one whose answer was lost
-            return
-        raise Transient("a consumer's report keeps changing", consumer=report.consumer)
+        keep_newest(self._table, row)
 
     @override
     def of(self, tenant: TenantId) -> Sequence[ConsumerReport]:
@@ -99,18 +54,6 @@ class AzureConsumers(Consumers):
             for row in map(StoredRow, entities)
         ]
 
-    def _keep_newest(self, row: Mapping[str, Any]) -> None:
-        try:
-            stored = StoredRow(self._table.get_entity(row["PartitionKey"], row["RowKey"]))
-        except ResourceNotFoundError:
-            self._table.create_entity(row)
-            return
-        if stored.moment("seen") <= row["seen"]:
-            try:
-                self._table.update_entity(row, UpdateMode.REPLACE, etag=stored.etag, match_condition=IF_UNCHANGED)
-            except ResourceNotFoundError as error:
-                raise Conflict("reporting a consumer: removed meanwhile") from error
-
 
 class AzureAlerts(Alerts):
     """The port `Alerts`; table `alerts`, and a log record at ERROR that the alert rules watch for."""
@@ -124,7 +67,7 @@ class AzureAlerts(Alerts):
     def raise_alert(self, alert: Alert) -> None:
         row = {
             "PartitionKey": self._PARTITION,
-            "RowKey": _digest(alert.id),
+            "RowKey": digest_key(alert.id),
             "id": alert.id,
             "severity": alert.severity.value,
             "what": alert.what,
@@ -165,7 +108,7 @@ class AzureDeadLetters(DeadLetters):
     def keep(self, letter: DeadLetter) -> None:
         row = {
             "PartitionKey": self._PARTITION,
-            "RowKey": _digest(f"{letter.queue}/{letter.id}"),
+            "RowKey": digest_key(f"{letter.queue}/{letter.id}"),
             "queue": letter.queue,
             "id": letter.id,
             "reason": letter.reason,
@@ -184,7 +127,32 @@ class AzureDeadLetters(DeadLetters):
     @override
     def resolve(self, letter: DeadLetter) -> None:
         with translated("resolving a dead letter"):
-            self._table.delete_entity(self._PARTITION, _digest(f"{letter.queue}/{letter.id}"))
+            self._table.delete_entity(self._PARTITION, digest_key(f"{letter.queue}/{letter.id}"))
+
+
+def keep_newest(table: TableClient, row: Mapping[str, Any]) -> None:
+    """Store what a consumer has reported, unless something newer of it is there."""
+    for _ in range(_TRIES):
+        try:
+            with translated("reporting a consumer"):
+                _keep_newer(table, row)
+        except Conflict:
+            continue  # another report of this consumer, or our own one whose answer was lost
+        return
+    raise Transient("a consumer's report keeps changing", consumer=row["consumer"])
+
+
+def _keep_newer(table: TableClient, row: Mapping[str, Any]) -> None:
+    try:
+        stored = StoredRow(table.get_entity(row["PartitionKey"], row["RowKey"]))
+    except ResourceNotFoundError:
+        table.create_entity(row)
+        return
+    if stored.moment("seen") <= row["seen"]:
+        try:
+            table.update_entity(row, UpdateMode.REPLACE, etag=stored.etag, match_condition=IF_UNCHANGED)
+        except ResourceNotFoundError as error:
+            raise Conflict("reporting a consumer: removed meanwhile") from error
 
 
 def _letter(row: StoredRow) -> DeadLetter:
@@ -203,8 +171,3 @@ def _insert_once(table: TableClient, row: dict[str, Any], what: str) -> None:
             table.create_entity(row)
     except Conflict:
         log.info("already there", extra={"row": row["RowKey"]})
-
-
-def _digest(text: str) -> str:
-    """`text` as a row key: keys cannot hold every character (slashes, for one)."""
-    return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -1,6 +1,6 @@
 """Azure SDK errors, turned into ours in one place."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from requests import Session
 from requests.adapters import HTTPAdapter
 
-from shared.errors import Conflict, Transient
+from shared.errors import Conflict, Throttled, Transient
 
 IF_UNCHANGED: Final = MatchConditions.IfNotModified
 
@@ -43,7 +43,7 @@ def pooled_transport(ca: Path | None = None) -> RequestsTransport:
 
 @contextmanager
 def translated(what: str) -> Generator[None]:
-    """Run SDK calls; their errors come out as Conflict or Transient, saying `what` was tried.
+    """Run SDK calls; their errors come out as Conflict, Transient or Throttled, saying `what` was tried.
 
     A missing row is left to the caller; a request that the service calls wrong is a bug of ours. Refused access and
     missing tables count as Transient: they get repaired, a lost message does not.
@@ -62,8 +62,17 @@ def translated(what: str) -> Generator[None]:
             raise Transient(f"{what}: the table or queue does not exist", status=404) from error
         if status in _CONFLICT:
             raise Conflict(f"{what}: changed meanwhile") from error
-        if status is None or status in (401, 403, 408, 429) or status >= 500:
+        if status == 429:
+            raise Throttled(f"{what}: too many requests", status=status, retry_after=_retry_after(error)) from error
+        if status is None or status in (401, 403, 408) or status >= 500:
             raise Transient(f"{what}: no success", status=status) from error
         raise RuntimeError(f"{what}: the service calls the request wrong (HTTP {status})") from error
     except AzureError as error:  # no answer: cannot connect, connection lost, timed out, no token
         raise Transient(f"{what}: no answer", cause=type(error).__name__) from error
+
+
+def _retry_after(error: HttpResponseError) -> float | None:
+    """The seconds that the service wants to be left alone for, if it says so; a date is not taken for an answer."""
+    headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
+    stated = headers.get("Retry-After", "")
+    return float(stated) if stated.isascii() and stated.isdigit() else None

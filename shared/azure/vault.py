@@ -1,106 +1,265 @@
-"""Key Vault keys, spoken to through the SDK, with the checks and the patience that the SDK leaves to its caller."""
+"""Key Vault keys, spoken to through the SDK, with the checks and the patience that the SDK leaves to its caller.
 
+Wrapping and unwrapping are requests to the vault, never work of the SDK's CryptographyClient: that wraps here whatever
+it can, and for a symmetric key, whose value no vault tells, it makes up a random one, wraps with that and forgets it.
+"""
+
+import base64
 import logging
 import random
 import re
 import time
-from collections.abc import Callable
-from typing import Final, override
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, override
 
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
-from azure.keyvault.keys import KeyClient, KeyVaultKey
-from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from azure.core.pipeline import PipelineResponse
+from azure.core.rest import HttpRequest, HttpResponse
+from azure.keyvault.keys import KeyClient, KeyOperation, KeyProperties, KeyVaultKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from shared.azure.translate import translated
-from shared.errors import Integrity, Rejected, Transient, UnusableKey
+from shared.clock import Clock, system_clock
+from shared.errors import Integrity, Rejected, Throttled, Transient, UnusableKey
 from shared.ports import Vault
 from shared.secret import Secret
-from shared.values import Kid, PublicKek
+from shared.values import KekVersion, KeyKind, KeyShape, Kid
 
 log = logging.getLogger(__name__)
+
+RUN_TAG: Final = "atp-run"
+"""The tag of a key version that names the run it was made for."""
 
 # A real 429 carries no Retry-After, and the SDK does not repeat such a POST: the pauses are ours. First part of
 # https://learn.microsoft.com/azure/key-vault/general/overview-throttling; then the caller puts its job back.
 _PAUSES_S: Final = (0.5, 1.0, 2.0)
+_LONGEST_PAUSE_S: Final = 10.0  # a whole window of the vault's quotas; for longer a job is put back
 
 # https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates#object-identifiers
 _NAME_AND_VERSION: Final = re.compile(r"(?P<name>[0-9a-zA-Z-]{1,127})/(?P<version>[0-9a-f]{32})")
+_RSA_OAEP_256: Final = "RSA-OAEP-256"
+_A256KW: Final = "A256KW"
+_A256KW_GROWTH: Final = 8  # bytes, RFC 3394 section 2.2.1
+_FORBIDDEN: Final = frozenset({"KeyDisabled", "KeyOperationForbidden", "KeyExpired", "KeyNotYetValid"})
+_DELETED: Final = "ObjectIsDeletedButRecoverable"
 
 
 class AzureVault(Vault):
-    """The port `Vault` on one Key Vault."""
+    """The port `Vault` on Key Vaults and Managed HSMs: `keys` by their URLs without a slash, the default one first.
 
-    def __init__(self, keys: KeyClient, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._keys = keys
+    A wrap or unwrap that is throttled is tried again after each of `pauses`, in seconds; without any it raises at once.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, KeyClient],
+        sleep: Callable[[float], None] = time.sleep,
+        pauses: Sequence[float] = _PAUSES_S,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._keys = dict(keys)
+        self._default = next(iter(self._keys))
         self._sleep = sleep
-        self._openers: dict[Kid, CryptographyClient] = {}
+        self._pauses = tuple(pauses)
+        self._clock = clock
 
     @override
-    def newest(self, name: str) -> PublicKek:
-        return self._get(name, None)
+    def newest(self, name: str, vault: str | None = None) -> KekVersion:
+        return self._get(self._client(vault or self._default), name, None)
 
     @override
-    def version(self, kid: Kid) -> PublicKek:
-        return self._get(*self._parts(kid))
+    def version(self, kid: Kid) -> KekVersion:
+        return self._get(*self._located(kid))
+
+    @override
+    def made_for(self, run: str, name: str, vault: str, shape: KeyShape) -> KekVersion:
+        keys = self._client(vault)
+        with translated("looking for the KEK version of a run"):
+            made = _made_for(run, _versions(keys, name))
+        if made is None:
+            own = self._create(keys, run, name, shape)
+            log.info("made a KEK version", extra={"run": run, "kid": own.id})
+            with translated("looking for the KEK version of a run"):
+                # Of two workers that came here together, both take the older version.
+                made = _made_for(run, _versions(keys, name)) or own.properties
+        return self._get(keys, name, made.version)
+
+    @override
+    def set_enabled(self, kid: Kid, *, enabled: bool) -> None:
+        keys, name, version = self._located(kid)
+        with translated("enabling or disabling a KEK version"):
+            try:
+                keys.update_key_properties(name, version, enabled=enabled)
+            except ResourceNotFoundError as error:
+                raise Rejected("there is no such key in the vault", kid=kid) from error
+
+    @override
+    def wrap(self, kid: Kid, algorithm: str, dek: Secret) -> bytes:
+        if algorithm != _A256KW:
+            raise ValueError("only symmetric keys wrap at the vault")
+        wrapped = self._operate("wrapkey", kid, algorithm, dek.reveal())
+        if len(wrapped) != len(dek.reveal()) + _A256KW_GROWTH:
+            raise Integrity("the vault's answer is no wrapped DEK", kid=kid)
+        return wrapped
 
     @override
     def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
-        if algorithm != KeyWrapAlgorithm.rsa_oaep_256:
+        if algorithm not in (_RSA_OAEP_256, _A256KW):
             raise Integrity("a DEK is wrapped by an algorithm that we do not use", kid=kid, algorithm=algorithm)
-        opener = self._openers.get(kid)
-        if opener is None:
-            name, version = self._parts(kid)
-            opener = self._openers[kid] = self._keys.get_cryptography_client(name, key_version=version)
-        for pause in (*_PAUSES_S, None):
+        return Secret(self._operate("unwrapkey", kid, algorithm, wrapped))
+
+    def _operate(self, operation: str, kid: Kid, algorithm: str, value: bytes) -> bytes:
+        """What the vault makes of `value`; patient with a vault that is throttled."""
+        keys, name, version = self._located(kid)
+        path = f"/keys/{name}/{version}"
+        request = HttpRequest("POST", f"{path}/{operation}", json={"alg": algorithm, "value": _to_base64url(value)})
+        for pause in (*self._pauses, None):
             try:
-                with translated("unwrapping a DEK"):
-                    return Secret(self._unwrap(opener, kid, wrapped))
-            except Transient as error:
-                if pause is None or error.fields.get("status") != 429:
+                with translated("asking a vault to wrap or unwrap"):
+                    response = keys.send_request(request, raw_response_hook=_stop_when_throttled)
+                    _ensure_done(response, operation, kid)
+                    return _result(response, kid, path)
+            except Throttled as error:
+                stated = error.fields["retry_after"]
+                wanted = stated if isinstance(stated, float) else 0.0
+                if pause is None or wanted > _LONGEST_PAUSE_S:
                     raise
-                self._sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load, protects nothing
+                jittered = pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads the load, protects nothing
+                self._sleep(max(jittered, wanted))
         raise AssertionError("the last round returns or raises")
 
-    def _unwrap(self, opener: CryptographyClient, kid: Kid, wrapped: bytes) -> bytes:
-        try:
-            return opener.unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, wrapped).key
-        except ResourceNotFoundError as error:
-            raise Integrity("a DEK is wrapped under a KEK version that does not exist", kid=kid) from error
-        except HttpResponseError as error:
-            inner = getattr(getattr(error, "error", None), "innererror", None) or {}
-            if error.status_code == 403 and inner.get("code") in ("KeyDisabled", "KeyOperationForbidden"):
-                raise UnusableKey("the vault refuses to unwrap with this KEK version", kid=kid) from error
-            if error.status_code == 400:
-                raise Integrity("a wrapped DEK does not open under its KEK version", kid=kid) from error
-            raise
+    def _create(self, keys: KeyClient, run: str, name: str, shape: KeyShape) -> KeyVaultKey:
+        options: dict[str, Any] = {
+            "size": shape.bits,
+            "hardware_protected": shape.kind is not KeyKind.RSA,
+            "key_operations": [KeyOperation.wrap_key, KeyOperation.unwrap_key],
+            "tags": {RUN_TAG: run},
+            "enabled": True,
+            "expires_on": self._expiry(keys, name),
+        }
+        create = keys.create_oct_key if shape.kind is KeyKind.OCT_HSM else keys.create_rsa_key
+        with translated("making a KEK version"):
+            try:
+                return create(name, **options)
+            except HttpResponseError as error:
+                if error.status_code == 400:
+                    raise Rejected(
+                        "the vault makes no such keys", name=name, kind=shape.kind, bits=shape.bits
+                    ) from error
+                if error.status_code == 409 and _inner_code(error) == _DELETED:
+                    raise Rejected("the vault holds a deleted key of that name", name=name) from error
+                raise
 
-    def _get(self, name: str, version: str | None) -> PublicKek:
+    def _expiry(self, keys: KeyClient, name: str) -> datetime | None:
+        """When a version made now expires, if it is to live as long as the newest one."""
         with translated("reading a KEK"):
             try:
-                return _public_kek(self._keys.get_key(name, version))
+                newest = keys.get_key(name).properties
+            except ResourceNotFoundError:
+                return None
+        if newest.expires_on is None or newest.created_on is None:
+            return None
+        return self._clock() + (newest.expires_on - newest.created_on)
+
+    def _get(self, keys: KeyClient, name: str, version: str | None) -> KekVersion:
+        with translated("reading a KEK"):
+            try:
+                return _described(keys.get_key(name, version))
             except ResourceNotFoundError as error:
                 raise Rejected("there is no such key in the vault", name=name, version=version) from error
 
-    def _parts(self, kid: Kid) -> tuple[str, str]:
-        """Name and version of a key of this vault. A row must not be able to send our token to another host."""
-        vault_url, _, path = kid.partition("/keys/")
+    def _client(self, vault: str) -> KeyClient:
+        if vault not in self._keys:
+            raise Rejected("the vault is not one of the configured ones", vault=vault)
+        return self._keys[vault]
+
+    def _located(self, kid: Kid) -> tuple[KeyClient, str, str]:
+        """Vault, name and version of a key. A row must not be able to send our token to another host."""
+        vault, _, path = kid.partition("/keys/")
         matched = _NAME_AND_VERSION.fullmatch(path)
-        if vault_url != self._keys.vault_url.rstrip("/") or matched is None:
-            raise Integrity("a key id does not belong to the configured vault", kid=kid)
-        return matched["name"], matched["version"]
+        if vault not in self._keys or matched is None:
+            raise Integrity("a key id does not belong to a configured vault", kid=kid)
+        return self._keys[vault], matched["name"], matched["version"]
 
 
-def _public_kek(key: KeyVaultKey) -> PublicKek:
-    modulus, exponent = getattr(key.key, "n", None), getattr(key.key, "e", None)
-    if not modulus or not exponent:
-        raise UnusableKey("a KEK must be an RSA key", kid=key.id)
-    public = RSAPublicNumbers(int.from_bytes(exponent), int.from_bytes(modulus)).public_key()
-    return PublicKek(
+def _versions(keys: KeyClient, name: str) -> Sequence[KeyProperties]:
+    """Every version of a key, in no order; none if there is no such key, which vaults say in either way."""
+    try:
+        return list(keys.list_properties_of_key_versions(name))
+    except ResourceNotFoundError:
+        return ()
+
+
+def _made_for(run: str, versions: Sequence[KeyProperties]) -> KeyProperties | None:
+    """The oldest of the versions that were made for the run; those of one second by their ids."""
+    tagged = [version for version in versions if (version.tags or {}).get(RUN_TAG) == run]
+    return min(tagged, key=lambda each: (each.created_on or datetime.min.replace(tzinfo=UTC), each.id), default=None)
+
+
+def _stop_when_throttled(response: PipelineResponse[Any, Any]) -> None:
+    """A hook that ends a request answered 429: the SDK would wait for as long as a Retry-After says, and try again."""
+    if response.http_response.status_code == 429:
+        response.http_response.read()
+        raise HttpResponseError(response=response.http_response)
+
+
+def _ensure_done(response: HttpResponse, operation: str, kid: Kid) -> None:
+    """UnusableKey or Integrity if the answer says that the key may not or cannot do it; else the SDK's own errors."""
+    try:
+        response.raise_for_status()
+    except HttpResponseError as error:
+        if response.status_code == 404:
+            raise Integrity("a KEK version that DEKs are wrapped under does not exist", kid=kid) from error
+        if response.status_code == 403 and _inner_code(error) in _FORBIDDEN:
+            raise UnusableKey("the vault refuses to use this KEK version", kid=kid, operation=operation) from error
+        if response.status_code == 400 and operation == "unwrapkey":
+            raise Integrity("a wrapped DEK does not open under its KEK version", kid=kid) from error
+        raise
+
+
+def _result(response: HttpResponse, kid: Kid, path: str) -> bytes:
+    """The value in the answer. Transient if it is none of a vault, Integrity if it is about another key."""
+    try:
+        answer = response.json()
+        used, value = str(answer["kid"]), str(answer["value"])
+        result = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+    except (ValueError, KeyError, TypeError):
+        raise Transient("a vault's answer cannot be read", kid=kid) from None
+    if not used.endswith(path):
+        raise Integrity("the vault has used another key than it was asked to", kid=kid, used=used)
+    return result
+
+
+def _to_base64url(octets: bytes) -> str:
+    """As RFC 7515 section 2 has it, without padding."""
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def _inner_code(error: HttpResponseError) -> str | None:
+    inner = getattr(error.error, "innererror", None)
+    return inner.get("code") if isinstance(inner, Mapping) else None
+
+
+def _described(key: KeyVaultKey) -> KekVersion:
+    try:
+        kind = KeyKind(str(getattr(key.key_type, "value", key.key_type)))
+    except ValueError:
+        raise UnusableKey("a KEK must be an RSA key or a symmetric key of an HSM", kid=key.id) from None
+    return KekVersion(
         kid=Kid(key.id or ""),
-        public_key=public,
+        public_key=None if kind is KeyKind.OCT_HSM else _public_key(key),
         enabled=key.properties.enabled is True,
         not_before=key.properties.not_before,
         expires=key.properties.expires_on,
         operations=frozenset(str(getattr(name, "value", name)) for name in key.key_operations),
+        kind=kind,
+        run=(key.properties.tags or {}).get(RUN_TAG, ""),
     )
+
+
+def _public_key(key: KeyVaultKey) -> RSAPublicKey:
+    modulus, exponent = getattr(key.key, "n", None), getattr(key.key, "e", None)
+    if not modulus or not exponent:
+        raise UnusableKey("an RSA key without its public half", kid=key.id)
+    return RSAPublicNumbers(int.from_bytes(exponent), int.from_bytes(modulus)).public_key()

@@ -21,22 +21,27 @@ from rotation.catalog import Catalog, load
 from rotation.dek_job import DekJobs
 from rotation.expiry_job import ExpiryWatch
 from rotation.health import Health
+from rotation.kek_job import KekJobs
 from rotation.message import PARSERS, POISON_SUFFIX
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
+from rotation.rewrap_job import ShardWalk
 from rotation.tenant_cipher import CachePolicy, TenantCipher
+from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
 from shared.azure.deks import AzureDeks
+from shared.azure.keks import AzureKeks
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
-from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters, AzureKeyPointers
+from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
+from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
 from shared.azure.translate import RETRIES, pooled_transport, translated
 from shared.azure.vault import AzureVault
 from shared.clock import Clock, MovableClock, system_clock
 from shared.errors import Conflict
 from shared.settings import Settings
 
-TABLES: Final = ("deks", "keys", "audit", "consumers", "alerts", "deadletters")
+TABLES: Final = ("deks", "keys", "runs", "budgets", "audit", "consumers", "alerts", "deadletters")
 QUEUES: Final = tuple(name + suffix for name in PARSERS for suffix in ("", POISON_SUFFIX))
 
 
@@ -72,9 +77,24 @@ class Adapters:
         return AzureRecords(self.table("audit"))
 
     @cached_property
-    def key_pointers(self) -> AzureKeyPointers:
-        """Primary versions of catalog keys."""
-        return AzureKeyPointers(self.table("keys"))
+    def keks(self) -> AzureKeks:
+        """Primary versions of KEKs, and their rotations."""
+        return AzureKeks(self.table("keys"))
+
+    @cached_property
+    def shards(self) -> AzureShards:
+        """Checkpoints and manifests of the rotations of KEKs."""
+        return AzureShards(self.table("runs"))
+
+    @cached_property
+    def budgets(self) -> AzureBudgets:
+        """The schedules of the vaults."""
+        return AzureBudgets(self.table("budgets"))
+
+    @cached_property
+    def kek_uses(self) -> AzureKekUses:
+        """Who has to do with which KEK versions."""
+        return AzureKekUses(self.table("consumers"))
 
     @cached_property
     def consumers(self) -> AzureConsumers:
@@ -98,16 +118,26 @@ class Adapters:
 
     @cached_property
     def vault(self) -> AzureVault:
-        """The KEKs."""
-        return AzureVault(self.key_client)
+        """The KEKs, for those who wait a little when they are throttled."""
+        return AzureVault(self._key_clients, clock=self.clock)
 
     @cached_property
+    def budgeted_vault(self) -> AzureVault:
+        """The KEKs, for those who keep to a budget and are told at once when it was wrong."""
+        return AzureVault(self._key_clients, pauses=(), clock=self.clock)
+
+    @property
     def key_client(self) -> KeyClient:
-        """The SDK's client for keys."""
+        """The SDK's client for the keys of the first vault."""
+        return self._key_clients[self._settings.vault_url]
+
+    @cached_property
+    def _key_clients(self) -> dict[str, KeyClient]:
         options: dict[str, Any] = RETRIES | {"transport": self._vault_transport}
         if self._local:
             options["verify_challenge_resource"] = False
-        return KeyClient(self._settings.vault_url, self._credential, **options)
+        urls = (self._settings.vault_url, *self._settings.more_vault_urls)
+        return {url: KeyClient(url, self._credential, **options) for url in urls}
 
     @cached_property
     def queue_service(self) -> QueueServiceClient:
@@ -163,6 +193,7 @@ class App:
 
     worker: Worker
     planner: Planner
+    kek_jobs: KekJobs
     expiry: ExpiryWatch
     health: Health
 
@@ -178,15 +209,42 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     policy = catalog.dek
     ports = adapters or Adapters(settings)
     audit = AuditTrail(ports.records, ports.clock)
-    kek = PrimaryKek(policy.kek, ports.key_pointers, ports.vault, ports.clock)
+    kek = PrimaryKek(policy.kek, ports.keks, ports.vault, ports.clock)
     planner = Planner(ports.deks, ports.queues, policy, ports.clock)
-    jobs = DekJobs(ports.deks, kek, audit, policy, ports.clock, os.urandom)
-    worker = Worker(jobs, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock)
-    expiry = ExpiryWatch(catalog, ports.alerts, ports.clock)
-    return App(worker, planner, expiry, Health(ports.deks, kek, ports.clock))
+    dek_jobs = DekJobs(ports.deks, ports.vault, kek, audit, policy, ports.clock, os.urandom)
+    kek_jobs = KekJobs(
+        ports.deks,
+        ports.keks,
+        ports.shards,
+        ports.vault,
+        ports.kek_uses,
+        audit,
+        ports.queues,
+        ports.alerts,
+        catalog.keks,
+        ports.clock,
+        os.urandom,
+    )
+    walk = ShardWalk(
+        ports.deks,
+        ports.keks,
+        ports.shards,
+        ports.budgeted_vault,
+        VaultBudget(ports.budgets, ports.clock),
+        audit,
+        ports.queues,
+        ports.alerts,
+        catalog.keks,
+        ports.clock,
+    )
+    worker = Worker(
+        dek_jobs, kek_jobs, walk, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock
+    )
+    expiry = ExpiryWatch(catalog, kek_jobs, ports.alerts, ports.clock)
+    return App(worker, planner, kek_jobs, expiry, Health(ports.deks, kek, ports.clock))
 
 
 def tenant_cipher(settings: Settings, consumer: str, policy: CachePolicy | None = None) -> TenantCipher:
     """What an ATP service encrypts and decrypts with; `consumer` names the service and its instance."""
     ports = Adapters(settings)
-    return TenantCipher(ports.deks, ports.vault, ports.consumers, consumer, policy, ports.clock)
+    return TenantCipher(ports.deks, ports.vault, ports.consumers, ports.kek_uses, consumer, policy, ports.clock)

@@ -1,34 +1,44 @@
 """Processes and the Functions host on top of the simulated world, and the invariants that must hold on it."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 from rotation.audit import Outcome, verify_chain
 from rotation.audit_job import AuditTrail
 from rotation.catalog import DekPolicy
 from rotation.dek import ensure_sound
 from rotation.dek_job import DekJobs
+from rotation.kek import MOVES as KEK_MOVES
+from rotation.kek_job import KekJobs
 from rotation.lifecycle import MOVES
-from rotation.message import POISON_SUFFIX, ROTATION_JOBS, Action, Job, Trigger
+from rotation.message import KEK_ORDERS, POISON_SUFFIX, ROTATION_JOBS, Action, Job, KekAction, KekOrder, Trigger
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
+from rotation.rewrap_job import ShardWalk
 from rotation.tenant_cipher import CachePolicy, TenantCipher
+from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
 from rotation.wrapping import DEK_BYTES, check_value
 from shared.errors import AtpError
 from shared.secret import Secret
-from shared.values import Keyring, TenantId, TenantState
+from shared.values import KekRun, Keyring, Kid, Phase, TenantId, TenantState
+from tests.pure.keyrings import KEK_POLICY
 from tests.simulator import (
     Killed,
     QueuedMessage,
     SimAlerts,
+    SimBudgets,
     SimConsumers,
     SimDeadLetters,
     SimDeks,
-    SimKeyPointers,
+    SimKeks,
+    SimKekUses,
     SimQueues,
     SimRecords,
+    SimShards,
     SimVault,
     World,
 )
@@ -43,6 +53,8 @@ POLICY = DekPolicy(
     retention=timedelta(days=30),
 )
 MAX_DELIVERIES = 5
+MAX_ROWS = 7
+"""Of a batch: few, so that small worlds have several."""
 
 
 class Process:
@@ -51,11 +63,31 @@ class Process:
     def __init__(self, world: World) -> None:
         deks, queues, vault = SimDeks(world), SimQueues(world), SimVault(world)
         audit = AuditTrail(SimRecords(world), world.clock, sleep=lambda _: None)
-        kek = PrimaryKek(POLICY.kek, SimKeyPointers(world), vault, world.clock, lambda: 0.0)
+        kek = PrimaryKek(POLICY.kek, SimKeks(world), vault, world.clock, world.monotonic)
         self.planner = Planner(deks, queues, POLICY, world.clock, page=3)
-        self.jobs = DekJobs(deks, kek, audit, POLICY, world.clock, world.entropy)
+        self.jobs = DekJobs(deks, vault, kek, audit, POLICY, world.clock, world.entropy)
+        policies = self.policies = {KEK_POLICY.name: KEK_POLICY}
+        keks, shards, alerts = SimKeks(world), SimShards(world), SimAlerts(world)
+        self.kek_jobs = KekJobs(
+            deks, keks, shards, vault, SimKekUses(world), audit, queues, alerts, policies, world.clock, world.entropy
+        )
+        self.walk = ShardWalk(
+            deks,
+            keks,
+            shards,
+            vault,
+            VaultBudget(SimBudgets(world), world.clock, world.sleep),
+            audit,
+            queues,
+            alerts,
+            policies,
+            world.clock,
+            world.monotonic,
+            random.Random(1),
+            MAX_ROWS,
+        )
         self.worker = Worker(
-            self.jobs, self.planner, audit, queues, SimAlerts(world), SimDeadLetters(world), world.clock
+            self.jobs, self.kek_jobs, self.walk, self.planner, audit, queues, alerts, SimDeadLetters(world), world.clock
         )
 
     def perform(self, message: QueuedMessage) -> None:
@@ -114,6 +146,7 @@ class Platform:
         for _ in range(MAX_DELIVERIES):
             try:
                 self.process.planner.start()
+                self.process.kek_jobs.plan_all()
             except Killed:
                 self.process = Process(self.world)
             except AtpError:
@@ -156,7 +189,7 @@ class Platform:
             consumer,
             CachePolicy(refresh_after=timedelta(0)),
             self.world.clock,
-            lambda: self.world.now.timestamp(),
+            self.world.monotonic,
             self.world.entropy,
         )
 
@@ -165,6 +198,41 @@ class Platform:
         plaintext, context = f"event {len(self.written)}".encode(), tenant.encode()
         envelope = (cipher or self.cipher()).encrypt(tenant, plaintext, context)
         self.written.append(Ciphertext(TenantId(tenant), envelope, plaintext, context))
+
+    def order(self, action: KekAction, request: str = "by-hand", **fields: Any) -> KekOrder:
+        """An operator orders something of the KEK rotation."""
+        order = KekOrder(action, KEK_POLICY.name, request, Trigger.MANUAL, "alice@atp", "asked for", **fields)
+        self.drop(KEK_ORDERS, order.to_json())
+        return order
+
+    def tick(self) -> None:
+        """The timer that drives KEK rotations; the host fires it again a minute later, whatever happened."""
+        try:
+            self.process.kek_jobs.drive_all()
+        except Killed:
+            self.process = Process(self.world)
+        except AtpError:
+            return
+
+    def run_until(self, *phases: Phase) -> None:
+        """Let messages and time go on until the newest KEK rotation is in one of these phases, and at rest."""
+        for _ in range(60):
+            self.settle()
+            run = self.kek_run
+            if run is not None and run.phase in phases and run.move is None:
+                return
+            self.world.now += timedelta(days=1)
+            self.tick()
+        raise AssertionError(f"the rotation stays in {self.kek_run and self.kek_run.phase}: {self.kek_run}")
+
+    @property
+    def kek_run(self) -> KekRun | None:
+        """The newest rotation of the KEK."""
+        return self.world.runs[max(self.world.runs)] if self.world.runs else None
+
+    def kids(self) -> set[Kid]:
+        """What the DEKs of all tenants are wrapped under."""
+        return {dek.kid for keyring in self.world.keyrings.values() for dek in keyring.deks}
 
     def read_all(self, cipher: TenantCipher | None = None) -> None:
         """Read everything that was ever stored for a tenant whose keys still exist."""
@@ -191,7 +259,11 @@ class Platform:
             for dek in keyring.deks:  # I3
                 assert check_value(Secret(self.world.open(dek)), tenant, dek.version) == dek.check_value
                 assert self.world.keks[dek.kid].enabled  # I4
+                if dek.previous is not None:
+                    assert self.world.open_wrap(dek.previous) == self.world.open(dek)
+        assert all(references == 0 for _, references in self.world.disabled)  # I4
         self._check_history()
+        self._check_runs()
         for stream, records in self.world.streams.items():
             assert verify_chain(records)[0] == len(records), stream
         self._check_no_secrets()
@@ -205,13 +277,31 @@ class Platform:
         """I2: versions only grow, rows are immutable but for wrap and state. I7: an intent before every effect."""
         for effect in self.world.effects:
             before, after = effect.before, effect.after
-            assert _authors(before, after) & effect.intended
+            if before is not None and _without_wraps(before) == _without_wraps(after):
+                assert any(job.startswith("kek.") for job in effect.intended)
+            else:
+                assert _authors(before, after) & effect.intended
             if before is None or after.tenant.state in (TenantState.DESTROYING, TenantState.DESTROYED):
                 continue
             assert len(after.deks) >= len(before.deks)
             for old, new in zip(before.deks, after.deks, strict=False):
-                assert replace(new, state=old.state, demoted=old.demoted, etag=old.etag) == old
+                assert replace(new, demoted=old.demoted, **{name: getattr(old, name) for name in _MAY_CHANGE}) == old
                 assert new.state is old.state or new.state in MOVES[old.state]
+                assert new.wrap_generation - old.wrap_generation == (new.wrap != old.wrap)
+
+    def _check_runs(self) -> None:
+        """Rotations of the KEK move only where the table lets them, and what they prove is true."""
+        last: dict[str, Phase] = {}
+        for run_id, phase in self.world.phases:
+            before = last.get(run_id, Phase.PLANNED)
+            assert phase is before or phase in KEK_MOVES[before]
+            last[run_id] = phase
+        for run in self.world.runs.values():
+            assert run.root_after in ("", run.root_before)
+            if run.phase is Phase.CLOSED:
+                assert run.root_after
+                assert run.old_kid not in self.kids()
+                assert not self.world.keks[run.old_kid].enabled
 
     def _open_intents(self) -> set[str]:
         return {job for job, outcomes in self.world.outcomes().items() if outcomes == {Outcome.INTENT}}
@@ -220,7 +310,7 @@ class Platform:
         """I8, on everything that is stored outside the vault, and on what was logged."""
         world = self.world
         stored = (world.keyrings, world.streams, world.messages, world.pointers, world.reports, world.alerts)
-        text = repr((stored, world.letters))
+        text = repr((stored, world.letters, world.runs, world.shards, world.pages, world.uses))
         for draw in world.drawn:
             if len(draw) == DEK_BYTES:
                 assert repr(draw)[2:-1] not in text
@@ -237,6 +327,21 @@ class Platform:
     def _move_to_poison(self, message: QueuedMessage) -> None:
         self._delete(message)
         self.drop(message.queue + POISON_SUFFIX, message.body)
+
+
+_MAY_CHANGE = ("state", "wrapped", "kid", "algorithm", "wrap_generation", "previous", "etag")
+
+
+def _without_wraps(keyring: Keyring) -> Keyring:
+    nothing: dict[str, Any] = {
+        "wrapped": b"",
+        "kid": "",
+        "wrap_generation": 0,
+        "algorithm": "",
+        "previous": None,
+        "etag": None,
+    }
+    return Keyring(replace(keyring.tenant, etag=None), tuple(replace(dek, **nothing) for dek in keyring.deks))
 
 
 def _authors(before: Keyring | None, after: Keyring) -> set[str]:

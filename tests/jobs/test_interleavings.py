@@ -1,4 +1,5 @@
-"""Random histories: plans, rotations, readers, writers, off-boardings, duplicates, late deliveries, races, outages.
+"""Random histories: plans, DEK and KEK rotations, readers, writers, off-boardings, rollbacks, duplicates, delays,
+races, outages, throttling.
 
 Two workers race by interruption: before one of its I/O calls a worker stands still while another process does its
 whole job. That covers every pair of orders that matters, because nothing is shared but what I/O calls touch.
@@ -8,13 +9,15 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rotation.message import Action
+from rotation.kek import FINAL
+from rotation.message import Action, KekAction
 from shared.errors import AtpError, TenantDestroyed, TenantOffboarded, Transient, UnknownTenant
-from shared.values import TenantState
+from shared.values import Phase, TenantState
 from tests.conftest import TALLY
 from tests.jobs.platform import POLICY, Platform, Process
 from tests.simulator import Fault
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
 
 TENANTS = ("acme", "globex", "initech")
 CONSUMERS = ("ingest", "query")
-PORTS = ("deks", "vault", "audit", "queues", "keys", "consumers", "alerts", "letters")
+PORTS = ("deks", "vault", "audit", "queues", "keks", "shards", "budgets", "uses", "consumers", "alerts", "letters")
+SHARDS = (0, 1)
+pytestmark = pytest.mark.usefixtures("few_shards")
 
 
 class History(RuleBasedStateMachine):
@@ -52,6 +57,47 @@ class History(RuleBasedStateMachine):
     @rule()
     def the_timer_fires(self) -> None:
         self.platform.start_plan()
+
+    @rule(action=st.sampled_from(list(KekAction)), repeat=st.integers(0, 3), compromised=st.booleans())
+    def an_operator_orders(self, action: KekAction, repeat: int, compromised: bool) -> None:
+        self.requests += 1
+        request = f"again-{repeat}" if repeat < 2 else f"request-{self.requests}"
+        is_compromised = compromised and action is KekAction.ROTATE and repeat == 0
+        self.platform.order(action, request, compromised=is_compromised)
+
+    @rule()
+    def the_kek_rotates(self) -> None:
+        self.requests += 1
+        self.platform.order(KekAction.ROTATE, f"request-{self.requests}")
+        self.platform.settle()
+
+    @rule(action=st.sampled_from((KekAction.ROLLBACK, KekAction.RESUME)), shard=st.sampled_from((*SHARDS, None)))
+    def an_operator_orders_for_a_part(self, action: KekAction, shard: int | None) -> None:
+        self.requests += 1
+        part = {"tenant": TENANTS[0]} if shard is None else {"shard": shard}
+        self.platform.order(action, f"request-{self.requests}", **part)
+
+    @rule()
+    def the_vault_rotates_the_key_by_itself(self) -> None:
+        self.world.add_kek()
+
+    @rule(days=st.sampled_from((0.01, 8)))
+    def the_kek_rotation_goes_on(self, days: float) -> None:
+        self.platform.settle()
+        self.world.now += timedelta(days=days)
+        self.platform.tick()
+        self.platform.settle()
+
+    @rule()
+    def the_minute_timer_fires(self) -> None:
+        self.platform.tick()
+
+    @rule(operations=st.integers(1, 12), deliveries=st.integers(1, 4))
+    def the_vault_throttles(self, operations: int, deliveries: int) -> None:
+        self.world.throttled = operations
+        for message in self.world.messages[:deliveries]:
+            self.platform.deliver(message)
+        self.world.throttled = 0
 
     @rule(days=st.sampled_from((0.01, 1, 8, 31, 91)))
     def time_passes(self, days: float) -> None:
@@ -136,6 +182,7 @@ class History(RuleBasedStateMachine):
         TALLY.count("interleavings, histories")
         self.platform.settle()
         self.platform.check()
+        self.bring_the_kek_rotation_to_its_end()
         # Whatever happened, one plan later no living tenant is without a DEK or beyond its interval.
         self.platform.start_plan()
         self.platform.settle()
@@ -144,6 +191,22 @@ class History(RuleBasedStateMachine):
             if keyring.tenant.state is TenantState.ACTIVE:
                 assert keyring.tenant.primary_since is not None
                 assert self.world.now - keyring.tenant.primary_since < POLICY.interval
+
+    def bring_the_kek_rotation_to_its_end(self) -> None:
+        """Whatever happened to it, an operator who resumes everything sees it end."""
+        for stored in self.world.runs.values():
+            TALLY.count(f"interleavings, KEK rotations left {stored.phase}")
+        run = self.platform.kek_run
+        if run is None or run.phase in FINAL:
+            return
+        self.platform.order(KekAction.RESUME, "at-last")
+        self.platform.settle()
+        for shard in run.held_shards:
+            self.platform.order(KekAction.RESUME, f"at-last-{shard}", shard=shard)
+        for tenant in run.held_tenants:
+            self.platform.order(KekAction.RESUME, f"at-last-{tenant}", tenant=tenant)
+        self.platform.run_until(Phase.CLOSED, Phase.ROLLED_BACK, Phase.FAILED)
+        self.platform.check()
 
 
 TestHistories = History.TestCase

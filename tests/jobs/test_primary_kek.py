@@ -8,8 +8,8 @@ import pytest
 
 from rotation.primary_kek import PrimaryKek
 from shared.errors import Transient
-from shared.values import Kid, PublicKek
-from tests.simulator import SimKeyPointers, SimVault, World
+from shared.values import KekVersion, Kid
+from tests.simulator import SimKeks, SimVault, World
 
 JOBS = 8
 
@@ -24,7 +24,7 @@ class HangingVault(SimVault):
         self.answers = False
 
     @override
-    def version(self, kid: Kid) -> PublicKek:
+    def version(self, kid: Kid) -> KekVersion:
         self.tried += 1
         assert self.everybody_asked.wait(30)
         if not self.answers:
@@ -44,7 +44,7 @@ def test_jobs_that_wait_while_the_vault_times_out_do_not_each_wait_for_a_time_ou
             vault.everybody_asked.set()
         return float(now)
 
-    kek = PrimaryKek("master-kek", SimKeyPointers(world), vault, world.clock, monotonic)
+    kek = PrimaryKek("master-kek", SimKeks(world), vault, world.clock, monotonic)
 
     def ask() -> None:
         with pytest.raises(Transient):
@@ -56,22 +56,22 @@ def test_jobs_that_wait_while_the_vault_times_out_do_not_each_wait_for_a_time_ou
     assert vault.tried == 1
 
     vault.answers = True
-    assert kek().kid in world.keks
+    assert kek().primary.kid in world.keks
 
 
-def test_a_repaired_kek_is_used_again_within_half_a_minute_and_a_sound_one_is_read_every_five() -> None:
+def test_a_repaired_kek_is_used_again_within_half_a_minute_and_a_sound_one_is_read_every_minute() -> None:
     world = World()
     kid = world.add_kek(enabled=False)
     seconds = [0.0]
-    kek = PrimaryKek("master-kek", SimKeyPointers(world), SimVault(world), world.clock, lambda: seconds[0])
-    assert not kek().enabled
+    kek = PrimaryKek("master-kek", SimKeks(world), SimVault(world), world.clock, lambda: seconds[0])
+    assert not kek().primary.enabled
     world.keks[kid] = replace(world.keks[kid], enabled=True)
     seconds[0] = 29
-    assert not kek().enabled
+    assert not kek().primary.enabled
     seconds[0] = 31
-    assert kek().enabled
+    assert kek().primary.enabled
     world.keks[kid] = replace(world.keks[kid], enabled=False)
-    seconds[0] = 31 + 299
-    assert kek().enabled
-    seconds[0] = 31 + 301
-    assert not kek().enabled
+    seconds[0] = 31 + 59
+    assert kek().primary.enabled
+    seconds[0] = 31 + 61
+    assert not kek().primary.enabled

@@ -6,7 +6,7 @@ from rotation.message import ROTATION_JOBS, Action, Job, Trigger, retry_delay
 from rotation.primary_kek import PrimaryKek
 from shared.values import KeyPointer, TenantId
 from tests.jobs.platform import Platform
-from tests.simulator import SimKeyPointers, SimVault, World
+from tests.simulator import SimKeks, SimVault, World
 
 JOB = Job(Action.ROTATE_DEK, TenantId("acme"), "by-hand", Trigger.MANUAL, "alice", "asked for")
 
@@ -45,7 +45,7 @@ def test_a_message_is_given_up_after_three_days_of_outage() -> None:
 def test_of_two_workers_that_adopt_a_new_kek_the_first_one_decides_for_both() -> None:
     world = World()
     older = world.add_kek()
-    pointers = SimKeyPointers(world)
+    pointers = SimKeks(world)
 
     def another_worker_is_faster() -> None:
         pointers.add(KeyPointer("master-kek", older, world.now))
@@ -53,6 +53,6 @@ def test_of_two_workers_that_adopt_a_new_kek_the_first_one_decides_for_both() ->
     world.add_kek()
     world.interruptions = {world.calls + 3: another_worker_is_faster}
     kek = PrimaryKek("master-kek", pointers, SimVault(world), world.clock)
-    assert kek().kid == older
+    assert kek().primary.kid == older
     assert world.pointers["master-kek"].kid == older
     assert not world.interruptions

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rotation.catalog import DekPolicy
+from rotation.catalog import DekPolicy, KekPolicy
 from rotation.message import Action, Job, Trigger
 from rotation.wrapping import RSA_OAEP_256, check_value
 from shared.secret import Secret
@@ -23,6 +23,23 @@ POLICY = DekPolicy(
     grace=timedelta(days=7),
     retention=timedelta(days=365),
 )
+
+
+KEK_POLICY = KekPolicy(
+    name="master-kek",
+    owner="security",
+    interval=timedelta(days=365),
+    grace=timedelta(days=7),
+    consumer_timeout=timedelta(days=3),
+    soak=timedelta(days=5),
+    scrub=0.5,
+    headroom=0.2,
+)
+
+
+def no_vault(kid: Kid, algorithm: str, dek: Secret) -> bytes:
+    """For what must be wrapped without asking a vault."""
+    raise AssertionError(f"{dek} was to be wrapped at the vault by {algorithm} under {kid}")
 
 
 def dek_bytes(tenant: str, version: int) -> bytes:

@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from rotation.catalog import DekPolicy, KekPolicy, load, parse
+from rotation.catalog import DekPolicy, load, parse
 from shared.errors import InvalidCatalog, Rejected
-from tests.pure.keyrings import POLICY
+from tests.pure.keyrings import KEK_POLICY, POLICY
 
 KEK = """
 [master-kek]
 kind = "kek"
 owner = "security"
 interval_days = 365
+grace_days = 7
+consumer_timeout_days = 3
+soak_days = 5
+scrub_percent = 50
+headroom_percent = 20
 """
 DEK = """
 [tenant-dek]
@@ -38,7 +43,7 @@ def mistakes(text: str) -> list[str]:
 
 def test_a_catalog_says_what_rotates_and_how() -> None:
     catalog = parse(KEK + DEK, "catalog.toml")
-    assert catalog.keks == {"master-kek": KekPolicy("master-kek", "security", timedelta(days=365))}
+    assert catalog.keks == {"master-kek": KEK_POLICY}
     assert catalog.dek == POLICY
 
 
@@ -110,12 +115,28 @@ MISTAKES: dict[str, tuple[str, str]] = {
         KEK + DEK.replace("retention_days = 365", "retention_days = -1"),
         "[tenant-dek] retention_days: -1 is not a whole number of days from 0 to 3650",
     ),
+    "a share of nothing": (
+        KEK.replace("scrub_percent = 50", "scrub_percent = 0") + DEK,
+        "[master-kek] scrub_percent: 0 is not a percentage from 0.1 to 100",
+    ),
+    "a share of everything": (
+        KEK.replace("headroom_percent = 20", "headroom_percent = 100") + DEK,
+        "[master-kek] headroom_percent: 100 is not a percentage from 0 to 90",
+    ),
+    "a share as text": (
+        KEK.replace("headroom_percent = 20", 'headroom_percent = "20"') + DEK,
+        "[master-kek] headroom_percent: '20' is not a percentage from 0 to 90",
+    ),
+    "no share": (
+        KEK.replace("scrub_percent = 50", "") + DEK,
+        "[master-kek] scrub_percent: is missing (a percentage from 0.1 to 100)",
+    ),
     "dual running longer than a rotation": (
         KEK + DEK.replace("grace_days = 7", "grace_days = 80"),
         "[tenant-dek] spread_days and grace_days together must be shorter than interval_days",
     ),
     "a misspelt field": (KEK + "intervall_days = 7\n" + DEK, "[master-kek] intervall_days: unknown field"),
-    "a field of another kind": (KEK + "grace_days = 7\n" + DEK, "[master-kek] grace_days: unknown field"),
+    "a field of another kind": (KEK + "spread_days = 7\n" + DEK, "[master-kek] spread_days: unknown field"),
     "an unknown kind": (
         KEK + DEK + '[jwt]\nkind = "jtw"\n',
         "[jwt] kind is 'jtw'; known kinds: 'dek', 'kek'",
@@ -123,7 +144,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no kind": (KEK + DEK + "[jwt]\n", "[jwt] kind is None; known kinds: 'dek', 'kek'"),
     "a kind that is no text": (KEK + DEK + "[jwt]\nkind = []\n", "[jwt] kind is []; known kinds: 'dek', 'kek'"),
     "a name that Key Vault refuses": (
-        KEK + DEK + '["master kek"]\nkind = "kek"\nowner = "security"\ninterval_days = 1\n',
+        KEK + DEK + KEK.replace("[master-kek]", '["master kek"]'),
         "[master kek] the name must be 1 to 127 of 0-9 a-z A-Z and dash, as Key Vault wants it",
     ),
 }
@@ -145,6 +166,11 @@ def test_all_mistakes_are_reported_at_once() -> None:
         owner = "who?"
         interval_days = 0
         colour = "red"
+        grace_days = 1
+        consumer_timeout_days = 0
+        soak_days = 1
+        scrub_percent = 101
+        headroom_percent = 20
         [no-kind]
         [one-dek]
         kind = "dek"
@@ -167,6 +193,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("bad name", "owner"),
         ("bad name", "interval_days: 0"),
         ("bad name", "colour: unknown field"),
+        ("bad name", "scrub_percent: 101 is not a percentage from 0.1 to 100"),
         ("no-kind", "kind is None"),
         ("one-dek", "owner: is missing"),
         ("one-dek", "retention_days: is missing"),

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotation.catalog import Catalog, KekPolicy
-from rotation.expiry import Happening, VaultEvent, alert_for, parse
+from rotation.catalog import Catalog
+from rotation.expiry import Happening, VaultEvent, alert_for, is_new_kek_version, parse
 from shared.errors import InvalidMessage
 from shared.values import Severity
-from tests.pure.keyrings import NOW, POLICY
+from tests.pure.keyrings import KEK_POLICY, NOW, POLICY
 
 VERSION = "0123456789abcdef0123456789abcdef"
 DATA: dict[str, Any] = {
@@ -23,7 +23,7 @@ DATA: dict[str, Any] = {
     "EXP": 1795000000,
 }
 NEAR = "Microsoft.KeyVault.KeyNearExpiry"
-CATALOG = Catalog({"master-kek": KekPolicy("master-kek", "security", POLICY.interval)}, POLICY)
+CATALOG = Catalog({"master-kek": KEK_POLICY}, POLICY)
 
 
 @pytest.mark.parametrize("kind", ["Key", "Secret", "Certificate"])
@@ -109,3 +109,13 @@ def test_an_event_that_comes_again_is_the_same_alert_and_another_version_is_not(
 
     assert alert_id() == alert_id(EXP=None)
     assert len({alert_id(), alert_id(Version="1"), alert_id(VaultName="dr"), alert_id(ObjectName="x")}) == 4
+
+
+def test_only_a_new_version_of_a_kek_of_the_catalog_may_call_for_a_rotation() -> None:
+    def calls(kind: str, happening: Happening, name: str) -> bool:
+        return is_new_kek_version(VaultEvent(kind, happening, "atp", name, VERSION), CATALOG)
+
+    assert calls("key", Happening.NEW_VERSION, "master-kek")
+    assert not calls("secret", Happening.NEW_VERSION, "master-kek")
+    assert not calls("key", Happening.NEAR_EXPIRY, "master-kek")
+    assert not calls("key", Happening.NEW_VERSION, "somebody-elses-key")

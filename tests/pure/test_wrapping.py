@@ -9,14 +9,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotation.wrapping import check_value, ensure_is, ensure_may_wrap, new_dek
+from rotation.wrapping import WriteTarget, check_value, ensure_is, ensure_may_wrap, new_dek
 from shared.errors import Integrity, Rejected, UnusableKey
 from shared.secret import Secret
-from shared.values import KeyState, PublicKek, TenantId
-from tests.pure.keyrings import ACME, KID, NOW, dek_bytes, wrapped_dek
+from shared.values import KeyState, KekVersion, TenantId
+from tests.pure.keyrings import ACME, KID, NOW, dek_bytes, no_vault, wrapped_dek
 
 PUBLIC = rsa.RSAPublicNumbers(65537, (1 << 2047) + 1).public_key()
-KEK = PublicKek(KID, PUBLIC, True, None, None, frozenset({"wrapKey", "unwrapKey", "encrypt"}))
+KEK = KekVersion(KID, PUBLIC, True, None, None, frozenset({"wrapKey", "unwrapKey", "encrypt"}))
 MOMENT = timedelta(microseconds=1)
 
 USABLE: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ def test_a_kek_version_that_the_vault_would_refuse_is_refused_before_a_dek_is_ma
         raise AssertionError(f"{size} random bytes were drawn for nothing")
 
     with pytest.raises(UnusableKey, match=reason) as caught:
-        new_dek(ACME, 1, replace(KEK, **changes), NOW, "a job", no_entropy)
+        new_dek(ACME, 1, WriteTarget(replace(KEK, **changes)), NOW, "a job", no_entropy, no_vault)
     assert caught.value.fields["kid"] == KID
     assert isinstance(caught.value, Rejected)
 

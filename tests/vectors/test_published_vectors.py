@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from rotation import wrapping
 from rotation.audit import leaf_hash
-from rotation.wrapping import check_value, new_dek
+from rotation.wrapping import WriteTarget, check_value, new_dek
 from rotation.xaes import PREFIX_BYTES, derive
 from shared.secret import Secret
-from shared.values import PublicKek, TenantId
-from tests.pure.keyrings import ACME, KID, NOW
+from shared.values import KekVersion, TenantId
+from tests.pure.keyrings import ACME, KID, NOW, no_vault
 
 
 @dataclass(frozen=True)
@@ -279,8 +279,8 @@ def test_rsa_oaep_256_opens_the_vector_of_wycheproof(oaep_key: rsa.RSAPrivateKey
 
 
 def test_a_new_dek_is_wrapped_so_that_the_same_padding_opens_it(oaep_key: rsa.RSAPrivateKey) -> None:
-    kek = PublicKek(KID, oaep_key.public_key(), True, None, None, frozenset({"wrapKey", "unwrapKey"}))
-    made = new_dek(ACME, 3, kek, NOW, "dek.rotate/acme/v3", lambda size: OAEP_MESSAGE[:size])
+    kek = KekVersion(KID, oaep_key.public_key(), True, None, None, frozenset({"wrapKey", "unwrapKey"}))
+    made = new_dek(ACME, 3, WriteTarget(kek), NOW, "dek.rotate/acme/v3", lambda size: OAEP_MESSAGE[:size], no_vault)
     opened = oaep_key.decrypt(made.wrapped, wrapping._OAEP_SHA256)
     assert opened == OAEP_MESSAGE
     assert made.check_value == check_value(Secret(OAEP_MESSAGE), ACME, 3)

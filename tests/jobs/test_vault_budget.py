@@ -1,0 +1,121 @@
+"""The budget of a vault: whatever the number of workers, the stream is even and within the allowed rate."""
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from rotation.vault_budget import NotNow, VaultBudget
+from shared.errors import Transient
+from shared.values import Budget
+from tests.simulator import START, SimBudgets, World
+
+VAULT = "https://sim.vault.azure.net"
+COST = 1 / 400
+WINDOW = timedelta(seconds=10)
+
+
+class Worker:
+    """A process that asks for operations as fast as it may; it sleeps by remembering when it wakes up."""
+
+    def __init__(self, world: World) -> None:
+        self.wakes = world.now
+        self.asleep = 0.0
+        self.budget = VaultBudget(SimBudgets(world), world.clock, self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.asleep = seconds
+
+
+def served(workers: int, seconds: int, draw: random.Random) -> tuple[list[float], World]:
+    """The moments of all operations that so many workers were given in that time."""
+    world = World()
+    pool = [Worker(world) for _ in range(workers)]
+    moments: list[float] = []
+    end = START + timedelta(seconds=seconds)
+    while True:
+        worker = min(pool, key=lambda each: each.wakes)
+        world.now = max(world.now, worker.wakes)
+        if world.now >= end:
+            return moments, world
+        worker.asleep = 0.0
+        try:
+            worker.budget.take(VAULT, COST)
+        except NotNow as later:
+            worker.wakes = world.now + later.delay
+            continue
+        moment = world.now + timedelta(seconds=worker.asleep)
+        moments.append((moment - START).total_seconds())
+        worker.wakes = moment + timedelta(seconds=draw.uniform(0, 0.002 * workers))
+
+
+@pytest.mark.parametrize("workers", [1, 4, 16, 64])
+def test_all_workers_together_use_the_quota_and_never_more(workers: int) -> None:
+    moments, _ = served(workers, 40, random.Random(workers))
+    steady = [moment for moment in moments if 10 <= moment < 40]
+    assert 0.95 * 400 * 30 <= len(steady) <= 1.005 * 400 * 30
+    ordered = sorted(moments)
+    most = max(sum(start <= moment < start + 10 for moment in ordered) for start in ordered[:: len(ordered) // 50])
+    assert most <= 4000 * 1.06, "no window of ten seconds, wherever it begins, holds more than its share"
+
+
+def test_a_turn_that_is_far_away_is_not_waited_for() -> None:
+    world = World()
+    SimBudgets(world).put(Budget(VAULT, world.now + timedelta(seconds=30)))
+    with pytest.raises(NotNow) as later:
+        VaultBudget(SimBudgets(world), world.clock, world.sleep).take(VAULT, COST)
+    assert later.value.delay == timedelta(seconds=30)
+    assert world.now == START
+
+
+def test_a_schedule_of_a_clock_that_is_wrong_is_begun_anew() -> None:
+    world = World()
+    SimBudgets(world).put(Budget(VAULT, world.now + timedelta(days=30)))
+    VaultBudget(SimBudgets(world), world.clock, world.sleep).take(VAULT, COST)
+    assert world.budgets[VAULT].free_at < world.now + timedelta(seconds=1)
+
+
+PAUSES: dict[str, tuple[float | None, list[float]]] = {
+    "without Retry-After": (None, [1, 2, 4, 8, 16, 16]),
+    "with a short Retry-After": (0.5, [1, 2, 4, 8, 16, 16]),
+    "with a long Retry-After": (7, [7, 7, 7, 8, 16, 16]),
+}
+
+
+@pytest.mark.parametrize(("retry_after", "pauses"), PAUSES.values(), ids=list(PAUSES))
+def test_a_throttled_vault_is_left_alone_by_everybody_for_a_growing_time(
+    retry_after: float | None, pauses: list[float]
+) -> None:
+    world = World()
+    budget = VaultBudget(SimBudgets(world), world.clock, world.sleep)
+    other = VaultBudget(SimBudgets(world), world.clock, world.sleep)
+    for pause in pauses:
+        assert budget.throttled(VAULT, retry_after).delay == timedelta(seconds=pause)
+        assert world.budgets[VAULT].free_at == world.now + timedelta(seconds=pause)
+        if pause > 2:
+            with pytest.raises(NotNow):
+                other.take(VAULT, COST)
+        world.now += timedelta(seconds=pause)
+    budget.went_well(VAULT)
+    assert budget.throttled(VAULT, None).delay == timedelta(seconds=1)
+
+
+def test_a_vault_is_not_asked_while_the_budget_cannot_be_read() -> None:
+    world = World(outage=frozenset({"budgets"}))
+    with pytest.raises(Transient):
+        VaultBudget(SimBudgets(world), world.clock, world.sleep).take(VAULT, COST)
+
+
+def test_two_workers_that_lease_at_the_same_moment_do_not_get_the_same_time() -> None:
+    world = World()
+    one, other = (VaultBudget(SimBudgets(world), world.clock, world.sleep) for _ in range(2))
+    other.take(VAULT, COST)
+    before = world.budgets[VAULT].free_at
+
+    def meanwhile() -> Callable[[], None]:
+        return lambda: other.take(VAULT, 1.0)
+
+    world.interruptions = {world.calls + 2: meanwhile()}
+    one.take(VAULT, COST)
+    assert world.budgets[VAULT].free_at >= before + timedelta(seconds=1)
