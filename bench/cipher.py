@@ -17,10 +17,20 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bench.result import Result, in_turns
 from rotation.tenant_cipher import CachePolicy, TenantCipher
-from rotation.wrapping import DEK_BYTES, new_dek
-from shared.ports import Consumers, Deks, Vault
+from rotation.wrapping import DEK_BYTES, WriteTarget, new_dek
+from shared.ports import Consumers, Deks, KekUses, Vault
 from shared.secret import Secret
-from shared.values import ConsumerReport, Keyring, Kid, PublicKek, Tenant, TenantId, TenantState
+from shared.values import (
+    ConsumerReport,
+    KekUse,
+    KekVersion,
+    Keyring,
+    KeyShape,
+    Kid,
+    Tenant,
+    TenantId,
+    TenantState,
+)
 
 _NAME: Final = "acme"
 _CONTEXT: Final = b"stream/42/object/4711"
@@ -79,12 +89,13 @@ def _speed(rate: float, size: int) -> str:
 
 def _cipher() -> TenantCipher:
     private = rsa.generate_private_key(65537, 2048)
-    kek = PublicKek(_KID, private.public_key(), True, None, None, frozenset({"wrapKey", "unwrapKey"}))
+    kek = KekVersion(_KID, private.public_key(), True, None, None, frozenset({"wrapKey", "unwrapKey"}))
     now = datetime.now(UTC)
     tenant = Tenant(TenantId(_NAME), TenantState.ACTIVE, now, primary=1, primary_since=now)
-    dek = new_dek(tenant.tenant, 1, kek, now, "bench", lambda _: _DEK)
+    vault = _OpenVault()
+    dek = new_dek(tenant.tenant, 1, WriteTarget(kek), now, "bench", lambda _: _DEK, vault.wrap)
     return TenantCipher(
-        _OneTenant(Keyring(tenant, (dek,))), _OpenVault(), _Nobody(), "bench", CachePolicy(), entropy=os.urandom
+        _OneTenant(Keyring(tenant, (dek,))), vault, _Nobody(), _NobodyElse(), "bench", CachePolicy(), entropy=os.urandom
     )
 
 
@@ -103,6 +114,10 @@ class _OneTenant(Deks):
         raise NotImplementedError
 
     @override
+    def page(self, shard: int, after: TenantId | None, rows: int) -> Sequence[Keyring]:
+        raise NotImplementedError
+
+    @override
     def add(self, tenant: Tenant) -> None:
         raise NotImplementedError
 
@@ -115,11 +130,23 @@ class _OpenVault(Vault):
     """Opens everything to the one DEK there is."""
 
     @override
-    def newest(self, name: str) -> PublicKek:
+    def newest(self, name: str, vault: str | None = None) -> KekVersion:
         raise NotImplementedError
 
     @override
-    def version(self, kid: Kid) -> PublicKek:
+    def version(self, kid: Kid) -> KekVersion:
+        raise NotImplementedError
+
+    @override
+    def made_for(self, run: str, name: str, vault: str, shape: KeyShape) -> KekVersion:
+        raise NotImplementedError
+
+    @override
+    def set_enabled(self, kid: Kid, *, enabled: bool) -> None:
+        raise NotImplementedError
+
+    @override
+    def wrap(self, kid: Kid, algorithm: str, dek: Secret) -> bytes:
         raise NotImplementedError
 
     @override
@@ -136,4 +163,16 @@ class _Nobody(Consumers):
 
     @override
     def of(self, tenant: TenantId) -> Sequence[ConsumerReport]:
+        return []
+
+
+class _NobodyElse(KekUses):
+    """The same about KEK versions."""
+
+    @override
+    def report(self, use: KekUse) -> None:
+        return
+
+    @override
+    def all(self) -> Sequence[KekUse]:
         return []

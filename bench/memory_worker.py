@@ -33,7 +33,7 @@ from shared.values import (
     Keyring,
     KeyState,
     Kid,
-    PublicKek,
+    KekVersion,
     StoredRecord,
     Tenant,
     TenantId,
@@ -105,10 +105,10 @@ class OneKek(Vault, KeyPointers):
 
     def __init__(self) -> None:
         public = rsa.generate_private_key(65537, 2048).public_key()
-        self._kek = PublicKek(_KID, public, True, None, None, frozenset({"wrapKey", "unwrapKey"}))
+        self._kek = KekVersion(_KID, public, True, None, None, frozenset({"wrapKey", "unwrapKey"}))
 
     @override
-    def version(self, kid: Kid) -> PublicKek:
+    def version(self, kid: Kid) -> KekVersion:
         return self._kek
 
     @override
@@ -116,7 +116,7 @@ class OneKek(Vault, KeyPointers):
         return KeyPointer(name, _KID, _LONG_AGO)
 
     @override
-    def newest(self, name: str) -> PublicKek:
+    def newest(self, name: str) -> KekVersion:
         raise NotImplementedError
 
     @override

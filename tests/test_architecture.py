@@ -17,8 +17,13 @@ PURE: Final = {
     "rotation.dek",
     "rotation.envelope",
     "rotation.expiry",
+    "rotation.kek",
     "rotation.lifecycle",
+    "rotation.manifest",
     "rotation.message",
+    "rotation.progress",
+    "rotation.quota",
+    "rotation.rewrap",
     "rotation.schedule",
     "rotation.wrapping",
     "rotation.xaes",
@@ -32,12 +37,29 @@ NEARLY_PURE: Final = {"rotation.catalog": {"pathlib"}}
 DOING: Final = {
     "rotation.__main__",
     "rotation.audit_job",
+    "rotation.commands",
+    "rotation.commands.alerts",
+    "rotation.commands.asking",
+    "rotation.commands.grammar",
+    "rotation.commands.kek_history",
+    "rotation.commands.kek_orders",
+    "rotation.commands.kek_plan",
+    "rotation.commands.kek_status",
+    "rotation.commands.letters",
+    "rotation.commands.ports",
+    "rotation.commands.tables",
+    "rotation.commands.tenants",
     "rotation.dek_job",
     "rotation.expiry_job",
     "rotation.health",
+    "rotation.kek_job",
+    "rotation.key_cache",
     "rotation.planner_job",
     "rotation.primary_kek",
+    "rotation.rewrap_job",
     "rotation.tenant_cipher",
+    "rotation.use_reports",
+    "rotation.vault_budget",
     "rotation.worker",
 }
 """What carries plans out, through ports. A new module is put into one of these lists, on purpose."""
@@ -211,4 +233,4 @@ def test_revealing_a_secret_is_done_in_few_places() -> None:
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Attribute) and node.attr == "reveal"
     }
-    assert revealing == {"rotation.tenant_cipher", "rotation.wrapping", "shared.azure.wiring"}
+    assert revealing == {"rotation.tenant_cipher", "rotation.wrapping", "shared.azure.vault", "shared.azure.wiring"}

@@ -180,12 +180,13 @@ class Platform:
             self.deliver(message, twice=twice)
         raise AssertionError("the queues never become empty")
 
-    def cipher(self, consumer: str = "test") -> TenantCipher:
-        """An ATP service that has just started."""
+    def cipher(self, consumer: str = "test", *, tells_keks: bool = False) -> TenantCipher:
+        """An ATP service that has just started; `tells_keks`: which KEK versions it uses."""
         return TenantCipher(
             SimDeks(self.world),
             SimVault(self.world),
             SimConsumers(self.world),
+            SimKekUses(self.world if tells_keks else World()),
             consumer,
             CachePolicy(refresh_after=timedelta(0)),
             self.world.clock,

@@ -39,7 +39,9 @@ class History(RuleBasedStateMachine):
     def begin(self) -> None:
         self.platform = Platform()
         self.world = self.platform.world
-        self.ciphers: dict[str, TenantCipher] = {name: self.platform.cipher(name) for name in CONSUMERS}
+        self.ciphers: dict[str, TenantCipher] = {
+            name: self.platform.cipher(name, tells_keks=True) for name in CONSUMERS
+        }
         self.requests = 0
 
     @rule(tenant=st.sampled_from(TENANTS), action=st.sampled_from(list(Action)), repeat=st.integers(0, 3))
@@ -167,7 +169,7 @@ class History(RuleBasedStateMachine):
 
     @rule(consumer=st.sampled_from(CONSUMERS))
     def a_service_restarts(self, consumer: str) -> None:
-        self.ciphers[consumer] = self.platform.cipher(consumer)
+        self.ciphers[consumer] = self.platform.cipher(consumer, tells_keks=True)
 
     @rule(consumer=st.sampled_from(CONSUMERS))
     def a_service_reads_everything(self, consumer: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 from shared.redact import KNOWN_SECRETS
 from shared.values import KeyState
-from tests.pure.keyrings import ACME, keyring
+from tests.pure.keyrings import ACME, KID, keyring
 from tests.pure.surroundings import Surroundings
 
 
@@ -23,8 +23,15 @@ def main() -> int:
     around.put(keyring(KeyState.PRIMARY))
     cipher = around.cipher()
     envelope = cipher.encrypt(ACME, b"x")
+    if (reporter := cipher._reports._thread) is not None:
+        reporter.join()
     os.write(1, envelope[15:27].hex().encode() + b"\n")
-    locks: list[AbstractContextManager[object]] = [*cipher._locks, cipher._remembering, KNOWN_SECRETS._lock]
+    locks: list[AbstractContextManager[object]] = [
+        *cipher._keys._locks,
+        cipher._keys._remembering,
+        cipher._reports._lock,
+        KNOWN_SECRETS._lock,
+    ]
     held, forked = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -43,6 +50,9 @@ def main() -> int:
     if child == 0:
         signal.alarm(20)
         same = cipher.decrypt(ACME, envelope) == b"x"
+        if (reporter := cipher._reports._thread) is not None:
+            reporter.join()
+        same &= [use.kids for use in around.uses] == [(KID,), (KID,)]
         os.write(1, cipher.encrypt(ACME, b"x")[15:27].hex().encode() + b"\n")
         os._exit(0 if same else 1)
     _, status = os.waitpid(child, 0)

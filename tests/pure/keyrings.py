@@ -14,6 +14,7 @@ from shared.values import Etag, Keyring, KeyState, Kid, Tenant, TenantId, Tenant
 NOW = datetime(2026, 11, 20, 12, 30, 15, 250_000, tzinfo=UTC)
 ACME = TenantId("acme")
 KID = Kid("https://atp.vault.azure.net/keys/master-kek/0123456789abcdef0123456789abcdef")
+NEW_KID = Kid("https://atp.vault.azure.net/keys/master-kek/fedcba9876543210fedcba9876543210")
 POLICY = DekPolicy(
     name="tenant-dek",
     owner="security",
@@ -84,6 +85,22 @@ def keyring(*states: KeyState, tenant: TenantId = ACME, **changes: Any) -> Keyri
 def with_dek(ring: Keyring, version: int, **changes: Any) -> Keyring:
     """The keyring with one DEK changed."""
     return replace(ring, deks=tuple(replace(dek, **changes) if dek.version == version else dek for dek in ring.deks))
+
+
+def rewrapped(ring: Keyring, kid: Kid = NEW_KID) -> Keyring:
+    """The keyring as the rotation of its KEK leaves it: every DEK under another KEK version, its previous wrap kept."""
+    deks = [
+        replace(
+            dek,
+            wrapped=b"wrapped again:" + dek.wrapped.partition(b":")[2],
+            kid=kid,
+            wrap_generation=dek.wrap_generation + 1,
+            previous=dek.wrap,
+            etag=Etag(f"rewrapped-{dek.version}"),
+        )
+        for dek in ring.deks
+    ]
+    return Keyring(replace(ring.tenant, etag=Etag("rewrapped")), tuple(deks))
 
 
 def job(action: Action, request: str = "r1", target: int | None = None, tenant: TenantId = ACME) -> Job:

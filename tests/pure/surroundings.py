@@ -1,4 +1,4 @@
-"""What a `TenantCipher` talks to, without a network: rows, a vault, the consumers table, the time."""
+"""What a `TenantCipher` talks to, without a network: rows, a vault, two tables of consumers, the time."""
 
 import os
 import threading
@@ -10,10 +10,10 @@ from typing import Never, override
 
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.wrapping import Entropy
-from shared.errors import AtpError, Transient
-from shared.ports import Consumers, Deks, Vault
+from shared.errors import AtpError, Transient, UnusableKey
+from shared.ports import Consumers, Deks, KekUses, Vault
 from shared.secret import Secret
-from shared.values import ConsumerReport, Keyring, Kid, PublicKek, Tenant, TenantId
+from shared.values import ConsumerReport, KekUse, KekVersion, Keyring, KeyShape, Kid, Tenant, TenantId
 from tests.pure.keyrings import NOW
 
 
@@ -35,15 +35,17 @@ class Surroundings:
     """Everything around one or more ciphers; `seconds` is their monotonic clock."""
 
     keyrings: dict[str, Keyring] = field(default_factory=dict)
-    failures: dict[str, Exception] = field(default_factory=dict)  # by port: deks, vault, consumers
+    failures: dict[str, Exception] = field(default_factory=dict)  # by port: deks, vault, consumers, uses
     hanging: dict[str, Hanging] = field(default_factory=dict)  # by port, too
     failing_takes: float = 0.0  # seconds
     calls: Counter[str] = field(default_factory=Counter)  # by port, with those that fail
     refused: dict[bytes, AtpError] = field(default_factory=dict)  # wrapped DEKs that the vault refuses to open
+    disabled: set[Kid] = field(default_factory=set)  # KEK versions
     seconds: float = 1000.0
     reads: list[str] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
     reports: list[ConsumerReport] = field(default_factory=list)
+    uses: list[KekUse] = field(default_factory=list)
 
     def put(self, *rings: Keyring) -> None:
         """Store tenants."""
@@ -71,6 +73,7 @@ class Surroundings:
             Rows(self),
             OpeningVault(self),
             Registry(self),
+            Register(self),
             consumer,
             policy,
             lambda: NOW + timedelta(seconds=self.seconds),
@@ -96,6 +99,10 @@ class Rows(Deks):
         _forbidden("scan")
 
     @override
+    def page(self, shard: int, after: TenantId | None, rows: int) -> Sequence[Keyring]:
+        _forbidden("page")
+
+    @override
     def add(self, tenant: Tenant) -> None:
         _forbidden("add")
 
@@ -105,7 +112,7 @@ class Rows(Deks):
 
 
 class OpeningVault(Vault):
-    """Opens what `keyrings.wrapped_dek` wrapped."""
+    """Opens what tests/pure/keyrings.py wrapped."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -114,19 +121,33 @@ class OpeningVault(Vault):
     @override
     def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
         self._around.call("vault")
+        if kid in self._around.disabled:
+            raise UnusableKey("disabled", kid=kid)
         if wrapped in self._around.refused:
             raise self._around.refused[wrapped]
         with self._lock:
             self._around.opened.append(wrapped)
-        return Secret(wrapped.removeprefix(b"wrapped:")[::-1])
+        return Secret(wrapped.partition(b":")[2][::-1])
 
     @override
-    def newest(self, name: str) -> PublicKek:
+    def newest(self, name: str, vault: str | None = None) -> KekVersion:
         _forbidden("newest")
 
     @override
-    def version(self, kid: Kid) -> PublicKek:
+    def version(self, kid: Kid) -> KekVersion:
         _forbidden("version")
+
+    @override
+    def made_for(self, run: str, name: str, vault: str, shape: KeyShape) -> KekVersion:
+        _forbidden("made_for")
+
+    @override
+    def set_enabled(self, kid: Kid, *, enabled: bool) -> None:
+        _forbidden("set_enabled")
+
+    @override
+    def wrap(self, kid: Kid, algorithm: str, dek: Secret) -> bytes:
+        _forbidden("wrap")
 
 
 class Registry(Consumers):
@@ -143,6 +164,22 @@ class Registry(Consumers):
     @override
     def of(self, tenant: TenantId) -> Sequence[ConsumerReport]:
         _forbidden("of")
+
+
+class Register(KekUses):
+    """Keeps every report about KEK versions."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    @override
+    def report(self, use: KekUse) -> None:
+        self._around.call("uses")
+        self._around.uses.append(use)
+
+    @override
+    def all(self) -> Sequence[KekUse]:
+        _forbidden("all")
 
 
 def _forbidden(call: str) -> Never:

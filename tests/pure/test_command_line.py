@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from local.__main__ import _parser as local_parser
-from rotation import __main__ as command_line
 from rotation.__main__ import EXIT_REJECTED, EXIT_UNAVAILABLE, main
+from rotation.commands import asking
 from rotation.message import Job
 from shared import log
 from shared.azure import wiring
@@ -78,7 +78,7 @@ def platform(monkeypatch: pytest.MonkeyPatch) -> Platform:
         monkeypatch.setenv(name, value)
     platform = Platform()
     monkeypatch.setattr(wiring, "Adapters", lambda _: platform)
-    monkeypatch.setattr(command_line, "_LOOK_EVERY_S", 0)
+    monkeypatch.setattr(asking, "LOOK_EVERY_S", 0)
     monkeypatch.setattr(
         log, "configure", lambda _: None
     )  # it is for a process of its own, and this one has other tests

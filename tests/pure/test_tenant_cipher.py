@@ -17,7 +17,7 @@ import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableEntity
 
-from rotation import tenant_cipher
+from rotation import tenant_cipher, use_reports
 from rotation.envelope import BadEnvelope, NotAuthentic, UnknownVersion, header, parse
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.xaes import derive
@@ -32,8 +32,8 @@ from shared.errors import (
     UnknownTenant,
     UnusableKey,
 )
-from shared.values import ConsumerReport, Keyring, KeyState, TenantId, TenantState
-from tests.pure.keyrings import ACME, NOW, dek_bytes, keyring, with_dek
+from shared.values import ConsumerReport, KekUse, Keyring, KeyState, Kid, TenantId, TenantState
+from tests.pure.keyrings import ACME, KID, NEW_KID, NOW, dek_bytes, keyring, rewrapped, with_dek
 from tests.pure.surroundings import Hanging, Surroundings
 
 PRIMARY, SECONDARY, RETIRED, REVOKED = KeyState.PRIMARY, KeyState.SECONDARY, KeyState.RETIRED, KeyState.REVOKED
@@ -50,7 +50,7 @@ def around() -> Surroundings:
 @pytest.fixture(autouse=True)
 def reports_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that looks at reports must not depend on how fast they are."""
-    monkeypatch.setattr(tenant_cipher, "_WAIT_FOR_REPORT_S", 20.0)
+    monkeypatch.setattr(use_reports, "_WAIT_FOR_REPORT_S", 20.0)
 
 
 def version_of(envelope: bytes) -> int:
@@ -205,6 +205,148 @@ def test_no_more_tenants_are_remembered_than_allowed(around: Surroundings) -> No
     assert list(cipher._open) == names[2:]
     cipher.encrypt(names[0], b"x")
     assert list(cipher._open) == [*names[3:], names[0]]
+
+
+# A KEK rotation
+
+
+def test_another_wrap_of_the_same_deks_costs_nothing(around: Surroundings) -> None:
+    around.put(keyring(SECONDARY, PRIMARY))
+    old = around.cipher().encrypt(ACME, b"old")
+    cipher = around.cipher()
+    before = cipher.encrypt(ACME, b"x")
+    assert (cipher.decrypt(ACME, old), cipher.decrypt(ACME, before)) == (b"old", b"x")
+    openers = dict(cipher._open[ACME].openers)
+    around.put(rewrapped(keyring(SECONDARY, PRIMARY)))
+    around.calls.clear()
+    around.seconds += 60
+    assert (cipher.decrypt(ACME, old), cipher.decrypt(ACME, before)) == (b"old", b"x")
+    assert cipher.encrypt(ACME, b"x")[15:27] == before[15:27], "sealed with the same nonce prefix"
+    assert cipher._open[ACME].openers == openers
+    assert {dek.kid for dek in cipher._open[ACME].keyring.deks} == {NEW_KID}
+    assert (around.calls["deks"], around.calls["vault"]) == (1, 0)
+
+
+def test_after_a_rewrap_deks_are_opened_again_as_they_are_wrapped_now(around: Surroundings) -> None:
+    cipher = around.cipher()
+    envelope = cipher.encrypt(ACME, b"x")
+    ring = rewrapped(keyring(PRIMARY))
+    around.put(ring)
+    around.disabled = {KID}
+    around.seconds += HOUR
+    assert cipher.decrypt(ACME, envelope) == b"x"
+    assert around.opened[1:] == [ring.deks[0].wrapped]
+
+
+def test_a_revocation_that_comes_with_another_wrap_is_seen(around: Surroundings) -> None:
+    around.put(keyring(SECONDARY, PRIMARY))
+    cipher = around.cipher()
+    envelope = cipher.encrypt(ACME, b"x")
+    around.put(keyring(RETIRED, SECONDARY, PRIMARY))
+    around.seconds += 60
+    assert cipher.decrypt(ACME, envelope) == b"x"
+    around.put(rewrapped(keyring(RETIRED, REVOKED, PRIMARY)))
+    around.seconds += 60
+    with pytest.raises(Rejected, match="revoked"):
+        cipher.decrypt(ACME, envelope)
+
+
+@pytest.fixture
+def stale(around: Surroundings) -> tuple[TenantCipher, bytes]:
+    """A cipher whose memory is from before the rewrap, and an envelope under a DEK that it has not opened yet."""
+    envelope = around.cipher().encrypt(ACME, b"old")
+    around.put(keyring(SECONDARY, PRIMARY))
+    cipher = around.cipher()
+    cipher.encrypt(ACME, b"x")
+    around.put(rewrapped(keyring(SECONDARY, PRIMARY)))
+    around.disabled = {KID}
+    around.calls.clear()
+    around.uses.clear()
+    return cipher, envelope
+
+
+def test_a_row_that_was_rewrapped_since_it_was_read_is_read_again_when_the_vault_refuses_it(
+    around: Surroundings, stale: tuple[TenantCipher, bytes]
+) -> None:
+    cipher, envelope = stale
+    for _ in range(3):
+        assert cipher.decrypt(ACME, envelope) == b"old"
+        assert cipher.encrypt(ACME, b"x")
+    assert (around.calls["deks"], around.calls["vault"]) == (1, 2)
+    assert {dek.kid for dek in cipher._open[ACME].keyring.deks} == {NEW_KID}
+    assert not any(use.refused for use in around.uses), "nobody missed the old version"
+
+
+def test_a_row_that_still_names_what_the_vault_refuses_fails(
+    around: Surroundings, stale: tuple[TenantCipher, bytes]
+) -> None:
+    cipher, envelope = stale
+    around.put(keyring(SECONDARY, PRIMARY))
+    with pytest.raises(UnusableKey):
+        cipher.decrypt(ACME, envelope)
+    assert (around.calls["deks"], around.calls["vault"]) == (1, 1)
+    assert around.uses[-1].refused == (KID,)
+    assert cipher.encrypt(ACME, b"x"), "the other version is not its hostage"
+
+
+def test_rows_are_read_again_once_and_not_more_often(around: Surroundings, stale: tuple[TenantCipher, bytes]) -> None:
+    cipher, envelope = stale
+    around.disabled = {KID, NEW_KID}
+    with pytest.raises(UnusableKey):
+        cipher.decrypt(ACME, envelope)
+    assert (around.calls["deks"], around.calls["vault"]) == (1, 2)
+    assert around.uses[-1].refused == (NEW_KID,)
+
+
+def test_only_a_refusal_is_a_reason_to_read_rows_again(around: Surroundings, stale: tuple[TenantCipher, bytes]) -> None:
+    cipher, envelope = stale
+    around.disabled = set()
+    around.refused[keyring(SECONDARY).deks[0].wrapped] = Integrity("the KEK version does not exist")
+    with pytest.raises(Integrity):
+        cipher.decrypt(ACME, envelope)
+    assert around.calls["deks"] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "error"),
+    [
+        (rewrapped(keyring(REVOKED, PRIMARY)), Rejected),
+        (keyring(state=TenantState.DESTROYED, primary=2), TenantDestroyed),
+        (keyring(PRIMARY, PRIMARY), Integrity),
+    ],
+    ids=["revoked", "destroyed", "unsound"],
+)
+def test_what_the_rows_say_when_they_are_read_again_holds(
+    around: Surroundings, stale: tuple[TenantCipher, bytes], rows: Keyring, error: type[AtpError]
+) -> None:
+    cipher, envelope = stale
+    around.put(rows)
+    with pytest.raises(AtpError) as raised:
+        cipher.decrypt(ACME, envelope)
+    assert type(raised.value) is error
+    assert not any(use.refused for use in around.uses)
+
+
+def test_an_off_boarding_that_is_found_so_is_not_forgotten(
+    around: Surroundings, stale: tuple[TenantCipher, bytes]
+) -> None:
+    cipher, envelope = stale
+    around.put(rewrapped(keyring(SECONDARY, PRIMARY, state=TenantState.OFFBOARDED)))
+    assert cipher.decrypt(ACME, envelope) == b"old"
+    with pytest.raises(TenantOffboarded):
+        cipher.encrypt(ACME, b"x")
+
+
+def test_a_refusal_is_not_final_while_the_rows_cannot_be_read(
+    around: Surroundings, stale: tuple[TenantCipher, bytes]
+) -> None:
+    cipher, envelope = stale
+    around.outage("deks")
+    with pytest.raises(Transient):
+        cipher.decrypt(ACME, envelope)
+    around.outage()
+    assert cipher.decrypt(ACME, envelope) == b"old"
+    assert not any(use.refused for use in around.uses)
 
 
 # Tenants that may not
@@ -447,7 +589,7 @@ def test_while_one_thread_hangs_in_storage_the_others_go_on(
         around.seconds += 5
         around.calls.clear()
     else:
-        monkeypatch.setattr(busy._storage_outage, "_at_once", 1)
+        monkeypatch.setattr(busy._keys._storage_outage, "_at_once", 1)
     with hangs(around, "deks", lambda: busy.encrypt(TENANTS[1], b"x")):
         for name in TENANTS:
             assert busy.decrypt(name, busy.encrypt(name, b"x")) == b"x"
@@ -466,7 +608,7 @@ def test_a_tenant_that_one_thread_refreshes_is_there_for_the_others(around: Surr
 def test_no_more_threads_than_allowed_refresh_at_once_but_a_look_up_may(
     around: Surroundings, busy: TenantCipher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(busy._storage_outage, "_at_once", 0)
+    monkeypatch.setattr(busy._keys._storage_outage, "_at_once", 0)
     around.put(keyring(SECONDARY, PRIMARY, tenant=TENANTS[0]))
     envelope = around.cipher().encrypt(TENANTS[0], b"new")
     around.calls.clear()
@@ -505,7 +647,7 @@ class Meanwhile:
 def test_who_waited_for_a_failure_shares_it(around: Surroundings, port: str) -> None:
     cipher = around.cipher()
     if port == "vault":
-        cipher._refreshed(ACME)
+        cipher._keys.refreshed(ACME)
     around.outage(port)
     around.failing_takes = 60
 
@@ -514,11 +656,11 @@ def test_who_waited_for_a_failure_shares_it(around: Surroundings, port: str) -> 
             cipher.encrypt(ACME, b"x")
 
     lock: Any = Meanwhile(fail)
-    locks, cipher._locks = cipher._locks, [lock]
+    locks, cipher._keys._locks = cipher._keys._locks, [lock]
     with pytest.raises(Transient, match="just now"):
         cipher.encrypt(ACME, b"x")
     assert around.calls[port] == 1
-    cipher._locks = locks
+    cipher._keys._locks = locks
     with pytest.raises(Transient, match="no answer"):
         cipher.encrypt(ACME, b"who asks later asks anew")
 
@@ -587,11 +729,11 @@ def test_the_old_primary_seals_on_while_its_successor_cannot_be_opened_and_is_re
 def test_while_the_vault_hangs_rows_are_read_and_nobody_else_waits(
     around: Surroundings, busy: TenantCipher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(busy._vault_outage, "_at_once", 1)
+    monkeypatch.setattr(busy._keys._vault_outage, "_at_once", 1)
     around.put(*(keyring(PRIMARY, tenant=name, state=TenantState.OFFBOARDED) for name in TENANTS[:2]))
     around.outage("vault")
     around.seconds += HOUR
-    with hangs(around, "vault", lambda: busy._refreshed(TENANTS[0])):
+    with hangs(around, "vault", lambda: busy._keys.refreshed(TENANTS[0])):
         with pytest.raises(TenantOffboarded):
             busy.encrypt(TENANTS[0], b"x")
         for name in TENANTS[2:]:
@@ -636,7 +778,7 @@ def test_a_report_that_cannot_be_made_is_made_at_the_next_refresh(around: Surrou
 def test_encryption_does_not_wait_for_a_report_that_hangs(
     around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tenant_cipher, "_WAIT_FOR_REPORT_S", 0.0)
+    monkeypatch.setattr(use_reports, "_WAIT_FOR_REPORT_S", 0.0)
     globex = TenantId("globex")
     around.put(keyring(PRIMARY, tenant=globex))
     cipher = around.cipher()
@@ -644,13 +786,13 @@ def test_encryption_does_not_wait_for_a_report_that_hangs(
     cipher.encrypt(ACME, b"x")
     assert hanging.entered.acquire(timeout=20)
     cipher.encrypt(globex, b"x")
-    reporter = cipher._reporter
+    reporter = cipher._reports._thread
     assert reporter is not None
     assert not around.reports
     hanging.let_go.set()
     reporter.join()
     assert {report.tenant for report in around.reports} == {ACME, globex}
-    assert cipher._reporter is None
+    assert cipher._reports._thread is None
 
 
 @pytest.mark.parametrize("failure", [Integrity("broken"), ResourceNotFoundError("gone"), RuntimeError("a bug")])
@@ -704,6 +846,222 @@ def test_a_report_whose_row_is_removed_before_it_is_updated_is_made_anew() -> No
     table: Any = Table()
     AzureConsumers(table).report(ConsumerReport("ingest-7", ACME, 1, (), NOW))
     assert [row["consumer"] for row in table.created] == ["ingest-7"]
+
+
+# Reports to the rotations of KEKs
+
+
+GLOBEX = TenantId("globex")
+
+
+def named(use: KekUse) -> tuple[tuple[Kid, ...], tuple[Kid, ...]]:
+    return use.kids, use.refused
+
+
+def test_the_kek_versions_of_the_rows_are_reported_now_and_then_and_when_they_change(around: Surroundings) -> None:
+    around.put(keyring(PRIMARY, tenant=GLOBEX))
+    cipher = around.cipher(consumer="query-3")
+    cipher.encrypt(ACME, b"x")
+    assert around.uses == [KekUse("query-3", (KID,), (), NOW + timedelta(seconds=around.seconds))]
+    cipher.encrypt(GLOBEX, b"x")
+    for _ in range(14):
+        around.seconds += 60
+        cipher.encrypt(ACME, b"x")
+        cipher.encrypt(GLOBEX, b"x")
+    assert len(around.uses) == 1
+    around.seconds += 60
+    cipher.encrypt(ACME, b"x")
+    assert [named(use) for use in around.uses[1:]] == [((KID,), ())]
+    cipher.encrypt(GLOBEX, b"x")
+    around.put(rewrapped(keyring(PRIMARY)))
+    around.seconds += 60
+    cipher.encrypt(ACME, b"x")
+    assert [named(use) for use in around.uses[2:]] == [((KID, NEW_KID), ())]
+    around.put(rewrapped(keyring(PRIMARY, tenant=GLOBEX)))
+    cipher.encrypt(GLOBEX, b"x")
+    assert around.uses[-1].kids == (KID, NEW_KID)
+    around.seconds += 60
+    cipher.encrypt(GLOBEX, b"x")
+    assert [named(use) for use in around.uses[3:]] == [((NEW_KID,), ())]
+    assert around.uses[-1].seen == NOW + timedelta(seconds=around.seconds)
+
+
+def test_kek_versions_that_come_and_go_are_reported_every_thirty_seconds_at_most(around: Surroundings) -> None:
+    cipher = around.cipher(CachePolicy(refresh_after=timedelta(0)))
+    for second in range(91):
+        around.put(rewrapped(keyring(PRIMARY), Kid(f"{KID}{second}")))
+        cipher.encrypt(ACME, b"x")
+        around.seconds += 1
+    assert [use.kids for use in around.uses] == [(f"{KID}{second}",) for second in (0, 30, 60, 90)]
+
+
+def test_rows_that_were_read_long_ago_do_not_count(around: Surroundings) -> None:
+    around.put(rewrapped(keyring(PRIMARY, tenant=GLOBEX)))
+    cipher = around.cipher()
+    cipher.encrypt(ACME, b"x")
+    around.seconds += 60
+    cipher.encrypt(GLOBEX, b"x")
+    assert len(around.uses) == 2
+    for _ in range(14):
+        around.seconds += 60
+        cipher.encrypt(GLOBEX, b"x")
+    assert [use.kids for use in around.uses] == [(KID,), (KID, NEW_KID), (NEW_KID,)]
+
+
+def test_no_more_tenants_are_counted_than_are_remembered(around: Surroundings) -> None:
+    around.put(rewrapped(keyring(PRIMARY, tenant=GLOBEX)))
+    cipher = around.cipher(CachePolicy(max_tenants=1))
+    cipher.encrypt(ACME, b"x")
+    around.seconds += 30
+    cipher.encrypt(GLOBEX, b"x")
+    assert [use.kids for use in around.uses] == [(KID,), (NEW_KID,)]
+
+
+@pytest.mark.parametrize("state", [TenantState.DESTROYING, TenantState.DESTROYED])
+def test_when_the_last_tenant_is_destroyed_no_kek_version_is_in_use(around: Surroundings, state: TenantState) -> None:
+    cipher = around.cipher()
+    cipher.encrypt(ACME, b"x")
+    around.put(keyring(state=state, primary=1))
+    around.seconds += 60
+    with pytest.raises(TenantDestroyed):
+        cipher.encrypt(ACME, b"x")
+    assert [named(use) for use in around.uses] == [((KID,), ()), ((), ())]
+
+
+def test_a_cipher_that_knows_no_tenant_reports_that(around: Surroundings) -> None:
+    with pytest.raises(UnknownTenant):
+        around.cipher().encrypt(GLOBEX, b"x")
+    assert [named(use) for use in around.uses] == [((), ())]
+
+
+def test_a_refusal_is_reported_at_once_and_then_every_thirty_seconds(around: Surroundings) -> None:
+    around.disabled = {KID}
+    cipher = around.cipher()
+
+    def refuse() -> None:
+        with pytest.raises(UnusableKey):
+            cipher.encrypt(ACME, b"x")
+
+    refuse()
+    assert [named(use) for use in around.uses] == [((KID,), ()), ((KID,), (KID,))]
+    for _ in range(29):
+        around.seconds += 1
+        refuse()
+    assert len(around.uses) == 2
+    around.seconds += 1
+    refuse()
+    assert [named(use) for use in around.uses[2:]] == [((KID,), (KID,))]
+    around.disabled = set()
+    for _ in range(15):
+        around.seconds += 60
+        cipher.encrypt(ACME, b"x")
+    assert [named(use) for use in around.uses[3:]] == [((KID,), ())]
+
+
+def test_a_dek_that_cannot_be_opened_again_is_reported_though_nobody_asks_for_it(around: Surroundings) -> None:
+    old = around.cipher().encrypt(ACME, b"old")
+    around.put(keyring(SECONDARY, PRIMARY))
+    cipher = around.cipher()
+    cipher.decrypt(ACME, old)
+    around.put(with_dek(rewrapped(keyring(SECONDARY, PRIMARY)), 1, kid=KID))
+    around.disabled = {KID}
+    around.seconds += HOUR
+    cipher.encrypt(ACME, b"x")
+    assert named(around.uses[-1]) == ((KID, NEW_KID), (KID,))
+
+
+def test_what_was_refused_stays_to_be_told_until_it_is(around: Surroundings) -> None:
+    around.disabled = {KID}
+    around.outage("uses")
+    cipher = around.cipher()
+    with pytest.raises(UnusableKey):
+        cipher.encrypt(ACME, b"x")
+    tried = around.calls["uses"]
+    around.disabled = set()
+    around.outage()
+    around.seconds += 29
+    around.put(keyring(PRIMARY, tenant=GLOBEX))
+    cipher.encrypt(GLOBEX, b"x")
+    assert (around.calls["uses"], around.uses) == (tried, [])
+    around.seconds += 31
+    cipher.encrypt(ACME, b"x")
+    assert [named(use) for use in around.uses] == [((KID,), (KID,))]
+
+
+@pytest.mark.parametrize("failure", [Integrity("broken"), ResourceNotFoundError("gone"), RuntimeError("a bug")])
+def test_whatever_is_wrong_with_a_report_of_kek_versions_encryption_goes_on(
+    around: Surroundings, failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    cipher = around.cipher()
+    around.failures = {"uses": failure}
+    assert cipher.encrypt(ACME, b"x")
+    assert [record.message for record in caplog.records] == ["could not report the KEK versions in use"]
+    assert len(around.reports) == 1, "the other reports are made"
+    around.failures = {}
+    around.seconds += 60
+    cipher.encrypt(ACME, b"x")
+    assert len(around.uses) == 1
+
+
+def test_nobody_waits_for_a_report_of_kek_versions_that_hangs(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(use_reports, "_WAIT_FOR_REPORT_S", 0.0)
+    around.put(keyring(PRIMARY, tenant=GLOBEX))
+    cipher = around.cipher()
+    hanging = around.hanging["uses"] = Hanging()
+    cipher.encrypt(ACME, b"x")
+    assert hanging.entered.acquire(timeout=20)
+    around.disabled = {KID}
+    with pytest.raises(UnusableKey):
+        cipher.encrypt(GLOBEX, b"x")
+    reporter = cipher._reports._thread
+    assert reporter is not None
+    assert not around.uses
+    hanging.let_go.set()
+    reporter.join()
+    assert [named(use) for use in around.uses] == [((KID,), ()), ((KID,), (KID,))]
+
+
+def test_refusals_that_wait_for_a_report_that_hangs_are_told_together(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(use_reports, "_WAIT_FOR_REPORT_S", 0.0)
+    around.put(rewrapped(keyring(PRIMARY, tenant=GLOBEX)))
+    around.disabled = {KID, NEW_KID}
+    cipher = around.cipher()
+    hanging = around.hanging["uses"] = Hanging()
+    with pytest.raises(UnusableKey):
+        cipher.encrypt(ACME, b"x")
+    assert hanging.entered.acquire(timeout=20)
+    with pytest.raises(UnusableKey):
+        cipher.encrypt(GLOBEX, b"x")
+    with pytest.raises(UnusableKey):
+        cipher.encrypt(ACME, b"x")
+    reporter = cipher._reports._thread
+    assert reporter is not None
+    hanging.let_go.set()
+    reporter.join()
+    assert named(around.uses[-1]) == ((KID, NEW_KID), (KID, NEW_KID))
+
+
+def test_without_a_thread_for_reports_a_refusal_stays_to_be_told(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around.disabled = {KID}
+    cipher = around.cipher()
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(UnusableKey):
+            cipher.encrypt(ACME, b"x")
+    around.disabled = set()
+    around.seconds += 60
+    assert cipher.encrypt(ACME, b"x")
+    assert [named(use) for use in around.uses] == [((KID,), (KID,))]
 
 
 # Threads and processes
@@ -760,6 +1118,24 @@ def test_threads_that_push_each_others_tenants_out_of_the_cache_do_not_fail(arou
 
     in_threads(work)
     assert len(cipher._open) <= 3
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_threads_notice_nothing_of_a_kek_rotation(around: Surroundings) -> None:
+    rings = [keyring(PRIMARY, tenant=TenantId(f"tenant-{number}")) for number in range(40)]
+    around.put(*rings)
+    cipher = around.cipher(CachePolicy(max_tenants=3))
+
+    def work(number: int) -> None:
+        for turn in range(60):
+            if (number, turn) == (0, 30):
+                around.put(*(rewrapped(ring) for ring in rings))
+                around.disabled = {KID}
+            name = rings[(number * 5 + turn) % len(rings)].tenant.tenant
+            assert cipher.decrypt(name, cipher.encrypt(name, b"x")) == b"x"
+
+    in_threads(work)
+    assert not any(use.refused for use in around.uses)
 
 
 def test_threads_together_respect_the_limit_of_a_prefix(

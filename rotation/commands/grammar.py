@@ -1,0 +1,72 @@
+"""What the command lines of several commands have in common."""
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Final
+
+from rotation.commands.ports import Command
+
+WAIT_S: Final = 60
+MOST: Final = 10**6 - 1
+"""The largest number that an option can have."""
+
+type Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no other name for it
+
+
+def example(command: str) -> str:
+    """The last line of a command's help."""
+    return f"example: python -m rotation --settings .stack/local.settings.json {command}"
+
+
+def add_command(
+    commands: Commands, name: str, purpose: str, command: Command, *, sample: str | None = None
+) -> argparse.ArgumentParser:
+    """A command with its help."""
+    parser = commands.add_parser(
+        name, help=purpose, description=purpose, epilog=example(sample) if sample is not None else None
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def add_group(commands: Commands, name: str, purpose: str) -> Commands:
+    """A word that other commands stand behind."""
+    return commands.add_parser(name, help=purpose, description=purpose).add_subparsers(required=True)
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "one JSON object a line") -> None:
+    """The option --json."""
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def add_origin(parser: argparse.ArgumentParser, verb: str) -> None:
+    """The options that say who asks, and why."""
+    parser.add_argument("--reason", default=f"operator asked to {verb}", help="recorded in the audit trail")
+    parser.add_argument(
+        "--actor", help="recorded in the audit trail: A-Z a-z 0-9 . _ : @ / + -; default: the name of your user"
+    )
+
+
+def add_wait(parser: argparse.ArgumentParser, behind: str) -> None:
+    """The option --wait, which has to stand behind the arguments."""
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=number("a number of seconds", MOST, f", and stand behind {behind}"),
+        const=WAIT_S,
+        metavar="SECONDS",
+        help=f"wait until it is done, {WAIT_S} s unless given; stands behind {behind}",
+    )
+
+
+def number(what: str, most: int = MOST, besides: str = "", least: int = 1) -> Callable[[str], int]:
+    """Reads a whole number that an option is given."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,6}", text) or not least <= int(text) <= most:
+            limits = f"{least} or more" if most == MOST else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"must be {what}, {limits}{besides}")
+        return int(text)
+
+    return read

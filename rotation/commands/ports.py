@@ -1,0 +1,53 @@
+"""What the commands need from the outside."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from shared.clock import Clock
+from shared.ports import Alerts, DeadLetters, Deks, Keks, KekUses, Queues, Shards, Vault
+from shared.settings import Settings
+
+
+class Ports(Protocol):
+    """Every port that some command uses. Only those of the command that is run are asked for."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+
+    @property
+    def deks(self) -> Deks:
+        """Tenants and their DEKs."""
+
+    @property
+    def keks(self) -> Keks:
+        """KEKs and their rotations."""
+
+    @property
+    def shards(self) -> Shards:
+        """Checkpoints of the rotations."""
+
+    @property
+    def kek_uses(self) -> KekUses:
+        """Who has to do with which KEK versions."""
+
+    @property
+    def vault(self) -> Vault:
+        """The key vaults."""
+
+    @property
+    def queues(self) -> Queues:
+        """The job queues."""
+
+    @property
+    def alerts(self) -> Alerts:
+        """What people must know."""
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Messages that wait for an operator."""
+
+
+type Command = Callable[[argparse.Namespace, Settings, Ports], Iterator[str]]
+"""Does what the options say and answers with the lines to print, as they come."""
