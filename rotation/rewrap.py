@@ -1,6 +1,5 @@
 """What a KEK rotation makes of one tenant's keyring: pure decisions, asked again after every conflict."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -72,8 +71,3 @@ def with_changed(keyring: Keyring, changed: Sequence[WrappedDek]) -> Keyring:
     """The keyring with some of its versions changed, as many as fit into one transaction."""
     by_version = {dek.version: dek for dek in changed[: MAX_ROWS_PER_TRANSACTION - 1]}
     return replace(keyring, deks=tuple(by_version.get(dek.version, dek) for dek in keyring.deks))
-
-
-def is_sampled(draw: random.Random, share: float) -> bool:
-    """Whether a DEK is one of the share that is opened at the vault as a check."""
-    return share >= 1 or draw.random() < share

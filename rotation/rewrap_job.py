@@ -27,7 +27,7 @@ from rotation.manifest import Tree, add_tenant, frozen, tenant_root
 from rotation.message import KEK_ORDERS, REWRAP_BATCHES, KekAction, KekOrder, RewrapBatch, Trigger
 from rotation.primary_kek import READ_AGAIN
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation, rate, vault_of
-from rotation.rewrap import dropped, is_readable, is_sampled, kept_wrap, outdated, rewrapped, wanted_kid, with_changed
+from rotation.rewrap import dropped, is_readable, kept_wrap, outdated, rewrapped, wanted_kid, with_changed
 from rotation.vault_budget import NotNow, VaultBudget
 from rotation.wrapping import ensure_is, ensure_may_wrap, wrapped
 from shared.clock import Clock
@@ -204,7 +204,7 @@ class ShardWalk:
 
     def _sample(self, batch: _Batch, deks: Sequence[WrappedDek]) -> frozenset[int]:
         """The versions whose new wrap is opened at the vault before it is stored: a few, one of each batch at least."""
-        drawn = {dek.version for dek in deks if is_sampled(self._draw, SAMPLED_WHILE_SWEEPING)}
+        drawn = {dek.version for dek in deks if self._draw.random() < SAMPLED_WHILE_SWEEPING}
         return frozenset(drawn if drawn or batch.checked else {deks[0].version})
 
     def _rewrapped(
@@ -344,7 +344,7 @@ class ShardWalk:
             for dek in live.deks[known:]:
                 self._account(dek.job, name, dek)
             births = len(live.deks) - known
-            sample = [dek for dek in live.deks if is_sampled(self._draw, batch.policy.scrub)]
+            sample = [dek for dek in live.deks if self._draw.random() < batch.policy.scrub]
             if not sample and not batch.checked:
                 sample = list(live.deks[:1])
             self._opener.reserve(batch.policy.headroom, [(dek.kid, Operation.UNWRAP) for dek in sample])

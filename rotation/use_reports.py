@@ -23,6 +23,8 @@ _WAIT_FOR_REPORT_S: Final = 0.1
 """Longer than a report takes, so that those of a short-lived process arrive; what hangs is left to its thread."""
 _BETWEEN_KEK_REPORTS_S: Final = 30.0
 """While KEK versions come and go; a version that is refused is reported at once."""
+_TELL_REFUSALS_FOR_S: Final = 900.0
+"""In every report for so long: whoever looks for refusals sees only the newest report, and looks only now and then."""
 
 type Using = tuple[int, tuple[int, ...]]
 """The DEK version a tenant's data is encrypted with, and those it is decrypted with."""
@@ -67,6 +69,7 @@ class UseReports:
         self._unsent_use: KekUse | None = None
         self._kids = _KidsRead(self._report_every, self._max_tenants)
         self._refused: set[Kid] = set()  # since the last report that arrived
+        self._refused_at: dict[Kid, float] = {}  # when last
         self._tried_refused: frozenset[Kid] = frozenset()
         self._tried_at = float("-inf")
         self._told_kids: tuple[Kid, ...] | None = None
@@ -90,6 +93,7 @@ class UseReports:
         """The vault does not open what the rows name this KEK version for."""
         with self._lock:
             self._refused.add(kid)
+            self._refused_at[kid] = self._monotonic()
 
     def send(self) -> None:
         """Have told what is to be told; what failed before is tried again."""
@@ -120,7 +124,8 @@ class UseReports:
                 return
         self._take_back_use()
         self._tried_at, self._tried_refused = now, frozenset(self._refused)
-        self._unsent_use = KekUse(self._consumer, kids, tuple(sorted(self._refused)), self._clock())
+        lately = {kid for kid, at in self._refused_at.items() if now - at < _TELL_REFUSALS_FOR_S}
+        self._unsent_use = KekUse(self._consumer, kids, tuple(sorted(self._refused | lately)), self._clock())
         self._refused.clear()
 
     def _take_back_use(self) -> None:

@@ -103,7 +103,8 @@ class Worker:
     def bury(self, queue: str, body: bytes, message_id: str) -> None:
         """Take a message from the poison queue of `queue`: alert, record, keep it for an operator.
 
-        The alert comes last, when all that it points to is there; every step is harmless when repeated.
+        The alert comes before the letter: when we die in between, and a duplicate does the job meanwhile, an alert too
+        many is left and not a letter that nobody was told of. Every step is harmless when repeated.
         """
         try:
             message = PARSERS[queue](body, message_id)
@@ -121,7 +122,6 @@ class Worker:
             letter = DeadLetter(queue, name, reason, resend, self._clock(), can_resend=True)
             if not self._is_lost(message, letter):
                 return
-        self._dead_letters.keep(letter)
         self._alerts.raise_alert(
             Alert(
                 id=f"{queue}/{letter.id}",
@@ -132,6 +132,7 @@ class Worker:
                 details={"reason": letter.reason, "letter": letter.id},
             )
         )
+        self._dead_letters.keep(letter)
 
     def _perform(self, message: Message) -> None:
         match message:

@@ -8,17 +8,32 @@ from datetime import timedelta
 from typing import Protocol, override
 
 from azure.data.tables import TableClient
+from azure.keyvault.keys import KeyClient
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from local.stack import Stack
 from shared.azure.deks import AzureDeks
+from shared.azure.keks import AzureKeks
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
-from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters, AzureKeyPointers
+from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
+from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
 from shared.azure.vault import AzureVault
-from shared.ports import Alerts, Consumers, DeadLetters, Deks, KeyPointers, Queues, Records, Vault
-from shared.values import Kid, PublicKek
+from shared.ports import (
+    Alerts,
+    Budgets,
+    Consumers,
+    DeadLetters,
+    Deks,
+    Keks,
+    KekUses,
+    Queues,
+    Records,
+    Shards,
+    Vault,
+)
+from shared.values import KekVersion, KeyKind, Kid
 from tests import simulator
 from tests.simulator import World
 
@@ -27,19 +42,26 @@ PATIENCE_S = 30.0
 
 
 class Backend(Protocol):
-    """All ports on storage that nobody has used yet, and a vault of which each test has its own keys."""
+    """All ports on storage that nobody has used yet, and two vaults of which each test has its own keys."""
 
     deks: Deks
     vault: Vault
-    key_pointers: KeyPointers
+    keks: Keks
+    shards: Shards
+    budgets: Budgets
+    kek_uses: KekUses
     records: Records
     queues: Queues
     consumers: Consumers
     alerts: Alerts
     dead_letters: DeadLetters
+    vaults: tuple[str, str]
 
-    def new_kek(self, name: str, *operations: str) -> Kid:
+    def new_kek(self, name: str, *operations: str, kind: KeyKind = KeyKind.RSA, other_vault: bool = False) -> Kid:
         """Create a version of a key, or the key; without operations it may do all that KEKs do."""
+
+    def key_name(self, name: str) -> str:
+        """The name that `new_kek` gives to a key of that name."""
 
     def disable(self, kid: Kid) -> None:
         """Disable that version."""
@@ -64,16 +86,25 @@ class SimulatorBackend(Backend):
         self.world = World()
         self.deks = simulator.SimDeks(self.world)
         self.vault = simulator.SimVault(self.world)
-        self.key_pointers = simulator.SimKeyPointers(self.world)
+        self.keks = simulator.SimKeks(self.world)
+        self.shards = simulator.SimShards(self.world)
+        self.budgets = simulator.SimBudgets(self.world)
+        self.kek_uses = simulator.SimKekUses(self.world)
         self.records = simulator.SimRecords(self.world)
         self.queues = simulator.SimQueues(self.world)
         self.consumers = simulator.SimConsumers(self.world)
         self.alerts = simulator.SimAlerts(self.world)
         self.dead_letters = simulator.SimDeadLetters(self.world)
+        self.vaults = simulator.VAULT_URL, simulator.OTHER_VAULT_URL
 
     @override
-    def new_kek(self, name: str, *operations: str) -> Kid:
-        return self.world.add_kek(name, **({"operations": frozenset(operations)} if operations else {}))
+    def new_kek(self, name: str, *operations: str, kind: KeyKind = KeyKind.RSA, other_vault: bool = False) -> Kid:
+        allowed = {"operations": frozenset(operations)} if operations else {}
+        return self.world.add_kek(name, self.vaults[other_vault], kind=kind, **allowed)
+
+    @override
+    def key_name(self, name: str) -> str:
+        return name
 
     @override
     def disable(self, kid: Kid) -> None:
@@ -102,9 +133,9 @@ class SimulatorBackend(Backend):
 
 
 class AzureBackend(Backend):
-    """The adapters, on tables and a queue of their own in a running stack."""
+    """The adapters, on tables and a queue of their own in a running stack with a second vault."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, other_keys: KeyClient) -> None:
         self._stack = stack
         self._suffix = uuid.uuid4().hex[:12]
         self._tables: list[TableClient] = []
@@ -115,10 +146,17 @@ class AzureBackend(Backend):
         self.consumers_table = self._table("consumers")
         self.alerts_table = self._table("alerts")
         self.letters_table = self._table("letters")
+        self.runs_table = self._table("runs")
+        self.budgets_table = self._table("budgets")
         self.queue = stack.adapters.queue_service.create_queue(f"{QUEUE}-{self._suffix}")
         self.deks = AzureDeks(self.deks_table)
-        self.vault = AzureVault(stack.adapters.key_client, sleep=self.pauses.append)
-        self.key_pointers = AzureKeyPointers(self.keys_table)
+        self.keys = {client.vault_url: client for client in (stack.adapters.key_client, other_keys)}
+        self.vaults = stack.adapters.key_client.vault_url, other_keys.vault_url
+        self.vault = AzureVault(self.keys, sleep=self.pauses.append, clock=stack.clock)
+        self.keks = AzureKeks(self.keys_table)
+        self.shards = AzureShards(self.runs_table)
+        self.budgets = AzureBudgets(self.budgets_table)
+        self.kek_uses = AzureKekUses(self.consumers_table)
         self.records = AzureRecords(self.audit_table)
         self.queues = AzureQueues({QUEUE: self.queue})
         self.consumers = AzureConsumers(self.consumers_table)
@@ -131,11 +169,18 @@ class AzureBackend(Backend):
         return self._tables
 
     @override
-    def new_kek(self, name: str, *operations: str) -> Kid:
-        key = self._stack.adapters.key_client.create_rsa_key(
-            f"{name}-{self._suffix}", size=2048, key_operations=list(operations or ("wrapKey", "unwrapKey"))
+    def new_kek(self, name: str, *operations: str, kind: KeyKind = KeyKind.RSA, other_vault: bool = False) -> Kid:
+        key = self.keys[self.vaults[other_vault]].create_key(
+            self.key_name(name),
+            kind.value,
+            size=256 if kind is KeyKind.OCT_HSM else 2048,
+            key_operations=list(operations or ("wrapKey", "unwrapKey")),
         )
         return Kid(str(key.id))
+
+    @override
+    def key_name(self, name: str) -> str:
+        return f"{name}-{self._suffix}"
 
     @override
     def disable(self, kid: Kid) -> None:
@@ -185,6 +230,7 @@ def name_of(kid: Kid) -> str:
     return kid.split("/")[-2]
 
 
-def wrapped_under(kek: PublicKek, dek: bytes) -> bytes:
+def wrapped_under(kek: KekVersion, dek: bytes) -> bytes:
     """A DEK as the vault can open it."""
+    assert kek.public_key is not None
     return kek.public_key.encrypt(dek, padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None))

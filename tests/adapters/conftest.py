@@ -1,10 +1,14 @@
 """One stack for the whole folder, and a fresh backend for each test."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from azure.keyvault.keys import KeyClient
 
+from local.key_vault.client import KeyVaultProcess
 from local.stack import Stack, running
+from shared.azure.wiring import Adapters
 from tests.adapters.backends import AzureBackend, Backend, SimulatorBackend
 
 
@@ -15,12 +19,32 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture(scope="session")
+def other_vault(stack: Stack) -> Iterator[KeyVaultProcess]:
+    """A second vault, with a certificate authority of its own."""
+    folder = stack.folder / "other-vault"
+    folder.mkdir()
+    with KeyVaultProcess.start(folder, stack.folder / "clock", stack.folder / "other-vault.log", quota=False) as vault:
+        yield vault
+
+
+@pytest.fixture(scope="session")
+def other_keys(stack: Stack, other_vault: KeyVaultProcess) -> Iterator[KeyClient]:
+    """The SDK's client for the second vault."""
+    assert stack.settings.local_stack is not None
+    local = replace(stack.settings.local_stack, ca=other_vault.ca)
+    adapters = Adapters(replace(stack.settings, vault_url=other_vault.url, local_stack=local))
+    yield adapters.key_client
+    adapters.close()
+
+
 @pytest.fixture
-def azure(stack: Stack) -> Iterator[AzureBackend]:
+def azure(stack: Stack, other_vault: KeyVaultProcess, other_keys: KeyClient) -> Iterator[AzureBackend]:
     """The adapters alone."""
-    backend = AzureBackend(stack)
+    backend = AzureBackend(stack, other_keys)
     yield backend
     stack.vault.clear_faults()
+    other_vault.clear_faults()
     backend.close()
 
 

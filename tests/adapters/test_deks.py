@@ -1,16 +1,18 @@
 """The contract of the port `Deks`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import accumulate, batched
+from typing import Any
 
 import pytest
 
 from shared.errors import Conflict
 from shared.ports import MAX_ROWS_PER_TRANSACTION
-from shared.values import Etag, Keyring, KeyState, Tenant, TenantId, TenantState, shard_of
-from tests.adapters.backends import Backend
-from tests.pure.keyrings import ACME, NOW, keyring, wrapped_dek
+from shared.values import Etag, Keyring, KeyState, Kid, Tenant, TenantId, TenantState, Wrap, shard_of
+from tests.adapters.backends import AzureBackend, Backend
+from tests.pure.keyrings import ACME, KID, NOW, keyring, wrapped_dek
 
 PRIMARY, SECONDARY, RETIRED = KeyState.PRIMARY, KeyState.SECONDARY, KeyState.RETIRED
 STALE = Etag("W/\"datetime'2020-01-01T00%3A00%3A00.0000000Z'\"")
@@ -271,3 +273,105 @@ def test_a_scan_of_a_thousand_tenants_is_one_list(backend: Backend) -> None:
     for name in names[:1_005]:
         backend.deks.add(Tenant(name, TenantState.ACTIVE, NOW))
     assert [tenant.tenant for tenant in backend.deks.scan(SHARD, None, 1_003)] == names[:1_003]
+
+
+def populated(backend: Backend, counts: Sequence[int]) -> list[Keyring]:
+    """Tenants of one shard with that many DEKs each, and neighbours in the next shards, as read back."""
+    for neighbour in (SHARD - 1, SHARD + 1):
+        name = next(name for name in NAMES if shard_of(name) == neighbour)
+        backend.deks.add(Tenant(name, TenantState.ACTIVE, NOW))
+    rings = []
+    for name, count in zip(IN_SHARD, counts, strict=False):
+        wanted = keyring(*[RETIRED] * (count - 1), *[PRIMARY] * bool(count), tenant=name)
+        backend.deks.add(replace(wanted.tenant, primary=0, etag=None))
+        for deks in batched(wanted.deks, MAX_ROWS_PER_TRANSACTION - 1, strict=False):
+            old = read(backend, name)
+            backend.deks.replace(old, Keyring(wanted.tenant, (*old.deks, *deks)))
+        rings.append(read(backend, name))
+    return rings
+
+
+def expected_page(rings: Sequence[Keyring], rows: int) -> list[Keyring]:
+    """As many as fit, but at least one."""
+    sizes = accumulate(1 + len(ring.deks) for ring in rings)
+    fitting = [ring for ring, size in zip(rings, sizes, strict=True) if size <= rows]
+    return fitting or list(rings[:1])
+
+
+def test_a_shard_without_tenants_pages_as_empty(backend: Backend) -> None:
+    populated(backend, [])
+    assert list(backend.deks.page(SHARD, None, 10)) == []
+
+
+@pytest.mark.parametrize("rows", [*range(1, 12), 17, 1_000])
+def test_pages_are_whole_tenants_in_the_order_of_their_ids_as_many_as_fit(backend: Backend, rows: int) -> None:
+    rings = populated(backend, [1, 0, 3, 2, 5, 0, 1])
+    left = rings
+    while left:
+        page = list(backend.deks.page(SHARD, rings[-len(left) - 1].tenant.tenant if left != rings else None, rows))
+        assert page == expected_page(left, rows)
+        left = left[len(page) :]
+    assert list(backend.deks.page(SHARD, rings[-1].tenant.tenant, rows)) == []
+
+
+def test_a_page_may_begin_behind_a_tenant_that_does_not_exist(backend: Backend) -> None:
+    rings = populated(backend, [1, 1, 1])
+    assert list(backend.deks.page(SHARD, TenantId(IN_SHARD[0] + "-"), 10)) == rings[1:]
+    assert list(backend.deks.page(SHARD, TenantId("~"), 10)) == []
+
+
+def test_a_tenant_that_is_larger_than_a_page_is_a_page_of_its_own(backend: Backend) -> None:
+    rings = populated(backend, [1, 150, 1])
+    assert list(backend.deks.page(SHARD, None, 20)) == rings[:1]
+    assert list(backend.deks.page(SHARD, IN_SHARD[0], 20)) == rings[1:2]
+    assert list(backend.deks.page(SHARD, IN_SHARD[0], 151)) == rings[1:2]
+    assert list(backend.deks.page(SHARD, IN_SHARD[0], 152)) == rings[1:2]
+    assert list(backend.deks.page(SHARD, IN_SHARD[0], 153)) == rings[1:]
+
+
+def test_a_page_of_more_rows_than_one_answer_of_the_service_is_one_list(backend: Backend) -> None:
+    rings = populated(backend, [95] * 12)
+    assert [len(ring.deks) for ring in rings] == [95] * 12
+    for rows in (959, 960, 1_000, 1_056, 1_151, 1_152, 5_000):
+        assert list(backend.deks.page(SHARD, None, rows)) == expected_page(rings, rows)
+
+
+def test_a_kept_previous_wrap_reads_back_as_written_and_can_be_dropped(backend: Backend) -> None:
+    old = stored(backend, SECONDARY, PRIMARY)
+    previous = Wrap(b"\x00wrapped before", Kid(KID[:-1] + "0"), "A256KW")
+    kept = replace(old, deks=(replace(old.deks[0], previous=previous), old.deks[1]))
+    backend.deks.replace(old, kept)
+    ring = read(backend)
+    assert [dek.previous for dek in ring.deks] == [previous, None]
+    assert list(backend.deks.page(shard_of(ACME), None, 10)) == [ring]
+    backend.deks.replace(ring, replace(ring, deks=(replace(ring.deks[0], previous=None), ring.deks[1])))
+    assert unread(read(backend)) == unread(old)
+
+
+def test_a_tenant_that_changed_between_two_answers_of_the_service_is_not_read_as_a_mixture(
+    azure: AzureBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rings = populated(azure, [95] * 11)
+    cut = rings[10]
+    honest = azure.deks_table.query_entities
+
+    def query_entities(query: str, **options: Any) -> Any:
+        results = honest(query, **options)
+        if "PartitionKey gt" not in query:
+            return results
+        answers = results.by_page
+
+        def by_page() -> Iterator[Any]:
+            pages = answers()
+            yield list(next(pages))
+            azure.deks.replace(cut, rotated(cut))
+            yield from pages
+
+        monkeypatch.setattr(results, "by_page", by_page)
+        return results
+
+    with monkeypatch.context() as patched:
+        patched.setattr(azure.deks_table, "query_entities", query_entities)
+        page = azure.deks.page(SHARD, None, 1_500)
+    assert list(page) == [*rings[:10], read(azure, cut.tenant.tenant)]
+    assert page[10].version(96) is not None

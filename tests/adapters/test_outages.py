@@ -5,7 +5,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,11 +26,15 @@ from shared.azure.wiring import Adapters
 from shared.errors import Conflict, Transient
 from shared.secret import Secret
 from shared.settings import Settings
-from shared.values import Alert, ConsumerReport, DeadLetter, KeyPointer, Keyring, Kid, Severity, TenantId
+from shared.values import Alert, ConsumerReport, DeadLetter, KekRecord, Keyring, Kid, Severity, TenantId, shard_of
 from tests.adapters.proxy import Loss, Proxy, proxy_to
+from tests.adapters.test_keks import FIRST, POINTER, STALE, moved
 from tests.adapters.test_records import records
+from tests.adapters.test_registers import USE
+from tests.adapters.test_runs import FIRST as PROGRESS
+from tests.adapters.test_runs import SCHEDULE, page
 from tests.conftest import Tally
-from tests.pure.keyrings import KID, NOW, POLICY, job, keyring
+from tests.pure.keyrings import NOW, POLICY, job, keyring
 
 MAX_RUNS = 5
 TENANT = TenantId("acme")
@@ -87,9 +91,9 @@ class Process:
     """The part of a worker process that performs jobs."""
 
     def __init__(self, adapters: Adapters) -> None:
-        kek = PrimaryKek(POLICY.kek, adapters.key_pointers, adapters.vault, adapters.clock)
+        kek = PrimaryKek(POLICY.kek, adapters.keks, adapters.vault, adapters.clock)
         self.audit = AuditTrail(adapters.records, adapters.clock)
-        self.jobs = DekJobs(adapters.deks, kek, self.audit, POLICY, adapters.clock, os.urandom)
+        self.jobs = DekJobs(adapters.deks, adapters.vault, kek, self.audit, POLICY, adapters.clock, os.urandom)
 
 
 def new_tenant() -> TenantId:
@@ -159,6 +163,8 @@ def test_a_message_whose_sending_lost_something_is_there_in_the_end_and_at_most_
 REPORT = ConsumerReport("ingest-7", TENANT, 2, (1, 2), NOW)
 RINGS = keyring(), replace(keyring(), tenant=replace(keyring().tenant, primary=1))
 ALERT = Alert("an-alert", Severity.WARNING, "what", "queue/rotation-jobs", NOW, {})
+STORED_POINTER = replace(POINTER, etag=STALE)
+NAMING = replace(STORED_POINTER, generation=1)
 LETTER = DeadLetter(ROTATION_JOBS, "a-letter", "why", "{}", NOW, can_resend=True)
 
 
@@ -172,6 +178,51 @@ def test_a_report_whose_answer_was_lost_is_kept(stack: Stack, line: Line) -> Non
             except Transient:
                 line.adapters.consumers.report(report)
             assert list(stack.adapters.consumers.of(report.tenant)) == [report]
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
+def test_a_run_whose_writing_lost_something_is_as_before_or_as_wanted_as_a_whole(
+    stack: Stack, line: Line, loss: Loss
+) -> None:
+    name = f"kek-{loss.name.lower()}"
+    line.adapters.keks.add(replace(POINTER, name=name))
+    for step in range(3):
+        before = stack.adapters.keks.read(name)
+        assert before is not None
+        wanted = (
+            moved(before) if before.run else KekRecord(replace(before.pointer, generation=1), replace(FIRST, kek=name))
+        )
+        line.tables.lose(1, loss)
+        with suppress(Transient, Conflict):
+            line.adapters.keks.replace(before, wanted)
+        assert line.tables.lost == 1
+        after = stack.adapters.keks.read(name)
+        if after == before:
+            line.adapters.keks.replace(before, wanted)
+            after = stack.adapters.keks.read(name)
+        assert after is not None
+        assert after.run is not None
+        assert (after.pointer.generation, after.run.step) == (1, step)
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
+def test_a_checkpoint_or_schedule_whose_writing_lost_something_is_there_or_can_be_put_again(
+    stack: Stack, line: Line, loss: Loss
+) -> None:
+    checkpoint = replace(PROGRESS, run=f"run-{loss.name.lower()}")
+    schedule = replace(SCHEDULE, vault=f"https://{loss.name.lower()}.example")
+    ports = stack.adapters
+    for write, read in (
+        (lambda: line.adapters.shards.put(checkpoint), lambda: ports.shards.read(checkpoint.run, 1, 7)),
+        (lambda: line.adapters.budgets.put(schedule), lambda: ports.budgets.read(schedule.vault)),
+    ):
+        line.tables.lose(1, loss)
+        with suppress(Transient, Conflict):
+            write()
+        assert line.tables.lost == 1
+        if read() is None:
+            write()
+        assert read() is not None
 
 
 @pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
@@ -199,8 +250,21 @@ TABLE_CALLS: dict[str, Callable[[Adapters], object]] = {
     "Deks.scan": lambda ports: ports.deks.scan(0, None, 10),
     "Deks.add": lambda ports: ports.deks.add(keyring().tenant),
     "Deks.replace": lambda ports: ports.deks.replace(*RINGS),
-    "KeyPointers.read": lambda ports: ports.key_pointers.read("master-kek"),
-    "KeyPointers.add": lambda ports: ports.key_pointers.add(KeyPointer("master-kek", KID, NOW)),
+    "Deks.page": lambda ports: ports.deks.page(0, None, 10),
+    "Keks.pointer": lambda ports: ports.keks.pointer("master-kek"),
+    "Keks.add": lambda ports: ports.keks.add(POINTER),
+    "Keks.read": lambda ports: ports.keks.read("master-kek"),
+    "Keks.replace": lambda ports: ports.keks.replace(KekRecord(STORED_POINTER), KekRecord(NAMING, FIRST)),
+    "Keks.history": lambda ports: ports.keks.history("master-kek"),
+    "Shards.read": lambda ports: ports.shards.read("a-run", 1, 7),
+    "Shards.of_pass": lambda ports: ports.shards.of_pass("a-run", 1),
+    "Shards.put": lambda ports: ports.shards.put(PROGRESS),
+    "Shards.add_page": lambda ports: ports.shards.add_page(page()),
+    "Shards.read_page": lambda ports: ports.shards.read_page("a-run", 7, 0),
+    "Budgets.read": lambda ports: ports.budgets.read(SCHEDULE.vault),
+    "Budgets.put": lambda ports: ports.budgets.put(SCHEDULE),
+    "KekUses.report": lambda ports: ports.kek_uses.report(USE),
+    "KekUses.all": lambda ports: ports.kek_uses.all(),
     "Records.read": lambda ports: ports.records.read(1, 1, 10),
     "Records.find": lambda ports: ports.records.find(1, "0" * 32),
     "Records.append": lambda ports: ports.records.append(records(1, 2)),
@@ -221,6 +285,17 @@ def test_tables_that_never_answer_are_given_up_after_three_tries_at_most(
     with pytest.raises(Transient):
         call(silent_line.adapters)
     assert 1 <= silent_line.tables.seen <= 3
+
+
+def test_a_page_of_tenants_costs_one_request_or_one_more_where_it_may_have_been_cut(stack: Stack, line: Line) -> None:
+    names = [name for name in (TenantId(f"zzzz-{number}") for number in range(1_000)) if shard_of(name) == 5][:3]
+    for name in names:
+        stack.adapters.deks.add(keyring(tenant=name).tenant)
+    for rows, requests in ((2, 2), (3, 2), (4, 1), (1_000, 1)):
+        line.tables.lose_all(None)
+        before = line.tables.seen
+        assert len(line.adapters.deks.page(5, TenantId("zzzz"), rows)) == min(rows, 3)
+        assert line.tables.seen - before == requests
 
 
 def test_queues_that_never_answer_are_given_up_after_three_tries_at_most(silent_line: Line) -> None:
@@ -291,8 +366,8 @@ def test_a_key_id_of_another_vault_makes_no_connection_to_it(stack: Stack) -> No
     with socket.create_server(("127.0.0.1", 0)) as other_vault:
         other_vault.setblocking(False)
         url = f"https://127.0.0.1:{other_vault.getsockname()[1]}"
-        with pytest.raises(Exception, match="does not belong to the configured vault"):
-            AzureVault(stack.adapters.key_client).unwrap(
+        with pytest.raises(Exception, match="does not belong to a configured vault"):
+            AzureVault({stack.vault.url: stack.adapters.key_client}).unwrap(
                 Kid(f"{url}/keys/master-kek/{'0' * 32}"), "RSA-OAEP-256", bytes(256)
             )
         with pytest.raises(BlockingIOError):

@@ -1,17 +1,14 @@
-"""The contracts of the small ports: KeyPointers, Consumers, Alerts, DeadLetters."""
+"""The contracts of the small ports: Consumers, KekUses, Alerts, DeadLetters."""
 
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-
-from shared.errors import Conflict
-from shared.values import Alert, ConsumerReport, DeadLetter, KeyPointer, Severity, TenantId
+from shared.values import Alert, ConsumerReport, DeadLetter, KekUse, Kid, Severity, TenantId
 from tests.adapters.backends import Backend
 from tests.pure.keyrings import ACME, KID, NOW
 
-POINTER = KeyPointer("master-kek", KID, NOW)
 REPORT = ConsumerReport("ingest/7 ä#?", ACME, 3, (1, 2, 3), NOW)
+USE = KekUse("ingest/7 ä#?", (KID, Kid(KID[:-1] + "0")), (Kid(KID[:-1] + "1"),), NOW)
 ALERT = Alert(
     id="rotation-jobs/dek.rotate/acme/v2#?\\",
     severity=Severity.CRITICAL,
@@ -22,24 +19,6 @@ ALERT = Alert(
 )
 LETTER = DeadLetter("rotation-jobs", "dek.rotate/acme/v2", "Integrity", '{"reason": "Zoë 密钥\u0001"}', NOW, True)
 SECOND = timedelta(seconds=1)
-
-
-def test_a_pointer_reads_as_none_before_the_first_and_as_added_after(backend: Backend) -> None:
-    assert backend.key_pointers.read("master-kek") is None
-    backend.key_pointers.add(POINTER)
-    stored = backend.key_pointers.read("master-kek")
-    assert stored is not None
-    assert stored.etag is not None
-    assert replace(stored, etag=None) == POINTER
-    assert backend.key_pointers.read("other-kek") is None
-
-
-def test_adding_a_second_pointer_is_a_conflict_and_the_first_stays(backend: Backend) -> None:
-    backend.key_pointers.add(POINTER)
-    before = backend.key_pointers.read("master-kek")
-    with pytest.raises(Conflict):
-        backend.key_pointers.add(replace(POINTER, since=NOW + SECOND))
-    assert backend.key_pointers.read("master-kek") == before
 
 
 def test_nobody_has_reported_about_a_tenant_at_first(backend: Backend) -> None:
@@ -65,6 +44,31 @@ def test_every_consumer_of_a_tenant_is_listed_and_no_other_tenants(backend: Back
         backend.consumers.report(report)
     assert sorted(report.consumer for report in backend.consumers.of(ACME)) == ["INGEST-1", "ingest-1", "ingest-2"]
     assert list(backend.consumers.of(other.tenant)) == [other]
+
+
+def test_no_consumer_has_reported_its_keks_at_first(backend: Backend) -> None:
+    backend.consumers.report(REPORT)
+    assert list(backend.kek_uses.all()) == []
+
+
+def test_a_use_of_keks_reads_back_as_reported(backend: Backend) -> None:
+    backend.kek_uses.report(USE)
+    assert list(backend.kek_uses.all()) == [USE]
+    assert list(backend.consumers.of(ACME)) == []
+
+
+def test_the_newest_use_of_a_consumer_is_kept_whatever_the_order(backend: Backend) -> None:
+    newer = replace(USE, kids=(), refused=(), seen=NOW + SECOND)
+    for use in (USE, newer, USE, replace(USE, seen=NOW - SECOND)):
+        backend.kek_uses.report(use)
+    assert list(backend.kek_uses.all()) == [newer]
+
+
+def test_the_uses_of_every_consumer_are_listed(backend: Backend) -> None:
+    names = ["INGEST-1", "ingest-1", "ingest-2"]
+    for name in names:
+        backend.kek_uses.report(replace(USE, consumer=name))
+    assert sorted(use.consumer for use in backend.kek_uses.all()) == names
 
 
 def test_an_alert_reads_back_as_raised(backend: Backend) -> None:

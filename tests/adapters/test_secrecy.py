@@ -3,22 +3,29 @@
 import base64
 import logging
 import os
+import traceback
+from typing import Literal
 
 import pytest
 
 from local.stack import Stack
 from rotation.audit_job import AuditTrail
 from rotation.dek_job import DekJobs
+from rotation.kek_job import KekJobs
 from rotation.message import ROTATION_JOBS, Action
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
+from rotation.rewrap_job import ShardWalk
 from rotation.tenant_cipher import TenantCipher
+from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
-from rotation.wrapping import DEK_BYTES
+from rotation.wrapping import A256KW, DEK_BYTES
 from shared.azure.wiring import TABLES
-from shared.errors import Integrity
+from shared.errors import AtpError, Integrity
 from shared.log import MaskingFormatter
-from shared.values import TenantId
+from shared.secret import Secret
+from shared.values import KeyKind, TenantId
+from tests.adapters.backends import AzureBackend
 from tests.pure.keyrings import POLICY, job
 
 
@@ -45,22 +52,48 @@ def test_no_dek_is_in_any_row_message_log_line_or_error(stack: Stack, caplog: py
 
     ports = stack.adapters
     audit = AuditTrail(ports.records, ports.clock)
-    kek = PrimaryKek(POLICY.kek, ports.key_pointers, ports.vault, ports.clock)
-    jobs = DekJobs(ports.deks, kek, audit, POLICY, ports.clock, entropy)
+    kek = PrimaryKek(POLICY.kek, ports.keks, ports.vault, ports.clock)
+    jobs = DekJobs(ports.deks, ports.vault, kek, audit, POLICY, ports.clock, entropy)
     planner = Planner(ports.deks, ports.queues, POLICY, ports.clock)
-    worker = Worker(jobs, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock)
+    kek_jobs = KekJobs(
+        ports.deks,
+        ports.keks,
+        ports.shards,
+        ports.vault,
+        ports.kek_uses,
+        audit,
+        ports.queues,
+        ports.alerts,
+        {},
+        ports.clock,
+        entropy,
+    )
+    budget = VaultBudget(ports.budgets, ports.clock)
+    walk = ShardWalk(
+        ports.deks,
+        ports.keks,
+        ports.shards,
+        ports.vault,
+        budget,
+        audit,
+        ports.queues,
+        ports.alerts,
+        {},
+        ports.clock,
+    )
+    worker = Worker(jobs, kek_jobs, walk, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock)
     tenant = TenantId("secretive")
     with caplog.at_level(logging.DEBUG):
         for action in (Action.ADD_TENANT, Action.ROTATE_DEK):
             worker.handle(ROTATION_JOBS, job(action, tenant=tenant).to_json().encode(), "m1")
-        cipher = TenantCipher(ports.deks, ports.vault, ports.consumers, "test", entropy=entropy)
+        cipher = TenantCipher(ports.deks, ports.vault, ports.consumers, ports.kek_uses, "test", entropy=entropy)
         assert cipher.decrypt(tenant, cipher.encrypt(tenant, b"data")) == b"data"
         deks = [value for value in drawn if len(value) == DEK_BYTES]
         leaking = b'{"reason": "%s"}' % base64.b64encode(deks[0])
         worker.bury(ROTATION_JOBS, leaking, "m2")
         stack.vault.inject("POST /keys/.*/unwrapkey", status=400)
         with pytest.raises(Integrity) as caught:
-            TenantCipher(ports.deks, ports.vault, ports.consumers, "test").encrypt(tenant, b"data")
+            TenantCipher(ports.deks, ports.vault, ports.consumers, ports.kek_uses, "test").encrypt(tenant, b"data")
     stack.vault.clear_faults()
 
     logged = "\n".join(MaskingFormatter().format(record) for record in caplog.records)
@@ -70,3 +103,24 @@ def test_no_dek_is_in_any_row_message_log_line_or_error(stack: Stack, caplog: py
     for dek in deks:
         for shape in shapes_of(dek):
             assert shape not in text
+
+
+@pytest.mark.parametrize("status", [None, 400, 403, 429, 500, "drop"])
+def test_no_dek_that_a_vault_is_to_wrap_is_in_any_log_line_or_error(
+    stack: Stack, azure: AzureBackend, caplog: pytest.LogCaptureFixture, status: int | Literal["drop"] | None
+) -> None:
+    kid = azure.new_kek("kek", kind=KeyKind.OCT_HSM)
+    dek = os.urandom(DEK_BYTES)
+    if status is not None:
+        stack.vault.inject("POST /keys/.*/wrapkey", status=status, times=None)
+    said = ""
+    with caplog.at_level(logging.DEBUG):
+        try:
+            azure.vault.unwrap(kid, A256KW, azure.vault.wrap(kid, A256KW, Secret(dek)))
+        except (AtpError, RuntimeError) as error:
+            said = "".join(traceback.format_exception(error))
+    assert bool(said) == (status is not None)
+    raw = "\n".join(record.getMessage() for record in caplog.records)
+    assert "wrapkey" in raw
+    for shape in shapes_of(dek):
+        assert shape not in raw + said

@@ -1,5 +1,6 @@
 """Rows that somebody changed in the storage account: the adapters read nothing that we cannot have written."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,13 +14,17 @@ from rotation.audit import AuditEvent, Outcome, verify_chain
 from rotation.audit_job import AuditTrail
 from rotation.dek import ensure_sound
 from rotation.tenant_cipher import CachePolicy, TenantCipher
-from rotation.wrapping import new_dek
+from rotation.wrapping import WriteTarget, new_dek
 from shared.clock import system_clock
 from shared.errors import Integrity
-from shared.values import KeyPointer, Keyring, KeyState, Kid, TenantId, shard_of
+from shared.values import KekRecord, KeyPointer, Keyring, KeyState, Kid, TenantId, Wrap, shard_of
 from tests.adapters.backends import AzureBackend
+from tests.adapters.test_keks import FULL, KEK, MOVE, POINTER
 from tests.adapters.test_outages import ALERT, LETTER, REPORT
 from tests.adapters.test_records import records
+from tests.adapters.test_registers import USE
+from tests.adapters.test_runs import FULL as PROGRESS
+from tests.adapters.test_runs import SCHEDULE, page
 from tests.pure.keyrings import ACME, KID, NOW, keyring
 
 INT64 = EntityProperty(2**40, EdmType.INT64)
@@ -40,11 +45,126 @@ class Register:
 
 def write_keyring(backend: AzureBackend) -> None:
     wanted = keyring(KeyState.SECONDARY, KeyState.PRIMARY)
+    previous = Wrap(b"wrapped before", Kid(KID[:-1] + "0"), "A256KW")
+    wanted = replace(wanted, deks=(replace(wanted.deks[0], previous=previous), wanted.deks[1]))
     backend.deks.add(replace(wanted.tenant, primary=0, etag=None))
     old = backend.deks.read(ACME)
     assert old is not None
     backend.deks.replace(old, wanted)
 
+
+def write_run(backend: AzureBackend) -> None:
+    backend.keks.add(replace(POINTER, previous_kid=KID))
+    old = backend.keks.read(KEK)
+    assert old is not None
+    backend.keks.replace(old, KekRecord(replace(old.pointer, generation=1), FULL))
+
+
+def changed_move(**changes: object) -> str:
+    """The move of the stored run with some of its fields changed."""
+    fields: dict[str, object] = {name: getattr(MOVE, name) for name in MOVE.__dataclass_fields__}
+    return json.dumps(fields | changes)
+
+
+NO_MOMENT = ["2026-01-01", 1]
+NO_NUMBER = ["1", -1, True, FLOAT, INT64]
+RUN_FORGERIES: dict[str, list[Any]] = {
+    "kek": ["other-kek", "", 1],
+    "generation": [2, 0, "1"],
+    "phase": ["forged", "", 1],
+    "started": NO_MOMENT,
+    "phase_since": NO_MOMENT,
+    "old_kid": [1, b"x"],
+    "request": [1],
+    "new_kid": [1],
+    "shape_kind": ["EC", "", 1],
+    "shape_bits": NO_NUMBER,
+    "vault": [1],
+    "deadline": NO_MOMENT,
+    "compromised": ["true", 1],
+    "resumes": ["forged", 1],
+    "flipped": NO_MOMENT,
+    "retired": NO_MOMENT,
+    "step": NO_NUMBER,
+    "pass_number": NO_NUMBER,
+    "pass_since": NO_MOMENT,
+    "fanned_out": ["true", 1],
+    "resent": NO_MOMENT,
+    "clean_passes": NO_NUMBER,
+    "held_shards": ["x", "{}", '["1"]', "[true]", "[64]", "[-1]", 1],
+    "held_tenants_00": [b"x", b"{}", b"[1]", b'["ACME"]', b"\xff", "[]", 1],
+    "rows": NO_NUMBER,
+    "root_before": [1],
+    "root_after": [1],
+    "births": NO_NUMBER,
+    "removed": NO_NUMBER,
+    "verdict": [1],
+    "move": [
+        "x",
+        "[]",
+        "{}",
+        "[" * 30_000,
+        1,
+        changed_move(at="forged"),
+        changed_move(to=1),
+        changed_move(to=["paused"]),
+        changed_move(job=1),
+        changed_move(reason=None),
+        changed_move(applied="true"),
+        changed_move(applied=1),
+        changed_move(shard="7"),
+        changed_move(shard=True),
+        changed_move(shard=64),
+        changed_move(tenant="ACME"),
+        changed_move(tenant=1),
+        changed_move(more="x"),
+        changed_move().replace('"failure"', '"failed"'),
+    ],
+}
+BY_KID_FORGERIES: list[Any] = [b"x", b"[]", b"1", b'{"a": "1"}', b'{"a": true}', b'{"a": -1}', b"\xff", "{}", 1]
+CHECKPOINT_FORGERIES: dict[str, list[Any]] = {
+    "pass_number": [13, *NO_NUMBER],
+    "shard": [7, *NO_NUMBER],
+    "started": NO_MOMENT,
+    "updated": NO_MOMENT,
+    "state": ["forged", "", 1],
+    "after": ["ACME", "", 1],
+    "tenants": NO_NUMBER,
+    "rows": NO_NUMBER,
+    "found": NO_NUMBER,
+    "changed": NO_NUMBER,
+    "verified": NO_NUMBER,
+    "births": NO_NUMBER,
+    "removed": NO_NUMBER,
+    "by_kid_00": BY_KID_FORGERIES,
+    "page": NO_NUMBER,
+    "tree": [1],
+    "problem": [1],
+}
+MAY_BE_MISSING = frozenset(
+    {
+        "primary_since",
+        "dual_running_since",
+        "destroy_after",
+        "demoted",
+        "new_kid",
+        "vault",
+        "deadline",
+        "resumes",
+        "flipped",
+        "retired",
+        "pass_since",
+        "resent",
+        "move",
+        "after",
+    }
+)
+
+MISSING_IN_EARLIER_RELEASES = {
+    ("pointer", "previous_kid"),
+    ("pointer", "generation"),
+    ("pointer with its run", "previous_kid"),
+}
 
 REGISTERS = {
     "tenant": Register(
@@ -79,14 +199,93 @@ REGISTERS = {
             "created": ["2026-01-01"],
             "job": [1],
             "demoted": ["2026-01-01"],
+            "previous_wrapped": ["text", 256],
+            "previous_kid": [1, b"x"],
+            "previous_algorithm": [1, b"x"],
         },
+    ),
+    "DEK of a page": Register(
+        lambda backend: backend.deks_table,
+        "v0000000001",
+        write_keyring,
+        lambda backend: backend.deks.page(shard_of(ACME), None, 10),
+        {"version": [2], "wrapped": ["text"], "previous_wrapped": ["text"], "previous_kid": [1]},
     ),
     "pointer": Register(
         lambda backend: backend.keys_table,
         "pointer",
-        lambda backend: backend.key_pointers.add(KeyPointer("master-kek", KID, NOW)),
-        lambda backend: backend.key_pointers.read("master-kek"),
-        {"kid": [1, b"x"], "since": ["2026-01-01", 1]},
+        write_run,
+        lambda backend: backend.keks.pointer(KEK),
+        {"kid": [1, b"x"], "since": ["2026-01-01", 1], "previous_kid": [1, b"x"], "generation": ["1", -1, True, INT64]},
+    ),
+    "pointer with its run": Register(
+        lambda backend: backend.keys_table,
+        "pointer",
+        write_run,
+        lambda backend: backend.keks.read(KEK),
+        {"kid": [1], "since": ["2026-01-01"], "previous_kid": [1], "generation": [0, 2, "1", -1]},
+    ),
+    "run": Register(
+        lambda backend: backend.keys_table,
+        "run-000001",
+        write_run,
+        lambda backend: backend.keks.read(KEK),
+        RUN_FORGERIES,
+    ),
+    "run in the history": Register(
+        lambda backend: backend.keys_table,
+        "run-000001",
+        write_run,
+        lambda backend: backend.keks.history(KEK),
+        RUN_FORGERIES,
+    ),
+    "checkpoint": Register(
+        lambda backend: backend.runs_table,
+        "",
+        lambda backend: backend.shards.put(PROGRESS),
+        lambda backend: backend.shards.read(PROGRESS.run, PROGRESS.pass_number, PROGRESS.shard),
+        CHECKPOINT_FORGERIES,
+    ),
+    "checkpoint of a pass": Register(
+        lambda backend: backend.runs_table,
+        "",
+        lambda backend: backend.shards.put(PROGRESS),
+        lambda backend: backend.shards.of_pass(PROGRESS.run, PROGRESS.pass_number),
+        CHECKPOINT_FORGERIES,
+    ),
+    "page": Register(
+        lambda backend: backend.runs_table,
+        "",
+        lambda backend: backend.shards.add_page(page(tenants=1_000)),
+        lambda backend: backend.shards.read_page(page().run, page().shard, page().number),
+        {
+            "shard": [8, "7", -1],
+            "number": [1, "0", -1],
+            "upto": ["ACME", "", 1],
+            "count": [999, 1_001, "1000", -1],
+            "tenants_00": ["text", 1, b"", b"\x01", b"\xff" * 100, bytes(41), b"\x01" + bytes(40) + b"A"],
+            "tenants_01": ["text", 1, b"", b"\x01"],
+            "by_kid_00": BY_KID_FORGERIES,
+        },
+    ),
+    "schedule": Register(
+        lambda backend: backend.budgets_table,
+        "schedule",
+        lambda backend: backend.budgets.put(SCHEDULE),
+        lambda backend: backend.budgets.read(SCHEDULE.vault),
+        {"vault": ["https://other.vault.azure.net", "", 1], "free_at": ["2026-01-01", 1]},
+    ),
+    "use of KEKs": Register(
+        lambda backend: backend.consumers_table,
+        "",
+        lambda backend: backend.kek_uses.report(USE),
+        lambda backend: backend.kek_uses.all(),
+        {
+            "consumer": [1],
+            "kids": ["x", "{}", "[1]", "[null]", "[" * 30_000, 1],
+            "refused": ["x", "{}", "[1]", 1],
+            "seen": ["2026-01-01"],
+        },
     ),
     "audit record": Register(
         lambda backend: backend.audit_table,
@@ -153,7 +352,7 @@ REMOVALS = [
     pytest.param(register, column, id=f"{name}.{column}")
     for name, register in REGISTERS.items()
     for column in register.forgeries
-    if column not in ("primary_since", "dual_running_since", "destroy_after", "demoted")
+    if column not in MAY_BE_MISSING and (name, column) not in MISSING_IN_EARLIER_RELEASES
 ]
 
 
@@ -204,6 +403,9 @@ def test_deks_without_their_tenant_row_are_an_integrity_failure(azure: AzureBack
     azure.deks_table.delete_entity(row)
     with pytest.raises(Integrity):
         azure.deks.read(ACME)
+    for rows in (1, 2, 10):
+        with pytest.raises(Integrity):
+            azure.deks.page(shard_of(ACME), None, rows)
 
 
 def test_a_dek_that_was_removed_is_an_integrity_failure_of_the_keyring(azure: AzureBackend) -> None:
@@ -264,11 +466,11 @@ def test_no_service_encrypts_or_decrypts_with_a_dek_that_was_tampered_with(
         azure.deks.add(replace(keyring(tenant=tenant).tenant, etag=None))
         old = azure.deks.read(tenant)
         assert old is not None
-        dek = new_dek(tenant, 1, kek, NOW, "dek.rotate/r1", os.urandom)
+        dek = new_dek(tenant, 1, WriteTarget(kek), NOW, "dek.rotate/r1", os.urandom, azure.vault.wrap)
         azure.deks.replace(old, Keyring(replace(old.tenant, primary=1), (dek,)))
 
     def cipher() -> TenantCipher:
-        return TenantCipher(azure.deks, azure.vault, azure.consumers, "test", CachePolicy(timedelta(0)))
+        return TenantCipher(azure.deks, azure.vault, azure.consumers, azure.kek_uses, "test", CachePolicy(timedelta(0)))
 
     envelope = cipher().encrypt("acme", b"data")
     row, other = [row for row in azure.deks_table.list_entities() if row["RowKey"] != "tenant"]
@@ -304,3 +506,53 @@ def test_a_tenant_of_an_earlier_release_reads_without_the_columns_of_later_ones(
     register = REGISTERS["tenant"]
     forge(azure, register, lambda row: row.pop("reinstated_by"))
     register.read(azure)
+
+
+def test_a_dek_of_an_earlier_release_reads_without_a_previous_wrap(azure: AzureBackend) -> None:
+    def earlier(row: dict[str, Any]) -> None:
+        for name in ("previous_wrapped", "previous_kid", "previous_algorithm"):
+            row.pop(name)
+
+    forge(azure, REGISTERS["DEK"], earlier)
+    ring = azure.deks.read(ACME)
+    assert ring is not None
+    assert [dek.previous for dek in ring.deks] == [None, None]
+
+
+def test_a_pointer_of_an_earlier_release_reads_and_its_first_run_can_begin(azure: AzureBackend) -> None:
+    azure.keys_table.create_entity({"PartitionKey": KEK, "RowKey": "pointer", "kid": KID, "since": NOW})
+    record = azure.keks.read(KEK)
+    assert record is not None
+    assert record.pointer == azure.keks.pointer(KEK) == KeyPointer(KEK, KID, NOW, etag=record.pointer.etag)
+    assert record.run is None
+    azure.keks.replace(record, KekRecord(replace(record.pointer, generation=1), FULL))
+    begun = azure.keks.read(KEK)
+    assert begun is not None
+    assert begun.pointer.generation == 1
+
+
+@pytest.mark.parametrize("gone", ["pointer", "run-000001"])
+def test_a_kek_whose_pointer_or_run_is_gone_is_an_integrity_failure(azure: AzureBackend, gone: str) -> None:
+    write_run(azure)
+    azure.keys_table.delete_entity(KEK, gone)
+    with pytest.raises(Integrity):
+        azure.keks.read(KEK)
+
+
+@pytest.mark.parametrize("row_key", ["a", "run-000002", "zzz"])
+def test_a_row_too_many_in_a_keks_partition_is_an_integrity_failure(azure: AzureBackend, row_key: str) -> None:
+    write_run(azure)
+    row = dict(azure.keys_table.get_entity(KEK, "run-000001"))
+    azure.keys_table.create_entity({**row, "RowKey": row_key})
+    with pytest.raises(Integrity):
+        azure.keks.read(KEK)
+
+
+def test_a_checkpoint_moved_to_another_place_is_an_integrity_failure(azure: AzureBackend) -> None:
+    azure.shards.put(PROGRESS)
+    (row,) = azure.runs_table.list_entities()
+    azure.runs_table.create_entity({**row, "RowKey": "pass-000012-07"})
+    with pytest.raises(Integrity):
+        azure.shards.read(PROGRESS.run, 12, 7)
+    with pytest.raises(Integrity):
+        azure.shards.of_pass(PROGRESS.run, 12)

@@ -95,7 +95,9 @@ class Scene:
     def cipher(self, consumer: str = "test") -> TenantCipher:
         """An ATP service that has just started."""
         ports, policy = self.stack.adapters, CachePolicy(refresh_after=timedelta(seconds=1))
-        return TenantCipher(ports.deks, ports.vault, ports.consumers, consumer, policy, self.stack.clock)
+        return TenantCipher(
+            ports.deks, ports.vault, ports.consumers, ports.kek_uses, consumer, policy, self.stack.clock
+        )
 
     @contextmanager
     def load(self, *names: str) -> Iterator[Load]:

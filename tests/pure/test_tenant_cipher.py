@@ -1174,3 +1174,19 @@ def test_every_error_of_a_bad_envelope_can_be_caught_as_one(around: Surroundings
     around.put(ring)
     with pytest.raises(Integrity):
         around.cipher().decrypt(ACME, b"")
+
+
+def test_a_refusal_is_in_every_report_of_the_next_quarter_of_an_hour(around: Surroundings) -> None:
+    cipher = around.cipher(CachePolicy(report_every=timedelta(minutes=5)))
+    cipher.encrypt(ACME, b"x")
+    around.put(rewrapped(keyring(PRIMARY, tenant=GLOBEX)))
+    around.disabled = {NEW_KID}
+    with pytest.raises(UnusableKey):
+        cipher.encrypt(GLOBEX, b"x")
+    refused_at = around.seconds
+    told = []
+    for _ in range(5):
+        around.seconds += 300
+        cipher.encrypt(ACME, b"x")
+        told.append((around.seconds - refused_at, NEW_KID in around.uses[-1].refused))
+    assert told == [(300, True), (600, True), (900, False), (1200, False), (1500, False)]
