@@ -127,19 +127,16 @@ class KekJobs:
         """
         if order.kek not in self._policies:
             raise Rejected("the catalog has no KEK of that name", kek=order.kek)
-        if order.action is not KekAction.STEP:
-            self._advance(order.kek, only_finish=True)
-            if not self._has_succeeded(order):
-                if order.action is KekAction.ROTATE:
-                    self._start(order)
-                else:
-                    self._change(order)
+        self._advance(order.kek, only_finish=True)
+        if not self._has_succeeded(order):
+            if order.action is KekAction.ROTATE:
+                self._start(order)
+            else:
+                self._change(order)
         self.drive(order.kek)
 
     def settle(self, order: KekOrder) -> Outcome:
         """Record how an order that was given up stands in truth. Transient while its move is being made."""
-        if order.action is KekAction.STEP:
-            return Outcome.SUPERSEDED  # the timer looks as well
         if order.kek in self._policies:
             self.drive(order.kek)
             if self._has_succeeded(order):

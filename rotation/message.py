@@ -67,7 +67,6 @@ class KekAction(StrEnum):
     PAUSE = "kek.pause"
     RESUME = "kek.resume"  # go on after a pause, after a stop, or with a part that was rolled back
     ROLLBACK = "kek.rollback"  # all of it, one shard or one tenant
-    STEP = "kek.step"  # look what comes next: no change by itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
     1. read the run and the checkpoint              dies here: nothing has happened
     2. handle the tenants behind the checkpoint     dies here: they are looked at again, and found to be done
     3. put the checkpoint                           dies here: the message comes again and goes on from it
-    4. send the continuation, or word that it ended dies here: the message comes again and sends it again
+    4. send the continuation, if there is more      dies here: the message comes again and does the next batch
 
 A message whose checkpoint somebody else has moved meanwhile ends without a continuation: theirs goes on. A tenant whose
 rows cannot be right stops its shard at that tenant; nothing of it is touched.
@@ -24,7 +24,7 @@ from rotation.catalog import SAMPLED_WHILE_SWEEPING, KekPolicy
 from rotation.dek import ensure_sound
 from rotation.kek import TASKS, Task, is_current
 from rotation.manifest import Tree, add_tenant, frozen, tenant_root
-from rotation.message import KEK_ORDERS, REWRAP_BATCHES, KekAction, KekOrder, RewrapBatch, Trigger
+from rotation.message import REWRAP_BATCHES, RewrapBatch
 from rotation.primary_kek import READ_AGAIN
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation, rate, vault_of
 from rotation.rewrap import dropped, is_readable, kept_wrap, outdated, rewrapped, wanted_kid, with_changed
@@ -100,35 +100,42 @@ class ShardWalk:
         self._draw = draw or random.SystemRandom()
         self._max_rows = max_rows
 
-    def perform(self, message: RewrapBatch) -> None:
-        """Handle one batch and pass the shard on. A message of a run or pass that is over does nothing.
+    def perform(self, message: RewrapBatch) -> bool:
+        """Handle one batch and pass the shard on; whether the shard has ended, so that the run may go on.
 
-        Raises Transient, Conflict or UnusableKey to be called again later.
+        A message of a run or pass that is over does nothing. Raises Transient, Conflict or UnusableKey to be called
+        again later.
         """
         record = self._keks.read(message.kek)
         run = record.run if record else None
         if run is None or not is_current(run, message.generation, message.pass_number):
             log.info("batch is over", extra={"job": message.id})
-            return
+            return False
         now = self._clock()
         progress = self._shards.read(run.id, run.pass_number, message.shard)
         progress = progress or ShardProgress(run.id, run.pass_number, message.shard, now, now)
         if progress.state is ShardState.WORKING:
             batch = _Batch(run, self._policies[run.kek], self._monotonic() + _MAX_BATCH_S)
             moved, delay = self._batch(batch, progress)
+            while not delay and self._may_go_on(batch, progress, moved):
+                moved, delay = self._batch(batch, moved)
             try:
                 self._shards.put(moved)
             except Conflict:
                 log.info("another worker was faster", extra={"job": message.id})
-                return
+                return False
             self._tell(run, progress, moved)
             if moved.state is ShardState.WORKING:
                 again = RewrapBatch(run.kek, run.generation, run.pass_number, message.shard)
                 self._queues.send(REWRAP_BATCHES, again.to_json(), delay)
-                return
-        request = f"{run.id}.{run.pass_number}.{message.shard}"
-        step = KekOrder(KekAction.STEP, run.kek, request, Trigger.SCHEDULE, "worker", "a shard is done")
-        self._queues.send(KEK_ORDERS, step.to_json())
+                return False
+        return True
+
+    def _may_go_on(self, batch: _Batch, before: ShardProgress, now: ShardProgress) -> bool:
+        """Whether another page certainly fits into this message: most shards end with a short one."""
+        handled = now.rows + now.tenants - before.rows - before.tenants
+        in_time = self._monotonic() <= batch.ends
+        return now.state is ShardState.WORKING and in_time and 2 * handled <= self._max_rows
 
     def _batch(self, batch: _Batch, progress: ShardProgress) -> tuple[ShardProgress, timedelta]:
         """The checkpoint after one batch, and how long the next one is to wait."""

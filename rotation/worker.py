@@ -141,7 +141,8 @@ class Worker:
             case KekOrder():
                 self._kek_jobs.perform(message)
             case RewrapBatch():
-                self._walk.perform(message)
+                if self._walk.perform(message):
+                    self._kek_jobs.drive(message.kek)
             case ShardPlan():
                 self._planner.plan(message)
 
