@@ -25,12 +25,18 @@ param functionsPublished bool = false
 @description('When the planner runs, NCRONTAB in UTC: {second} {minute} {hour} {day} {month} {day-of-week}.')
 param planSchedule string = '0 0 2 * * *'
 
+@description('When KEK rotations are looked at, likewise. Between the steps of one lies no more than this.')
+param driveSchedule string = '0 * * * * *'
+
 @description('The alert rules need INFO at least: they look for what the app says when all is well, too.')
 @allowed(['DEBUG', 'INFO'])
 param logLevel string = 'INFO'
 
 @description('The keys of kind "kek" in rotation/catalog.toml.')
 param keks string[] = ['master-kek']
+
+@description('Names of further vaults, made with a first version of each KEK: where KEKs come from or may be rotated to.')
+param moreVaults string[] = []
 
 @description('Bits of a KEK. A larger one unwraps fewer DEKs per second: an HSM vault does 200, 50 or 25 a second.')
 @allowed([2048, 3072, 4096])
@@ -68,6 +74,7 @@ var names = {
   storage: '${prefix}rot${unique}'
   vault: '${prefix}-kv-${unique}'
 }
+var vaults = concat([names.vault], moreVaults)
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   // Its own resource, so that its roles are there before the app first starts.
@@ -119,17 +126,42 @@ module vault 'modules/vault.bicep' = {
   }
 }
 
+// One after the other: they share the private DNS zone.
+@batchSize(1)
+module moreVault 'modules/vault.bicep' = [
+  for name in moreVaults: {
+    name: 'vault-${name}'
+    params: {
+      name: name
+      location: location
+      keks: keks
+      kekBits: kekBits
+      kekExpires: kekExpires
+      workspaceId: monitoring.outputs.workspaceId
+      endpointSubnetId: privateNetwork ? network!.outputs.endpointSubnetId : ''
+      networkId: privateNetwork ? network!.outputs.networkId : ''
+    }
+    dependsOn: [
+      vault
+    ]
+  }
+]
+
 module access 'modules/access.bicep' = {
   name: 'access'
   params: {
     storageName: storage.outputs.name
-    vaultName: vault.outputs.name
+    vaults: vaults
     insightsName: monitoring.outputs.insightsName
     keks: keks
     appPrincipalId: identity.properties.principalId
     services: services
     operators: operators
   }
+  dependsOn: [
+    vault
+    moreVault
+  ]
 }
 
 module app 'modules/app.bicep' = {
@@ -141,10 +173,12 @@ module app 'modules/app.bicep' = {
     identityClientId: identity.properties.clientId
     storageName: storage.outputs.name
     vaultUrl: vault.outputs.url
+    moreVaultUrls: join(map(moreVaults, name => 'https://${name}${environment().suffixes.keyvaultDns}'), ',')
     insightsConnection: monitoring.outputs.insightsConnection
     subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
     allowedAddresses: allowedAddresses
     planSchedule: planSchedule
+    driveSchedule: driveSchedule
     logLevel: logLevel
     maxInstances: maxInstances
   }
@@ -153,17 +187,23 @@ module app 'modules/app.bicep' = {
   ]
 }
 
-module events 'modules/events.bicep' = {
-  name: 'events'
-  params: {
-    prefix: prefix
-    location: location
-    vaultName: vault.outputs.name
-    storageName: storage.outputs.name
-    appName: app.outputs.name
-    subscribe: functionsPublished
+module events 'modules/events.bicep' = [
+  for (name, index) in vaults: {
+    name: 'events-${index}'
+    params: {
+      name: index == 0 ? '${prefix}-vault-events' : '${name}-events'
+      location: location
+      vaultName: name
+      storageName: storage.outputs.name
+      appName: app.outputs.name
+      subscribe: functionsPublished
+    }
+    dependsOn: [
+      vault
+      moreVault
+    ]
   }
-}
+]
 
 module alerts 'modules/alerts.bicep' = {
   name: 'alerts'
@@ -172,7 +212,7 @@ module alerts 'modules/alerts.bicep' = {
     location: location
     workspaceId: monitoring.outputs.workspaceId
     actionGroupId: monitoring.outputs.actionGroupId
-    topicId: events.outputs.topicId
+    topicIds: [for index in range(0, length(vaults)): events[index].outputs.topicId]
   }
 }
 

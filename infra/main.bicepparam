@@ -6,4 +6,5 @@ param alertAddresses = ['security-engineering@example.com', 'sre-on-call@example
 param services = []
 param operators = []
 param allowedAddresses = []
+param moreVaults = []
 param functionsPublished = false

@@ -1,12 +1,14 @@
 """README and docs: links lead somewhere, commands are understood, examples run, names exist."""
 
 import json
+import math
 import os
 import re
 import shlex
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType
@@ -18,13 +20,15 @@ from markdown_it.token import Token
 
 from local.__main__ import _parser as local_parser
 from local.stack import Stack, running
+from rotation import kek, lifecycle
 from rotation.__main__ import _parser as rotation_parser
-from rotation.lifecycle import diagram
-from rotation.message import ROTATION_JOBS, Action, Job, Trigger
+from rotation.catalog import load
+from rotation.message import PARSERS, ROTATION_JOBS, Action, Job, KekOrder, Trigger
+from rotation.quota import MAX_ROWS_PER_BATCH, Operation, Question, estimate, rate, spoken
 from shared import errors
 from shared.azure import wiring
 from shared.errors import AtpError
-from shared.values import tenant_id
+from shared.values import SHARDS, KeyKind, KeyShape, tenant_id
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -152,8 +156,10 @@ def json_messages() -> list[str]:
 
 @pytest.mark.parametrize("message", json_messages())
 def test_every_message_shown_is_one_that_the_app_accepts(message: str) -> None:
-    job = Job.parse(message.encode(), "by-hand-1")
-    assert job.trigger is Trigger.MANUAL
+    schema = json.loads(message)["schema"]
+    (parse,) = [parser for parser, kind in ((Job.parse, Job), (KekOrder.parse, KekOrder)) if schema == kind.SCHEMA]
+    assert parse in PARSERS.values()
+    assert parse(message.encode(), "by-hand-1").trigger is Trigger.MANUAL
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -168,9 +174,104 @@ def test_every_setting_is_explained_in_architecture() -> None:
     assert set(SETTING.findall(sources)) <= explained
 
 
-def test_the_state_diagram_is_the_one_that_the_code_draws() -> None:
+def test_the_state_diagrams_are_those_that_the_code_draws() -> None:
     drawn = [block.code.strip() for block in blocks("mermaid") if block.code.startswith("stateDiagram")]
-    assert drawn == [diagram()]
+    assert drawn == [lifecycle.diagram(), kek.diagram()]
+
+
+def test_every_phase_of_a_kek_rotation_is_explained() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    explained = {name for row in re.findall(r"^\| ([a-z, -]+) \|", page, re.MULTILINE) for name in row.split(", ")}
+    assert {phase.value for phase in kek.MOVES} <= explained
+
+
+def test_every_field_of_the_catalog_is_explained() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    catalog = (ROOT / "rotation" / "catalog.toml").read_text()
+    fields = set(re.findall(r"^(\w+) = ", catalog, re.MULTILINE))
+    assert len(fields) > 8
+    assert [name for name in sorted(fields) if not re.search(rf"^\|[^|]*\| `{name}` \|", page, re.MULTILINE)] == []
+
+
+def test_every_function_is_explained() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    functions = re.findall(r"^def (\w+)\(", (ROOT / "function_app.py").read_text(), re.MULTILINE)
+    assert [name for name in functions if f"`{name}`" not in page] == []
+
+
+def test_the_runbook_knows_every_alert_and_every_reason_of_a_kek_rotation_to_stop() -> None:
+    sources = {name: (ROOT / "rotation" / name).read_text() for name in ("kek_job.py", "rewrap_job.py", "rewrap.py")}
+    alerts = re.findall(r'_alert\(run, "([^"]+)"', sources["kek_job.py"])
+    alerts += re.findall(r'what="([^"]+)"', sources["rewrap_job.py"])
+    reasons = re.findall(r'Integrity\(\s*"([^"]+)"', sources["rewrap_job.py"] + sources["rewrap.py"])
+    assert len(alerts) > 4
+    assert len(reasons) > 5
+    page = (ROOT / "docs" / "runbooks" / "kek-rotation.md").read_text()
+    assert [text for text in {*alerts, *reasons} if text not in page] == []
+
+
+def test_the_runbooks_know_every_alert_rule() -> None:
+    pages = "".join(file.read_text() for file in (ROOT / "docs" / "runbooks").iterdir())
+    rules = re.findall(r"^    name: '([a-z-]+)'", (ROOT / "infra/modules/alerts.bicep").read_text(), re.MULTILINE)
+    assert len(rules) > 6
+    assert [name for name in rules if name not in ("critical", "warning") and f"`{name}`" not in pages] == []
+
+
+VAULT = "https://atp-kv.vault.azure.net"
+MANAGED = "https://atp.managedhsm.azure.net"
+KEKS = (
+    *((VAULT, kind, bits) for bits in (2048, 3072, 4096) for kind in (KeyKind.RSA, KeyKind.RSA_HSM)),
+    *((MANAGED, KeyKind.RSA_HSM, bits) for bits in (2048, 3072, 4096)),
+    (MANAGED, KeyKind.OCT_HSM, 256),
+)
+SECONDS_PER_DEK = 0.02 + 0.02  # an unwrap and a transaction, as docs/scale.md supposes
+THREADS = 16
+DAY = timedelta(days=1)
+
+
+def scale_rows() -> Iterator[str]:
+    """The computed rows of docs/scale.md."""
+    policy = load(ROOT / "rotation" / "catalog.toml").keks["master-kek"]
+
+    def question(vault: str, shape: KeyShape, rows: int) -> Question:
+        return Question(rows, vault, shape, vault, shape, policy.sampled, policy.headroom)
+
+    for vault, kind, bits in KEKS:
+        shape = KeyShape(kind, bits)
+        few, many = (estimate(question(vault, shape, rows)) for rows in (10**6, 10**8))
+        bare = estimate(replace(question(vault, shape, 10**6), sampled=0.0, headroom=0.0))
+        threads = math.ceil(few.allowed_per_second * SECONDS_PER_DEK)
+        cells = [
+            f"{kind} {bits}{', Managed HSM' if vault == MANAGED else ''}",
+            f"{rate(vault, shape, Operation.UNWRAP):,}",
+            spoken(bare.duration),
+            f"{few.allowed_per_second:,.0f}",
+            spoken(few.duration),
+            spoken(many.duration),
+            str(-(-many.duration // DAY)),
+            f"{threads}: {-(-threads // THREADS)}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+    sizes = (10**6, 10**8)
+    rsa, oct_ = KeyShape(KeyKind.RSA_HSM, 3072), KeyShape(KeyKind.OCT_HSM, 256)
+    batches = [-(-2 * rows // MAX_ROWS_PER_BATCH) + 2 * SHARDS for rows in sizes]
+    found = {
+        "vault operations, RSA": [estimate(question(VAULT, rsa, rows)).vault_operations for rows in sizes],
+        "vault operations, AES": [estimate(question(MANAGED, oct_, rows)).vault_operations for rows in sizes],
+        "storage transactions": [estimate(question(VAULT, rsa, rows)).storage_transactions for rows in sizes],
+        "batches in a pass": batches,
+        "messages in 8 passes": [8 * (each + SHARDS) for each in batches],
+        "pages of the manifest": [-(-2 * rows // MAX_ROWS_PER_BATCH) + SHARDS for rows in sizes],
+        "MB of the manifest": [rows * (41 + 16) // 10**6 for rows in sizes],
+        "seconds for a pass that only reads, at least": [2 * rows // 20_000 for rows in sizes],
+    }
+    for name, (few_, many_) in found.items():
+        yield f"| {name} | {few_:,} | {many_:,} |"
+
+
+def test_the_arithmetic_of_scale_is_that_of_the_code() -> None:
+    lines = (ROOT / "docs" / "scale.md").read_text().splitlines()
+    assert [row for row in scale_rows() if row not in lines] == []
 
 
 def test_every_error_is_in_the_tree_of_errors() -> None:

@@ -11,8 +11,11 @@ from tree_sitter import Language, Node, Parser
 
 from rotation.catalog import load
 from rotation.expiry import Happening, parse
+from rotation.kek import TASKS
+from rotation.message import PARSERS
 from shared.azure import wiring
 from shared.settings import Settings
+from shared.values import ShardState
 
 ROOT = Path(__file__).parent.parent
 INFRA = ROOT / "infra"
@@ -115,7 +118,56 @@ def test_tables_and_queues_are_those_of_the_app() -> None:
 
 def test_the_app_may_reach_every_table_that_it_uses_and_only_one_of_them_freely() -> None:
     insert_only = set(array("modules/access.bicep", "insertOnlyTables"))
-    assert insert_only == set(wiring.TABLES) - {"deks", "consumers"}, "consumers is for services"
+    no_delete = set(array("modules/access.bicep", "noDeleteTables"))
+    assert "audit" in insert_only
+    assert not insert_only & no_delete
+    assert insert_only | no_delete == set(wiring.TABLES) - {"deks", "consumers"}
+    assert assigned("appOnDeks") == ("deks", "tableContributor")
+    assert assigned("appOnConsumers") == ("consumers", "tableReader"), "to be written by services alone"
+    assert assigned("appInserts") == ("insertOnly[index]", "inserter")
+    assert assigned("appEdits") == ("noDelete[index]", "editor")
+
+
+def test_what_the_roles_of_our_own_allow() -> None:
+    rows = "Microsoft.Storage/storageAccounts/tableServices/tables/entities/"
+    assert allowed("inserter") == {f"{rows}read", f"{rows}add/action"}
+    assert allowed("editor") == allowed("inserter") | {f"{rows}update/action"}
+    keys = "Microsoft.KeyVault/vaults/keys/"
+    actions = ("read", "create/action", "update/action", "wrap/action", "unwrap/action")
+    assert allowed("rotator") == {keys + action for action in actions}
+
+
+def test_the_app_rotates_the_keks_of_the_catalog_and_can_do_nothing_with_another_key() -> None:
+    assert assigned("appOnKeks") == ("kek[number]", "rotator")
+    scopes = [scope for scope, _ in map(assigned, declarations("roleAssignments"))]
+    assert not {"vault", "vault[index]"} & set(scopes)
+
+
+def test_operators_may_send_to_every_queue_that_a_person_asks_by_and_to_no_poison_queue() -> None:
+    assert set(array("modules/access.bicep", "askedQueues")) == set(PARSERS)
+
+
+def declarations(kind: str) -> dict[str, str]:
+    """The resources of that kind in access.bicep, by their names."""
+    source = (INFRA / "modules/access.bicep").read_text()
+    found = re.findall(r"^resource (\w+) '[\w.]+/(\w+)@[\d-]+' = (.*?)^[}\]]$", source, re.MULTILINE | re.DOTALL)
+    return {name: body for name, its_kind, body in found if its_kind == kind}
+
+
+def assigned(name: str) -> tuple[str, str]:
+    """Scope and role of an assignment."""
+    body = declarations("roleAssignments")[name]
+    (scope,) = re.findall(r"^ +scope: (.+)$", body, re.MULTILINE)
+    (role,) = re.findall(r"roleDefinitionId: (?:.*roles\.)?(\w+)(?:\)|\.id)$", body, re.MULTILINE)
+    return scope, role
+
+
+def allowed(role: str) -> set[str]:
+    """What a role of our own allows."""
+    body = declarations("roleDefinitions")[role]
+    assert re.search(r"^ +actions: \[\]$", body, re.MULTILINE)
+    (listed,) = re.findall(r"dataActions: \[\n(.*?)\]", body, re.DOTALL)
+    return set(re.findall(r"'([^']+)'", listed))
 
 
 def test_every_role_is_one_that_is_assigned() -> None:
@@ -142,7 +194,9 @@ def test_every_setting_that_the_code_reads_is_set_and_none_of_those_that_are_for
 def test_settings_accept_what_is_set() -> None:
     values = {
         "vaultUrl": "https://atp-kv.vault.azure.net",
+        "moreVaultUrls": "https://atp-kv2.vault.azure.net",
         "planSchedule": "0 0 2 * * *",
+        "driveSchedule": "0 * * * * *",
         "logLevel": "INFO",
         "${storageName}": "atprot",
         "${environment().suffixes.storage}": "core.windows.net",
@@ -156,7 +210,15 @@ def test_settings_accept_what_is_set() -> None:
     settings = Settings.parse({name: evaluated(value) for name, value in app_settings().items()})
     assert settings.table_url == "https://atprot.table.core.windows.net"
     assert settings.queue_url == "https://atprot.queue.core.windows.net"
+    assert settings.more_vault_urls == ("https://atp-kv2.vault.azure.net",)
     assert settings.catalog.is_file()
+
+
+def test_schedules_are_those_of_a_local_stack() -> None:
+    local = json.loads((ROOT / "local.settings.example.json").read_text())["Values"]
+    main = (INFRA / "main.bicep").read_text()
+    for name, parameter in (("ATP_PLAN_SCHEDULE", "planSchedule"), ("ATP_DRIVE_SCHEDULE", "driveSchedule")):
+        assert f"param {parameter} string = '{local[name]}'" in main
 
 
 def test_there_are_as_many_threads_as_messages_are_taken_at_once() -> None:
@@ -185,11 +247,32 @@ def test_the_subscribed_function_is_one_of_the_app() -> None:
         ("alert", "shared/azure/registers.py"),
         ("planning started", "rotation/planner_job.py"),
         ("job put back", "rotation/worker.py"),
+        ("KEK not served", "rotation/kek_job.py"),
+        ("throttled by the vault", "rotation/vault_budget.py"),
     ],
 )
 def test_alert_rules_look_for_what_the_app_logs(event: str, source: str) -> None:
     assert f'tostring(record.event) == "{event}"' in rules() or f'.event) == "{event}"' in rules()
     assert re.search(rf'log\.\w+\(\s*"{event}"', (ROOT / source).read_text())
+
+
+def test_the_rule_on_progress_knows_the_phases_that_walk_and_what_is_logged_of_them() -> None:
+    (walking,) = re.findall(r"let walking = dynamic\((\[.*?\])\)", rules())
+    assert set(json.loads(walking)) == {phase.value for phase in TASKS}
+    assert f'tostring(record.state) != "{ShardState.WORKING}"' in rules()
+    (events,) = re.findall(r"event in \((.*)\)", rules())
+    sources = "".join((ROOT / "rotation" / name).read_text() for name in ("kek_job.py", "rewrap_job.py"))
+    for event in json.loads(f"[{events}]"):
+        (told,) = re.findall(rf'log\.info\(\s*"{event}",\s*extra=\{{(.*?)\}}', sources, re.DOTALL)
+        assert {'"run"', '"phase"'} <= set(re.findall(r'"\w+"', told))
+        assert event != "rewrap batch" or {'"tenants"', '"state"'} <= set(re.findall(r'"\w+"', told))
+
+
+def test_what_a_kek_rotation_alerts_of_is_critical_and_wakes_somebody() -> None:
+    assert "format(alertRecords, 'critical')" in rules()
+    for name in ("kek_job.py", "rewrap_job.py"):
+        source = (ROOT / "rotation" / name).read_text()
+        assert re.findall(r"severity=Severity\.(\w+)", source) == ["CRITICAL"]
 
 
 def rules() -> str:

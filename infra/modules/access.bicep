@@ -1,12 +1,14 @@
 // Who may do what. The whole of it: no other file assigns a role, except the one that Event Grid gets for its own topic.
 //
-// The app      rotates: it changes rows of deks, adds rows to the other tables, and reads the KEKs' public keys. It cannot
-//              open a DEK, because wrapping needs the public key alone; it cannot change or delete an audit record.
+// The app      rotates: it changes rows of deks, keys, runs and budgets, adds rows to the other tables, and reads who uses
+//              what. With the KEKs of the catalog, and no other key, it may make versions, enable and disable them, wrap
+//              and unwrap: never delete, purge, import, export, back up or sign. It cannot change or delete an audit record.
 // Services     read wrapped DEKs and have the vault open them; they report which versions they use.
-// Operators    read every table, ask by queue message, resolve dead letters. They cannot change a key's row.
+// Operators    read every table and what the KEKs are, ask by queue message, resolve dead letters. They cannot change a
+//              key's row, and neither wrap nor unwrap.
 
 param storageName string
-param vaultName string
+param vaults string[]
 param insightsName string
 param keks string[]
 param appPrincipalId string
@@ -24,7 +26,10 @@ var roles = {
   keyWrapper: 'e147488a-f6f5-4113-8e2d-b22465e65bf6' // Key Vault Crypto Service Encryption User
   metricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb' // Monitoring Metrics Publisher
 }
-var insertOnlyTables = ['keys', 'audit', 'alerts', 'deadletters']
+var insertOnlyTables = ['audit', 'alerts', 'deadletters']
+var noDeleteTables = ['keys', 'runs', 'budgets']
+// What operators ask by, and send dead letters to again.
+var askedQueues = ['rotation-jobs', 'plan-shards', 'kek-orders', 'rewrap-batches']
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
   name: storageName
@@ -57,33 +62,42 @@ resource insertOnly 'Microsoft.Storage/storageAccounts/tableServices/tables@2023
   }
 ]
 
+resource noDelete 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01' existing = [
+  for table in noDeleteTables: {
+    parent: tableService
+    name: table
+  }
+]
+
 resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2023-05-01' existing = {
   parent: account
   name: 'default'
 }
 
-resource jobs 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-05-01' existing = {
-  parent: queueService
-  name: 'rotation-jobs'
-}
-
-resource plans 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-05-01' existing = {
-  parent: queueService
-  name: 'plan-shards'
-}
+resource asked 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-05-01' existing = [
+  for queue in askedQueues: {
+    parent: queueService
+    name: queue
+  }
+]
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: insightsName
 }
 
-resource vault 'Microsoft.KeyVault/vaults@2023-07-01' existing = {
-  name: vaultName
-}
+resource vault 'Microsoft.KeyVault/vaults@2023-07-01' existing = [
+  for name in vaults: {
+    name: name
+  }
+]
 
+// Every KEK in every vault. The narrowest scope of Key Vault's RBAC is one key with all its versions: a role can neither be
+// kept to one version, nor let somebody disable versions and not change their expiry.
+// https://learn.microsoft.com/azure/key-vault/general/rbac-guide
 resource kek 'Microsoft.KeyVault/vaults/keys@2023-07-01' existing = [
-  for kekName in keks: {
-    parent: vault
-    name: kekName
+  for number in range(0, length(vaults) * length(keks)): {
+    parent: vault[number / length(keks)]
+    name: keks[number % length(keks)]
   }
 ]
 
@@ -103,6 +117,54 @@ resource inserter 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
         dataActions: [
           'Microsoft.Storage/storageAccounts/tableServices/tables/entities/read'
           'Microsoft.Storage/storageAccounts/tableServices/tables/entities/add/action'
+        ]
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+resource editor 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  // Where a KEK rotation stands and what it began with must not vanish.
+  name: guid(resourceGroup().id, 'table-editor')
+  properties: {
+    roleName: 'ATP Table Editor (${storageName})'
+    description: 'Read, insert and change table rows; never delete one.'
+    type: 'CustomRole'
+    assignableScopes: [resourceGroup().id]
+    permissions: [
+      {
+        actions: []
+        notActions: []
+        dataActions: [
+          'Microsoft.Storage/storageAccounts/tableServices/tables/entities/read'
+          'Microsoft.Storage/storageAccounts/tableServices/tables/entities/add/action'
+          'Microsoft.Storage/storageAccounts/tableServices/tables/entities/update/action'
+        ]
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+resource rotator 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  // Of the built-in roles only Crypto Officer may make a key's versions, and it may delete and purge besides.
+  name: guid(resourceGroup().id, 'kek-rotator')
+  properties: {
+    roleName: 'ATP KEK Rotator (${storageName})'
+    description: 'Read a key and list its versions, make one, enable or disable one, wrap and unwrap with it.'
+    type: 'CustomRole'
+    assignableScopes: [resourceGroup().id]
+    permissions: [
+      {
+        actions: []
+        notActions: []
+        dataActions: [
+          'Microsoft.KeyVault/vaults/keys/read'
+          'Microsoft.KeyVault/vaults/keys/create/action'
+          'Microsoft.KeyVault/vaults/keys/update/action'
+          'Microsoft.KeyVault/vaults/keys/wrap/action'
+          'Microsoft.KeyVault/vaults/keys/unwrap/action'
         ]
         notDataActions: []
       }
@@ -156,14 +218,37 @@ resource appInserts 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   }
 ]
 
-resource appOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for (kekName, index) in keks: {
-    name: guid(kek[index].id, appPrincipalId, roles.keyReader)
-    scope: kek[index]
+resource appEdits 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (table, index) in noDeleteTables: {
+    name: guid(noDelete[index].id, appPrincipalId, editor.id)
+    scope: noDelete[index]
     properties: {
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyReader)
+      roleDefinitionId: editor.id
+    }
+  }
+]
+
+resource appOnConsumers 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  // Whether a KEK version is still used, before it is disabled.
+  name: guid(consumers.id, appPrincipalId, roles.tableReader)
+  scope: consumers
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.tableReader)
+  }
+}
+
+resource appOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for number in range(0, length(vaults) * length(keks)): {
+    name: guid(kek[number].id, appPrincipalId, rotator.id)
+    scope: kek[number]
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: rotator.id
     }
   }
 ]
@@ -206,11 +291,15 @@ resource serviceOnConsumers 'Microsoft.Authorization/roleAssignments@2022-04-01'
 
 // Every service on every KEK. Crypto User would do, and allow to sign, to decrypt and to change the key besides.
 resource serviceOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for number in range(0, length(services) * length(keks)): {
-    name: guid(kek[number % length(keks)].id, services[number / length(keks)], roles.keyWrapper)
-    scope: kek[number % length(keks)]
+  for number in range(0, length(services) * length(vaults) * length(keks)): {
+    name: guid(
+      kek[number % (length(vaults) * length(keks))].id,
+      services[number / (length(vaults) * length(keks))],
+      roles.keyWrapper
+    )
+    scope: kek[number % (length(vaults) * length(keks))]
     properties: {
-      principalId: services[number / length(keks)]
+      principalId: services[number / (length(vaults) * length(keks))]
       principalType: 'ServicePrincipal'
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyWrapper)
     }
@@ -243,26 +332,31 @@ resource operatorOnDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-
   }
 ]
 
-resource operatorOnJobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for operator in operators: {
-    name: guid(jobs.id, operator, roles.queueSender)
-    scope: jobs
+resource operatorOnQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for number in range(0, length(operators) * length(askedQueues)): {
+    name: guid(asked[number % length(askedQueues)].id, operators[number / length(askedQueues)], roles.queueSender)
+    scope: asked[number % length(askedQueues)]
     properties: {
-      principalId: operator
+      principalId: operators[number / length(askedQueues)]
       principalType: 'Group'
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.queueSender)
     }
   }
 ]
 
-resource operatorOnPlans 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for operator in operators: {
-    name: guid(plans.id, operator, roles.queueSender)
-    scope: plans
+// For `plan kek` and `kek status`: kind and size of the versions.
+resource operatorOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for number in range(0, length(operators) * length(vaults) * length(keks)): {
+    name: guid(
+      kek[number % (length(vaults) * length(keks))].id,
+      operators[number / (length(vaults) * length(keks))],
+      roles.keyReader
+    )
+    scope: kek[number % (length(vaults) * length(keks))]
     properties: {
-      principalId: operator
+      principalId: operators[number / (length(vaults) * length(keks))]
       principalType: 'Group'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.queueSender)
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyReader)
     }
   }
 ]

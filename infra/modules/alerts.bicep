@@ -1,11 +1,12 @@
 // What wakes whom. The app says what is wrong in a log record with the event "alert"; these rules pass it on, and watch
-// for what the app cannot say because it does not run.
+// for what the app cannot say because it does not run. A shard that stopped, a KEK rotation that failed or cannot go on, a
+// consumer that lags and a KEK version that is missed are records "alert", severity critical.
 
 param prefix string
 param location string
 param workspaceId string
 param actionGroupId string
-param topicId string
+param topicIds string[]
 
 var alertRecords = '''
 AppTraces
@@ -19,7 +20,7 @@ AppTraces
 var rules = [
   {
     name: 'critical'
-    what: 'Key rotation needs a person now. docs/runbooks/dek-rotation.md says what to do.'
+    what: 'Key rotation needs a person now. docs/runbooks says what to do.'
     severity: 0
     query: format(alertRecords, 'critical')
     frequency: 'PT5M'
@@ -91,6 +92,62 @@ AppTraces
     threshold: 100
     dimension: ''
   }
+  {
+    name: 'kek-not-driven'
+    what: 'A KEK rotation cannot be looked at: its rows cannot be right, or table, vault or a role is missing.'
+    severity: 1
+    query: '''
+AppTraces
+| extend record = parse_json(Message)
+| where tostring(record.event) == "KEK not served"
+| project TimeGenerated, kek = tostring(record.kek), because = tostring(record.because)
+'''
+    frequency: 'PT15M'
+    window: 'PT30M'
+    operator: 'GreaterThan'
+    threshold: 10
+    dimension: 'kek'
+  }
+  {
+    // Sending shards their messages again is no progress: it is what happens when there is none.
+    name: 'kek-no-progress'
+    what: 'A KEK rotation walks over the shards and has not got any further for two hours.'
+    severity: 1
+    query: '''
+let walking = dynamic(["planned", "sweeping", "scrubbing", "retiring", "closing", "rolling-back"]);
+AppTraces
+| extend record = parse_json(Message)
+| extend event = tostring(record.event), run = tostring(record.run), phase = tostring(record.phase)
+| where event in ("KEK rotation moved on", "shards sent", "rewrap batch")
+| extend told = iff(event == "rewrap batch", datetime(null), TimeGenerated)
+| extend got_further = event == "KEK rotation moved on"
+    or (event == "rewrap batch" and (toint(record.tenants) > 0 or tostring(record.state) != "working"))
+| summarize moved = maxif(TimeGenerated, got_further), heard = min(TimeGenerated), arg_max(told, phase) by run
+| where phase in (walking) and coalesce(moved, heard) < ago(2h)
+| project run, phase, moved
+'''
+    frequency: 'PT30M'
+    window: 'P2D'
+    operator: 'GreaterThan'
+    threshold: 0
+    dimension: 'run'
+  }
+  {
+    name: 'kek-throttled'
+    what: 'A vault throttles a KEK rotation again and again: production uses more of its quota than was left to it.'
+    severity: 2
+    query: '''
+AppTraces
+| extend record = parse_json(Message)
+| where tostring(record.event) == "throttled by the vault"
+| project TimeGenerated, vault = tostring(record.vault), pause_s = toreal(record.pause_s)
+'''
+    frequency: 'PT15M'
+    window: 'PT30M'
+    operator: 'GreaterThan'
+    threshold: 20
+    dimension: 'vault'
+  }
 ]
 
 resource rule 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
@@ -139,24 +196,26 @@ resource rule 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
   }
 ]
 
+var lossMetrics = ['DeadLetteredCount', 'DroppedEventCount']
+
 resource lostEvent 'Microsoft.Insights/metricAlerts@2018-03-01' = [
-  for metric in ['DeadLetteredCount', 'DroppedEventCount']: {
-    name: '${prefix}-rotation-${metric}'
+  for number in range(0, 2 * length(topicIds)): {
+    name: '${prefix}-rotation-${lossMetrics[number % 2]}${number < 2 ? '' : '-${number / 2}'}'
     location: 'global'
     properties: {
       description: 'Event Grid gave up on an event of the vault: look into the container event-dead-letters.'
       enabled: true
       severity: 2
-      scopes: [topicId]
+      scopes: [topicIds[number / 2]]
       evaluationFrequency: 'PT15M'
       windowSize: 'PT1H'
       criteria: {
         'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
         allOf: [
           {
-            name: metric
+            name: lossMetrics[number % 2]
             criterionType: 'StaticThresholdCriterion'
-            metricName: metric
+            metricName: lossMetrics[number % 2]
             metricNamespace: 'Microsoft.EventGrid/systemTopics'
             operator: 'GreaterThan'
             threshold: 0

@@ -6,12 +6,16 @@ param identityId string
 param identityClientId string
 param storageName string
 param vaultUrl string
+
+@description('Separated by commas; may be empty.')
+param moreVaultUrls string
 param insightsConnection string
 
 @description('Empty: no virtual network.')
 param subnetId string
 param allowedAddresses string[]
 param planSchedule string
+param driveSchedule string
 param logLevel string
 param maxInstances int
 
@@ -95,7 +99,9 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
     name: 'appsettings'
     properties: {
       ATP_VAULT_URL: vaultUrl
+      ATP_MORE_VAULT_URLS: moreVaultUrls
       ATP_PLAN_SCHEDULE: planSchedule
+      ATP_DRIVE_SCHEDULE: driveSchedule
       ATP_LOG_LEVEL: logLevel
       ATP_CATALOG: 'rotation/catalog.toml'
       // As many jobs at once as host.json takes messages; Python would run fewer.

@@ -1,6 +1,6 @@
 // From the vault to the app: near expiry, expiry and new versions of keys, secrets and certificates.
 
-param prefix string
+param name string
 param location string
 param vaultName string
 param storageName string
@@ -32,7 +32,7 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
 }
 
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
-  name: '${prefix}-vault-events'
+  name: name
   location: location
   identity: {
     type: 'SystemAssigned'

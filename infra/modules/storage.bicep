@@ -10,8 +10,17 @@ param endpointSubnetId string
 param networkId string
 
 // As shared/azure/wiring.py names them (a test compares).
-var tables = ['deks', 'keys', 'audit', 'consumers', 'alerts', 'deadletters']
-var queues = ['plan-shards', 'plan-shards-poison', 'rotation-jobs', 'rotation-jobs-poison']
+var tables = ['deks', 'keys', 'runs', 'budgets', 'audit', 'consumers', 'alerts', 'deadletters']
+var queues = [
+  'plan-shards'
+  'plan-shards-poison'
+  'rotation-jobs'
+  'rotation-jobs-poison'
+  'kek-orders'
+  'kek-orders-poison'
+  'rewrap-batches'
+  'rewrap-batches-poison'
+]
 var containers = ['app-package', 'event-dead-letters']
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {

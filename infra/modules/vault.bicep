@@ -33,7 +33,8 @@ resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
   }
 }
 
-// Resource Manager only ever creates a key: a later deployment makes no version and changes none.
+// Resource Manager only ever creates a key: a later deployment makes no version and changes none. The versions after the
+// first are made by the app, for one rotation each.
 resource kek 'Microsoft.KeyVault/vaults/keys@2023-07-01' = [
   for kekName in keks: {
     parent: vault
@@ -47,8 +48,8 @@ resource kek 'Microsoft.KeyVault/vaults/keys@2023-07-01' = [
         exportable: false
         exp: kekExpires
       }
-      // The vault only announces. Were it to make a version by itself, nobody would use that version: which one is
-      // primary stands in table keys, and moving it is the KEK rotation's business.
+      // The vault only announces. Were it to make versions by itself, the app would rotate to each of them; but when a
+      // KEK rotates is for rotation/catalog.toml to say.
       rotationPolicy: {
         attributes: {
           expiryTime: 'P2Y'
@@ -90,7 +91,7 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
 }
 
 module endpoint 'private-endpoint.bicep' = if (!empty(endpointSubnetId)) {
-  name: 'vault-endpoint'
+  name: 'endpoint-${name}'
   params: {
     name: '${name}-vault'
     location: location
@@ -102,6 +103,5 @@ module endpoint 'private-endpoint.bicep' = if (!empty(endpointSubnetId)) {
   }
 }
 
-output name string = vault.name
 // Without the slash at the end, as key ids begin.
 output url string = 'https://${vault.name}${environment().suffixes.keyvaultDns}'
