@@ -1,9 +1,10 @@
-"""The main job, for real: rotate the DEKs of many tenants under load, then check every promise.
+"""The main job, for real: rotate the DEKs of many tenants and then their KEK under load, then check every promise.
 
 1. start the stack, add the tenants, store events encrypted under their first DEK
 2. let writers and readers run, move the clock past the rotation interval, let the timer fire
-3. wait until every tenant has its second DEK; stop the load
-4. decrypt every ciphertext ever written, verify the audit chain, count vault operations
+3. wait until every tenant has its second DEK
+4. rotate the KEK, see local/kek_demo.py; stop the load
+5. decrypt every ciphertext ever written, verify the audit chain, count vault operations
 """
 
 import json
@@ -11,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any, Final
 
 from azure.storage.blob import ContainerClient
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from local import kek_demo
+from local.kek_demo import KekReport
 from local.load import MIB, EventStore, Load, RequestLogs, Work
+from local.progress import Steps, Unfinished
 from local.stack import Stack, running
 from rotation.__main__ import tenants as all_tenants
 from rotation.audit import STREAMS, verify_chain
@@ -32,17 +35,13 @@ from shared.azure import wiring
 from shared.errors import AtpError
 from shared.values import StoredRecord, tenant_id
 
-_PATIENCE_S: Final = 120.0
-_CACHES: Final = CachePolicy(refresh_after=timedelta(seconds=1))
-_LOOK_EVERY_S: Final = 1.0
+_CACHES: Final = CachePolicy(refresh_after=timedelta(seconds=1), report_every=timedelta(seconds=5))
 _PAGE: Final = 1000
 _KEPT_FAILURES: Final = 5
+_LEASE_S: Final = 10
+"""After which the messages of a killed host are delivered again: 10 minutes in Azure."""
 _FOLDER: Final = "atp-demo-"
 """How the folder of a demo begins; the id of its process follows."""
-
-
-class Unfinished(Exception):
-    """Something did not happen within its time."""
 
 
 @dataclass(slots=True)
@@ -62,6 +61,7 @@ class Report:
     audit_verified: bool = False
     open_intents: int = 0
     vault_operations: Mapping[str, int] = field(default_factory=dict)
+    kek: KekReport = field(default_factory=KekReport)
     alerts: int = 0
     unfinished: str = ""
 
@@ -78,6 +78,7 @@ class Report:
             "the audit chain verifies": self.audit_verified,
             "every intent in the audit trail has its outcome": self.open_intents == 0,
             "no vault operation per rotated tenant": rotation_operations <= self.tenants // 10,
+            **self.kek.promises(),
             "nobody was alerted": self.alerts == 0,
         }
 
@@ -101,6 +102,7 @@ class Report:
                 "open_intents": self.open_intents,
             },
             "vault_operations_during_rotation": dict(self.vault_operations),
+            "kek": self.kek.to_json(),
             "alerts": self.alerts,
             "unfinished": self.unfinished,
             "promises": promises,
@@ -112,14 +114,16 @@ def run(tenants: int, json_file: Path | None) -> int:
     console = Console()
     report = Report(tenants)
     _remove_folders_of_the_dead()
-    with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder, _progress(console) as progress:
-        show = _Progress(console, progress)
-        with running(Path(folder)) as stack:
-            try:
-                _play(stack, report, show)
-            except (Unfinished, AtpError) as error:
-                report.unfinished = str(error)
-                report.failures += [f"{log.name}: {line}" for log in stack.host_logs for line in _last_lines(log)]
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder,
+        Steps(console) as show,
+        running(Path(folder)) as stack,
+    ):
+        try:
+            _play(stack, report, show)
+        except (Unfinished, AtpError) as error:
+            report.unfinished = str(error)
+            report.failures += [f"{log.name}: {line}" for log in stack.host_logs for line in _last_lines(log)]
     _print_summary(console, report)
     if json_file is not None:
         json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
@@ -134,8 +138,8 @@ def _remove_folders_of_the_dead() -> None:
             shutil.rmtree(folder, ignore_errors=True)  # it may be somebody else's
 
 
-def _play(stack: Stack, report: Report, show: "_Progress") -> None:
-    stack.add_host()
+def _play(stack: Stack, report: Report, show: Steps) -> None:
+    stack.add_host(lease_s=_LEASE_S)
     names = [f"tenant-{number:04d}" for number in range(report.tenants)]
     for name in names:
         job = Job(Action.ADD_TENANT, tenant_id(name), "demo", Trigger.MANUAL, "demo", "the demo adds its tenants")
@@ -153,11 +157,13 @@ def _play(stack: Stack, report: Report, show: "_Progress") -> None:
             store.write(cipher, name, size=done % 2)
             show.step("storing first events", done + 1, report.tenants)
         _rotate_under_load(stack, report, show, store, cipher, names)
+        kek_demo.play(stack, report.kek, show, store, cipher, names)
+        report.failures += report.kek.failures
         _verify(stack, report, show, store)
 
 
 def _rotate_under_load(
-    stack: Stack, report: Report, show: "_Progress", store: EventStore, cipher: TenantCipher, names: list[str]
+    stack: Stack, report: Report, show: Steps, store: EventStore, cipher: TenantCipher, names: list[str]
 ) -> None:
     load = Load(store, cipher, names)
     try:
@@ -182,7 +188,7 @@ def _rotate_under_load(
     report.rotated = sum(tenant.primary == 2 for tenant in all_tenants(stack.adapters))
 
 
-def _verify(stack: Stack, report: Report, show: "_Progress", store: EventStore) -> None:
+def _verify(stack: Stack, report: Report, show: Steps, store: EventStore) -> None:
     report.ciphertexts = len(store.events)
     report.largest_bytes = max(event.size for event in store.events)
     newcomer = wiring.tenant_cipher(stack.settings, "demo-verifier", CachePolicy())
@@ -223,59 +229,14 @@ def _last_lines(log: Path, lines: int = 5) -> list[str]:
     return log.read_text(errors="replace").splitlines()[-lines:]
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-class _Progress:
-    """Bars on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, console: Console, progress: Progress) -> None:
-        self._console = console
-        self._progress = progress
-        self._tasks: dict[str, Any] = {}
-        self._said: dict[str, int] = {}
-
-    def step(self, what: str, done: int, total: int) -> None:
-        if self._console.is_terminal:
-            if what not in self._tasks:
-                self._tasks[what] = self._progress.add_task(what, total=total)
-            self._progress.update(self._tasks[what], completed=done, total=total)
-            return
-        quarter = 4 * done // total
-        if quarter > self._said.get(what, 0):
-            self._said[what] = quarter
-            self._console.print(f"{what:<28} {done:>6} of {total}")
-
-    def until(self, what: str, total: int, count: Callable[[], int]) -> None:
-        """Show `count` growing to `total`; Unfinished if that takes too long."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while (done := count()) < total:
-            self.step(what, done, total)
-            if time.monotonic() > deadline:
-                raise Unfinished(f"{what}: {done} of {total} after {_PATIENCE_S:.0f} s")
-            time.sleep(_LOOK_EVERY_S)
-        self.step(what, total, total)
-
-
-def _told(work: Work) -> str:
-    return f"{work.writes} writes, {work.reads} reads, {work.failed} failed"
-
-
 def _print_summary(console: Console, report: Report) -> None:
     numbers = Table(show_header=False, box=None, padding=(0, 2), title="What happened", title_justify="left")
     rate = report.rotated / report.rotation_s if report.rotation_s else 0.0
     for name, value in (
         ("tenants rotated", f"{report.rotated} of {report.tenants}, in {report.rotation_s:.1f} s ({rate:.0f}/s)"),
-        ("during rotation", _told(report.load)),
-        ("on the new DEKs", _told(report.load_afterwards)),
+        ("during rotation", report.load.told),
+        ("on the new DEKs", report.load_afterwards.told),
+        *report.kek.rows_told(),
         ("ciphertexts", f"{report.decrypted} of {report.ciphertexts} decrypted, up to {report.largest_bytes:,} bytes"),
         ("audit records", f"{report.audit_records} in {STREAMS} streams"),
         ("vault operations", ", ".join(f"{kind} {n}" for kind, n in report.vault_operations.items()) or "none"),

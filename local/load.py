@@ -78,6 +78,11 @@ class Work:
     reads: int = 0
     failed: int = 0
 
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{self.writes} writes, {self.reads} reads, {self.failed} failed"
+
     def since(self, before: "Work") -> "Work":
         """What has come on top of `before`."""
         return Work(self.writes - before.writes, self.reads - before.reads, self.failed - before.failed)

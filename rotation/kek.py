@@ -38,6 +38,8 @@ STALE_AFTER: Final = timedelta(minutes=30)
 """After which silence a shard's message is taken for lost and sent again; it may be put back for up to 19 minutes."""
 SETTLE: Final = timedelta(minutes=10)
 """How long after the write target moved a worker may still finish a DEK under the other version, by a wide margin."""
+_PATIENCE_AFTER_COMPROMISE: Final = timedelta(hours=1)
+"""How long consumers that still use a version in wrong hands are waited for at most."""
 
 MOVES: Final[Mapping[Phase, frozenset[Phase]]] = {
     Phase.PLANNED: frozenset({Phase.PLANNED, Phase.CANARY, Phase.PAUSED, Phase.ROLLED_BACK, Phase.FAILED}),
@@ -242,11 +244,14 @@ def _after_scrub(run: KekRun, progress: Sequence[ShardProgress]) -> Decision:
 
 
 def _in_grace(run: KekRun, uses: Sequence[KekUse], policy: KekPolicy, now: datetime) -> Decision:
-    end = run.phase_since + policy.grace
+    grace, patience = policy.grace, policy.consumer_timeout
+    if run.compromised:
+        grace, patience = min(grace, SETTLE), min(patience, _PATIENCE_AFTER_COMPROMISE)
+    end = run.phase_since + grace
     if now < end:
         return Wait(f"grace period until {end:%Y-%m-%d %H:%M} UTC")
     behind = laggards(run, uses)
-    if behind and now < end + policy.consumer_timeout:
+    if behind and now < end + patience:
         names = ", ".join(use.consumer for use in behind)
         return Wait(f"consumers still use the old version: {names}")
     return Advance(Phase.RETIRING, "the grace period is over")
@@ -262,7 +267,10 @@ def _missed(run: KekRun, uses: Sequence[KekUse]) -> Decision | None:
     missing = [use.consumer for use in uses if run.old_kid in use.refused and use.seen >= disabled]
     if not missing:
         return None
-    return Advance(Phase.SWEEPING, f"the old version is missed by {', '.join(missing)}"[:200])
+    names = ", ".join(missing)
+    if run.compromised:
+        return Wait(f"the compromised version is missed by {names}: it is not enabled again", alarm=True)
+    return Advance(Phase.SWEEPING, f"the old version is missed by {names}"[:200])
 
 
 def _in_soak(run: KekRun, policy: KekPolicy, now: datetime) -> Decision:
@@ -405,7 +413,9 @@ def applied(
     if move.shard is not None or move.tenant is not None:
         new = _with_part(new, move)
     if move.to in TASKS:
-        new = replace(next_pass(new, 0, now), retired=run.retired if move.to is Phase.CLOSING else None)
+        new = next_pass(new, 0, now)
+        is_closing = move.to is Phase.CLOSING
+        new = replace(new, retired=run.retired if is_closing else None, dropping=run.dropping or is_closing)
     match move.to:
         case Phase.CANARY if run.phase is Phase.PLANNED:
             rows = sum(each.rows for each in progress)

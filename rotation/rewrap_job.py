@@ -65,7 +65,7 @@ class _Batch:
     run: KekRun
     policy: KekPolicy
     ends: float  # monotonic
-    checked: int = 0  # DEKs opened at the vault as a sample
+    checked: int  # DEKs of this pass over the shard that were opened at the vault as a sample
 
 
 class ShardWalk:
@@ -115,7 +115,8 @@ class ShardWalk:
         progress = self._shards.read(run.id, run.pass_number, message.shard)
         progress = progress or ShardProgress(run.id, run.pass_number, message.shard, now, now)
         if progress.state is ShardState.WORKING:
-            batch = _Batch(run, self._policies[run.kek], self._monotonic() + _MAX_BATCH_S)
+            ends = self._monotonic() + _MAX_BATCH_S
+            batch = _Batch(run, self._policies[run.kek], ends, checked=progress.verified)
             moved, delay = self._batch(batch, progress)
             while not delay and self._may_go_on(batch, progress, moved):
                 moved, delay = self._batch(batch, moved)
@@ -210,7 +211,7 @@ class ShardWalk:
         raise Conflict("a tenant keeps changing", tenant=tenant)
 
     def _sample(self, batch: _Batch, deks: Sequence[WrappedDek]) -> frozenset[int]:
-        """The versions whose new wrap is opened at the vault before it is stored: a few, one of each batch at least."""
+        """The versions whose new wrap is opened before it is stored: a random few, one of a shard at least."""
         drawn = {dek.version for dek in deks if self._draw.random() < SAMPLED_WHILE_SWEEPING}
         return frozenset(drawn if drawn or batch.checked else {deks[0].version})
 
@@ -342,10 +343,7 @@ class ShardWalk:
             known = manifest.primary if manifest else 0
             if manifest and (live.tenant.primary < known or tenant_root(name, live.deks[:known]) != manifest.root):
                 raise Integrity("a tenant's DEKs are not those of the manifest", tenant=name)
-            if (
-                any(dek.previous is None or dek.previous.kid != batch.run.old_kid for dek in live.deks[:known])
-                and not found
-            ):
+            if not found and not batch.run.dropping and not _all_rewrapped(live.deks[:known], batch.run):
                 # Frozen under the old version and now under the new one, yet this run has not rewrapped it.
                 raise Integrity("a DEK claims a KEK version that it was not rewrapped to", tenant=name)
             for dek in live.deks[known:]:
@@ -486,6 +484,10 @@ class _Opener:
         if known is None or now - known[1] > READ_AGAIN.total_seconds():
             known = self._versions[kid] = self._vault.version(kid), now
         return known[0]
+
+
+def _all_rewrapped(deks: Iterable[WrappedDek], run: KekRun) -> bool:
+    return all(dek.previous is not None and dek.previous.kid == run.old_kid for dek in deks)
 
 
 def _seconds(error: Throttled) -> float | None:

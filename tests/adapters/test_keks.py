@@ -45,6 +45,7 @@ FULL = KekRun(
     resumes=Phase.SWEEPING,
     flipped=NOW + timedelta(days=2),
     retired=NOW + timedelta(days=3),
+    dropping=True,
     step=17,
     pass_number=4,
     pass_since=NOW + timedelta(days=4),

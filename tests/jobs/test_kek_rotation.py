@@ -410,6 +410,43 @@ def test_a_disabled_version_that_somebody_misses_is_enabled_again(platform: Plat
     platform.check()
 
 
+def test_a_version_missed_after_some_kept_wraps_are_dropped_is_enabled_again_and_the_rotation_ends(
+    platform: Platform,
+) -> None:
+    rotate_until(platform, Phase.CLOSING)
+    platform.tick()
+    for message in list(platform.world.messages):
+        platform.world.now = max(platform.world.now, message.visible_at)
+        platform.deliver(message)
+    kept = [dek.previous is not None for keyring in platform.world.keyrings.values() for dek in keyring.deks]
+    assert set(kept) == {True, False}
+    old = next(iter(platform.world.keks))
+    platform.world.uses["report-2"] = KekUse("report-2", (), (old,), platform.world.now)
+    platform.tick()
+    assert platform.world.keks[old].enabled
+    platform.world.uses["report-2"] = KekUse("report-2", (), (), platform.world.now + timedelta(hours=1))
+    platform.run_until(Phase.CLOSED)
+    platform.check()
+
+
+def test_a_compromised_version_is_disabled_soon_and_not_enabled_again(platform: Platform) -> None:
+    platform.order(KekAction.ROTATE, "setup", compromised=True)
+    platform.settle()
+    assert platform.kek_run
+    assert platform.kek_run.phase is Phase.GRACE
+    old = platform.kek_run.old_kid
+    platform.world.now += timedelta(minutes=11)
+    platform.tick()
+    platform.settle()
+    assert platform.kek_run.phase is Phase.SOAKING
+    platform.world.uses["report-2"] = KekUse("report-2", (), (old,), platform.world.now)
+    platform.tick()
+    assert platform.kek_run.phase is Phase.SOAKING
+    assert not platform.world.keks[old].enabled
+    (alert,) = platform.world.alerts.values()
+    assert "report-2" in alert.details["reason"]
+
+
 def test_a_throttled_vault_loses_nothing_and_the_messages_wait(platform: Platform) -> None:
     platform.order(KekAction.ROTATE)
     for _ in range(200):
