@@ -34,8 +34,10 @@ from shared.values import (
 
 CLEAN_PASSES: Final = 2
 """Whole passes in a row that must find no old reference before anything is finished."""
+UNHEARD_AFTER: Final = timedelta(minutes=10)
+"""After which the message of a shard that has not begun is taken for lost and sent again."""
 STALE_AFTER: Final = timedelta(minutes=30)
-"""After which silence a shard's message is taken for lost and sent again; it may be put back for up to 19 minutes."""
+"""The same of a shard that has begun: its message may be put back for up to 19 minutes."""
 SETTLE: Final = timedelta(minutes=10)
 """How long after the write target moved a worker may still finish a DEK under the other version, by a wide margin."""
 _PATIENCE_AFTER_COMPROMISE: Final = timedelta(hours=1)
@@ -206,8 +208,12 @@ def _unfinished(run: KekRun, progress: Sequence[ShardProgress], now: datetime) -
     since = max(run.pass_since or run.phase_since, run.resent or run.phase_since)
     still = [shard for shard in range(SHARDS) if shard not in heard or heard[shard].state is ShardState.WORKING]
     if still:
-        last = {shard: heard[shard].updated if shard in heard else since for shard in still}
-        silent = [shard for shard in still if now - max(last[shard], since) >= STALE_AFTER]
+        silent = [
+            shard
+            for shard in still
+            if now - max(heard[shard].updated if shard in heard else since, since)
+            >= (STALE_AFTER if shard in heard else UNHEARD_AFTER)
+        ]
         return Resend(silent) if silent else Wait(f"{SHARDS - len(still)} of {SHARDS} shards are done")
     stopped = [each for each in progress if each.state is ShardState.STOPPED]
     if stopped:

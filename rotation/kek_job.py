@@ -246,13 +246,12 @@ class KekJobs:
                 self._alert(run, "a KEK rotation cannot go on", decision.why, f"{run.pass_number}")
             return False
         new = run
+        send: Sequence[int] = ()
         match decision:
             case FanOut():
-                self._send(run, range(SHARDS))
-                new = replace(run, fanned_out=True)
+                new, send = replace(run, fanned_out=True), range(SHARDS)
             case Resend():
-                self._send(run, decision.shards)
-                new = replace(run, resent=self._clock())
+                new, send = replace(run, resent=self._clock()), decision.shards
             case NextPass():
                 new = next_pass(run, decision.clean_passes, self._clock())
             case Advance():
@@ -263,6 +262,9 @@ class KekJobs:
                     self._alert(run, "a disabled KEK version is missed and enabled again", decision.why, f"{run.step}")
                 new = replace(run, move=advance(run, decision))
         self._keks.replace(record, replace(record, run=new))
+        if send:
+            # Behind the claim, so that of all who saw the pass begin one sends. Dying here, the silence is noticed.
+            self._send(run, send)
         return True
 
     def _send(self, run: KekRun, shards: Sequence[int]) -> None:

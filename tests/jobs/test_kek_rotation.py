@@ -466,7 +466,7 @@ def test_lost_messages_are_sent_again(platform: Platform) -> None:
     rotate_until(platform, Phase.SWEEPING)
     platform.tick()
     platform.world.messages.clear()
-    platform.world.now += timedelta(minutes=29)
+    platform.world.now += timedelta(minutes=9)
     platform.tick()
     assert not platform.world.messages
     platform.world.now += timedelta(minutes=2)
