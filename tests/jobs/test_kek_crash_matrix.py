@@ -36,7 +36,10 @@ def soaking(platform: Platform) -> None:
 
 
 def order(action: KekAction) -> Callable[[Platform], None]:
-    return lambda platform: platform.order(action) and None
+    def ask(platform: Platform) -> None:
+        platform.order(action)
+
+    return ask
 
 
 def rolled_back_in_part(platform: Platform) -> None:

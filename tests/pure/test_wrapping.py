@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rotation.wrapping import WriteTarget, check_value, ensure_is, ensure_may_wrap, new_dek
 from shared.errors import Integrity, Rejected, UnusableKey
 from shared.secret import Secret
-from shared.values import KeyState, KekVersion, TenantId
+from shared.values import KekVersion, KeyState, TenantId
 from tests.pure.keyrings import ACME, KID, NOW, dek_bytes, no_vault, wrapped_dek
 
 PUBLIC = rsa.RSAPublicNumbers(65537, (1 << 2047) + 1).public_key()
