@@ -322,7 +322,7 @@ def test_watching_shows_every_phase_and_ends_where_only_time_helps(operator: Ope
     assert all(0 <= look["shards_done"] + look["shards_working"] <= SHARDS for look in looks)
     sweeps = [look for look in looks if look["phase"] == "sweeping"]
     assert sweeps[0]["allowed_per_second"] > 300  # 400/s, less headroom and samples
-    assert max(look["changed"] for look in sweeps) == 5
+    assert 0 < max(look["changed"] for look in sweeps) <= 5
     assert any(look["pass_ends"] for look in sweeps)
 
 
