@@ -20,18 +20,18 @@ from typing import Final
 
 from rotation.audit import Outcome
 from rotation.audit_job import AuditTrail
+from rotation.budgeted_keks import BudgetedKeks
 from rotation.catalog import SAMPLED_WHILE_SWEEPING, KekPolicy
 from rotation.dek import ensure_sound
 from rotation.kek import TASKS, Task, is_current
 from rotation.manifest import Tree, add_tenant, frozen, tenant_root
 from rotation.message import REWRAP_BATCHES, RewrapBatch
-from rotation.primary_kek import READ_AGAIN
-from rotation.quota import MAX_ROWS_PER_BATCH, Operation, rate, vault_of
+from rotation.quota import MAX_ROWS_PER_BATCH, Operation
 from rotation.rewrap import dropped, is_readable, kept_wrap, outdated, rewrapped, wanted_kid, with_changed
 from rotation.vault_budget import NotNow, VaultBudget
-from rotation.wrapping import ensure_is, ensure_may_wrap, wrapped
+from rotation.wrapping import ensure_is
 from shared.clock import Clock
-from shared.errors import Conflict, Integrity, Throttled
+from shared.errors import Conflict, Integrity
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Alerts, Deks, Keks, Queues, Shards, Vault
 from shared.secret import Secret
 from shared.values import (
@@ -39,14 +39,11 @@ from shared.values import (
     FrozenPage,
     FrozenTenant,
     KekRun,
-    KekVersion,
     Keyring,
-    Kid,
     Severity,
     ShardProgress,
     ShardState,
     TenantId,
-    Wrap,
     WrappedDek,
 )
 
@@ -90,7 +87,7 @@ class ShardWalk:
         self._deks = deks
         self._keks = keks
         self._shards = shards
-        self._opener = _Opener(vault, budget, clock, monotonic)
+        self._kek_versions = BudgetedKeks(vault, budget, clock, monotonic)
         self._audit = audit
         self._queues = queues
         self._alerts = alerts
@@ -228,7 +225,7 @@ class ShardWalk:
         wanted = wanted_kid(batch.run, keyring.tenant)
         kept = {dek.version: wrap for dek in todo if (wrap := kept_wrap(dek, wanted))}
         to_wrap = [dek for dek in todo if dek.version not in kept]
-        self._opener.reserve(
+        self._kek_versions.reserve(
             batch.policy.headroom,
             [
                 *((dek.kid, Operation.UNWRAP) for dek in to_wrap if dek.wrapped not in opened),
@@ -240,12 +237,12 @@ class ShardWalk:
         for dek in todo:
             wrap = kept.get(dek.version)
             if wrap is None:
-                secret = opened.get(dek.wrapped) or self._opener.opened(tenant, dek)
+                secret = opened.get(dek.wrapped) or self._kek_versions.opened(tenant, dek)
                 ensure_is(secret, tenant, dek)  # rows can share the bytes of a wrap, and only one of them rightly
                 opened[dek.wrapped] = secret
-                wrap = self._opener.wrapped(secret, wanted)
+                wrap = self._kek_versions.wrapped(secret, wanted)
                 if dek.version in checked:
-                    self._opener.opened(tenant, rewrapped(dek, wrap))
+                    self._kek_versions.opened(tenant, rewrapped(dek, wrap))
                     batch.checked += 1
             new.append(rewrapped(dek, wrap))
         return with_changed(keyring, new)
@@ -352,10 +349,10 @@ class ShardWalk:
             sample = [dek for dek in live.deks if self._draw.random() < batch.policy.scrub]
             if not sample and not batch.checked:
                 sample = list(live.deks[:1])
-            self._opener.reserve(batch.policy.headroom, [(dek.kid, Operation.UNWRAP) for dek in sample])
+            self._kek_versions.reserve(batch.policy.headroom, [(dek.kid, Operation.UNWRAP) for dek in sample])
             batch.checked += len(sample)
             for dek in sample:
-                self._opener.opened(name, dek)
+                self._kek_versions.opened(name, dek)
             verified = len(sample)
         if manifest is not None:
             add_tenant(tree, manifest)
@@ -436,60 +433,5 @@ class _Stopped(Exception):
         self.error = error
 
 
-class _Opener:
-    """Opens and wraps DEKs, within the budgets of the vaults."""
-
-    def __init__(self, vault: Vault, budget: VaultBudget, clock: Clock, monotonic: Callable[[], float]) -> None:
-        self._vault = vault
-        self._budget = budget
-        self._clock = clock
-        self._monotonic = monotonic
-        self._versions: dict[Kid, tuple[KekVersion, float]] = {}
-
-    def reserve(self, headroom: float, operations: Iterable[tuple[Kid, Operation]]) -> None:
-        """Wait for the turn of all these; NotNow if it is far away, before anything was done in vain."""
-        seconds: dict[str, float] = {}
-        for kid, operation in operations:
-            version, vault = self.version(kid), vault_of(kid)
-            if version.public_key is None or operation is Operation.UNWRAP:
-                cost = 1 / rate(vault, version.shape, operation) / (1 - headroom)
-                seconds[vault] = seconds.get(vault, 0.0) + cost
-        for vault, cost in seconds.items():
-            self._budget.take(vault, cost)
-
-    def opened(self, tenant: TenantId, dek: WrappedDek) -> Secret:
-        """The DEK, proven to be the right one. Integrity if it is not, or does not open."""
-        vault = vault_of(dek.kid)
-        try:
-            opened = self._vault.unwrap(dek.kid, dek.algorithm, dek.wrapped)
-        except Throttled as error:
-            raise self._budget.throttled(vault, _seconds(error)) from error
-        self._budget.went_well(vault)
-        ensure_is(opened, tenant, dek)
-        return opened
-
-    def wrapped(self, dek: Secret, kid: Kid) -> Wrap:
-        """The DEK under that version. UnusableKey if it must not wrap."""
-        version = self.version(kid)
-        ensure_may_wrap(version, self._clock())
-        try:
-            return wrapped(dek, version, self._vault.wrap)
-        except Throttled as error:
-            raise self._budget.throttled(vault_of(kid), _seconds(error)) from error
-
-    def version(self, kid: Kid) -> KekVersion:
-        """That version, as it was within the last minute."""
-        known = self._versions.get(kid)
-        now = self._monotonic()
-        if known is None or now - known[1] > READ_AGAIN.total_seconds():
-            known = self._versions[kid] = self._vault.version(kid), now
-        return known[0]
-
-
 def _all_rewrapped(deks: Iterable[WrappedDek], run: KekRun) -> bool:
     return all(dek.previous is not None and dek.previous.kid == run.old_kid for dek in deks)
-
-
-def _seconds(error: Throttled) -> float | None:
-    said = error.fields.get("retry_after")
-    return float(said) if isinstance(said, int | float) else None

@@ -37,6 +37,7 @@ NEARLY_PURE: Final = {"rotation.catalog": {"pathlib"}}
 DOING: Final = {
     "rotation.__main__",
     "rotation.audit_job",
+    "rotation.budgeted_keks",
     "rotation.commands",
     "rotation.commands.alerts",
     "rotation.commands.asking",
