@@ -11,7 +11,7 @@ setup:                     ## build .venv: packages and Azurite
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.13 or newer is needed and none was found: install python3.13 and run make again, or name one with make PYTHON=/path/to/python3.13." >&2; exit 2; }
 	@$(PYTHON) local/bootstrap.py
 
-run: setup                 ## rotate the DEKs of 200 tenants on the local stack, under load, and check every promise
+run: setup                 ## rotate the DEKs of 200 tenants and then their KEK on the local stack, under load, and check every promise
 	@$(PY) -m local --die-with-parent run $(ARGS)
 
 serve: setup               ## start the local stack and leave it up until Ctrl-C

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ from local.stack import (
     running,
 )
 from local.storage import AzuriteError
+from shared.clock import MovableClock
 
 _LOOK_EVERY_S: Final = 1.0
 
@@ -77,6 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--folder", type=Path, default=ROOT / ".stack", help="where to keep everything")
     serve.add_argument("--any-ports", action="store_true", help="free ports instead of the usual ones")
     serve.set_defaults(command=_serve)
+    clock = commands.add_parser(
+        "clock",
+        help="move the time of a stack that is being served, for its vault and its hosts alike",
+        epilog="example: python -m local clock --days 8",
+    )
+    clock.add_argument("--days", type=partial(_at_least, 0), default=0, help="forward by so many days (default 0)")
+    clock.add_argument("--minutes", type=partial(_at_least, 0), default=0, help="and so many minutes (default 0)")
+    clock.add_argument("--folder", type=Path, default=ROOT / ".stack", help="where that stack keeps everything")
+    clock.set_defaults(command=_move_clock)
     return parser
 
 
@@ -112,6 +123,9 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"  {operate} tenant add acme globex --wait")
         print(f"  {operate} tenant list")
         print(f"  {operate} tenant rotate acme --reason 'to see it work' --wait")
+        print(f"  {operate} plan kek master-kek")
+        print(f"  {operate} kek rotate master-kek --reason 'to see it work' --wait")
+        print(f"  {operate} kek status master-kek")
         print(f"  {operate} alerts")
         for host in hosts[:1]:
             print(f"  curl {host.url}/api/health")
@@ -124,6 +138,16 @@ def _serve(options: argparse.Namespace) -> int:
         name, log = ended
         print(f"{name} has ended by itself, so the stack ends; see {_relative(log)}", file=sys.stderr)
     return 2
+
+
+def _move_clock(options: argparse.Namespace) -> int:
+    if not (options.folder / "stack.json").exists():
+        print(f"no stack keeps its things in {options.folder}: start one with `make serve`", file=sys.stderr)
+        return 2
+    clock = MovableClock(options.folder / "clock")
+    clock.move(timedelta(days=options.days, minutes=options.minutes))
+    print(f"it is {clock():%Y-%m-%d %H:%M} UTC for that stack now")
+    return 0
 
 
 def _relative(path: Path) -> str:

@@ -76,6 +76,8 @@ MOVES: Final[Mapping[Phase, frozenset[Phase]]] = {
 FINAL: Final = frozenset(phase for phase, targets in MOVES.items() if not targets)
 _BEFORE_FLIP: Final = frozenset({Phase.PLANNED, Phase.CANARY})
 _REVERSIBLE: Final = frozenset(phase for phase, targets in MOVES.items() if Phase.ROLLING_BACK in targets)
+_PROVEN: Final = frozenset({Phase.RETIRING, Phase.CLOSING})
+"""Walks that change no DEK: the root at the end stays true."""
 _DISABLED: Final = frozenset({Phase.SOAKING, Phase.CLOSING})
 """Phases in which the old version is disabled and can be enabled again."""
 _REWRAPPED: Final = _REVERSIBLE - {Phase.FLIPPED, Phase.PAUSED, Phase.ROLLING_BACK}
@@ -234,9 +236,8 @@ def _after_sweep(run: KekRun, progress: Sequence[ShardProgress], to: Phase) -> D
         return NextPass(0)
     if run.clean_passes + 1 < CLEAN_PASSES:
         return NextPass(run.clean_passes + 1)
-    held = [f"shard {shard}" for shard in run.held_shards] + [f"tenant {tenant}" for tenant in run.held_tenants]
-    if held:
-        return Wait(f"rolled back and held: {', '.join(held)}")
+    if held := _held(run):
+        return Wait(f"rolled back and held: {held}")
     return Advance(to, f"{CLEAN_PASSES} passes in a row found no old reference")
 
 
@@ -304,6 +305,11 @@ def _after_rollback(run: KekRun, progress: Sequence[ShardProgress], now: datetim
     return Advance(Phase.ROLLED_BACK, f"{CLEAN_PASSES} passes in a row found no DEK under the new version")
 
 
+def _held(run: KekRun) -> str:
+    """The parts that are rolled back and held, for people."""
+    return ", ".join([f"shard {each}" for each in run.held_shards] + [f"tenant {each}" for each in run.held_tenants])
+
+
 def _found(progress: Sequence[ShardProgress]) -> int:
     return sum(each.found for each in progress)
 
@@ -333,21 +339,22 @@ def started(record: KekRecord, order: KekOrder, now: datetime) -> KekRecord:
     return KekRecord(replace(pointer, generation=run.generation), run)
 
 
-def move_for(run: KekRun, order: KekOrder) -> Move | None:
+def move_for(run: KekRun, order: KekOrder, *, stuck: bool = False) -> Move | None:
     """The move that an order to pause, resume or roll back asks for; None if it is so already.
 
+    `stuck`: the run waits with an alarm, so that resuming it begins its walk again.
     Rejected where the table does not allow it, or it could lose something.
     """
     match order.action:
         case KekAction.PAUSE:
             return None if run.phase is Phase.PAUSED else _checked(run, _asked(run.phase, Phase.PAUSED, order))
         case KekAction.RESUME:
-            return _resumption(run, order)
+            return _resumption(run, order, stuck=stuck)
         case _:
             return _rollback(run, order)
 
 
-def _resumption(run: KekRun, order: KekOrder) -> Move | None:
+def _resumption(run: KekRun, order: KekOrder, *, stuck: bool) -> Move | None:
     if order.shard is not None or order.tenant is not None:
         if order.shard not in run.held_shards and order.tenant not in run.held_tenants:
             return None
@@ -356,8 +363,10 @@ def _resumption(run: KekRun, order: KekOrder) -> Move | None:
         return _checked(run, _asked(run.phase, Phase.SWEEPING, order))
     if run.phase is Phase.PAUSED:
         return _checked(run, _asked(run.phase, run.resumes or Phase.PLANNED, order))
-    if run.phase in TASKS and run.phase in MOVES[run.phase]:
-        return _checked(run, _asked(run.phase, run.phase, order))  # shards that have stopped begin again
+    if stuck and run.phase in MOVES[run.phase]:
+        return _checked(run, _asked(run.phase, run.phase, order))  # what has stopped begins again
+    if held := _held(run):
+        raise Rejected("a part is rolled back and held: resume that part", run=run.id, held=held)
     return None
 
 
@@ -367,6 +376,8 @@ def _rollback(run: KekRun, order: KekOrder) -> Move | None:
     if order.shard is not None or order.tenant is not None:
         if order.shard in run.held_shards or order.tenant in run.held_tenants:
             return None
+        if run.phase is Phase.PAUSED:
+            raise Rejected("the whole rotation is paused: resume it first", run=run.id)
         if run.phase not in _REWRAPPED:
             raise Rejected(
                 "a part can be rolled back only while the run is between its flip and the retirement",
@@ -382,7 +393,8 @@ def _rollback(run: KekRun, order: KekOrder) -> Move | None:
 
 def _checked(run: KekRun, move: Move) -> Move:
     if move.to not in MOVES[run.phase]:
-        raise Rejected("the rotation is in a phase that does not allow this", run=run.id, phase=run.phase.value)
+        allowed = ", ".join(phase for phase in Phase if move.to in MOVES[phase])
+        raise Rejected("the phase does not allow this", run=run.id, phase=run.phase.value, allowed_in=allowed)
     return move
 
 
@@ -420,6 +432,7 @@ def applied(
         new = _with_part(new, move)
     if move.to in TASKS:
         new = next_pass(new, 0, now)
+        new = replace(new, root_after=new.root_after if move.to in _PROVEN else "")
         is_closing = move.to is Phase.CLOSING
         new = replace(new, retired=run.retired if is_closing else None, dropping=run.dropping or is_closing)
     match move.to:

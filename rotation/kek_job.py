@@ -46,7 +46,7 @@ from rotation.quota import ensure_feasible, vault_of
 from rotation.rewrap import is_readable, rewrapped
 from rotation.wrapping import Entropy, WriteTarget, ensure_is, ensure_may_wrap, new_dek, wrapped
 from shared.clock import Clock
-from shared.errors import AtpError, Conflict, Integrity, Rejected, Transient
+from shared.errors import AtpError, Conflict, Integrity, Rejected, Transient, UnusableKey
 from shared.ports import Alerts, Deks, Keks, KekUses, Queues, Shards, Vault
 from shared.secret import Secret
 from shared.values import (
@@ -194,12 +194,19 @@ class KekJobs:
         if any(run.request == order.id for run in self._keks.history(order.kek)):
             return
         if order.kid is not None:
-            ensure_may_wrap(self._named(order.kek, order.kid), self._clock())
+            self._ensure_usable(order.kek, order.kid)
         record = self._keks.read(order.kek)
         if record is None:
             raise Transient("the pointer of a KEK has vanished", kek=order.kek)
         self._keks.replace(record, started(record, order, self._clock()))
         log.info("KEK rotation begun", extra={"order": order.id})
+
+    def _ensure_usable(self, name: str, kid: Kid) -> None:
+        """Rejected at once if the version must not wrap: the order must not come true when nobody expects it."""
+        try:
+            ensure_may_wrap(self._named(name, kid), self._clock())
+        except UnusableKey as error:
+            raise Rejected(error.message, kid=kid) from error
 
     def _named(self, name: str, kid: Kid) -> KekVersion:
         """A version that somebody named, of that key."""
@@ -219,7 +226,10 @@ class KekJobs:
             raise Conflict("another move is being made", run=run.id)
         if run.phase in FINAL and not (order.action is KekAction.ROLLBACK and run.phase is Phase.ROLLED_BACK):
             raise Rejected("the rotation is over", run=run.id, phase=run.phase.value)
-        move = move_for(run, order)
+        if order.tenant is not None and self._deks.read(order.tenant) is None:
+            raise Rejected("no such tenant", tenant=order.tenant)
+        decision = decide(run, self._progress(run), (), self._policies[run.kek], self._clock())
+        move = move_for(run, order, stuck=isinstance(decision, Wait) and decision.alarm)
         if move is None:
             log.info("it is so already", extra={"order": order.id})
             return

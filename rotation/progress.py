@@ -134,7 +134,7 @@ def measured(
     """The run with the checkpoints of its current pass, and what rotation.kek.decide makes of both."""
     alarm = isinstance(decision, Wait) and decision.alarm
     is_walked = sum(each.state is not ShardState.WORKING for each in shards) == SHARDS
-    rests = alarm or run.phase not in TASKS or (is_walked and run.phase is not Phase.ROLLING_BACK)
+    rests = alarm or run.phase not in TASKS or is_walked
     return Progress(
         run=run,
         at=now,

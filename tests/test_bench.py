@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from bench.__main__ import main
-from bench.result import Result, page, table
+from bench import tenants
+from bench.__main__ import BENCHMARKS, main
+from bench.result import Result, in_turns, page, table
+from bench.scale_worker import rotate
+from shared.values import shard_of
 
 ROOT = Path(__file__).parent.parent
 GOOD = Result("cipher", "encrypt", "9 MB/s", "10 MB/s", 0.9, 0.9, at_least=True)
@@ -40,6 +43,33 @@ def test_the_page_names_the_machine_and_every_result() -> None:
     assert "| cipher | encrypt | 9 MB/s | 10 MB/s | 0.90 | >= 0.9 | pass |" in text
     assert "3 cores and 5 GiB" in text
     assert "## cipher\n\nWhat it measures.\n" in text
+
+
+def test_every_benchmark_says_what_it_measures() -> None:
+    for module in BENCHMARKS.values():
+        assert "Floor: " in (module.__doc__ or "")
+
+
+def test_medians_are_of_runs_taken_in_turns() -> None:
+    order: list[str] = []
+    values = {"a": iter([1.0, 9.0, 2.0]), "b": iter([5.0, 4.0, 7.0])}
+
+    def run(name: str) -> float:
+        order.append(name)
+        return next(values[name])
+
+    assert in_turns(3, lambda: run("a"), lambda: run("b")) == (2.0, 5.0)
+    assert order == ["a", "b"] * 3
+
+
+def test_tenants_are_named_so_that_each_of_the_shards_has_as_many() -> None:
+    assert sorted(map(shard_of, tenants.names(6, [3, 40]))) == [3] * 3 + [40] * 3
+
+
+def test_a_made_up_rotation_that_is_killed_ends_as_one_that_is_not() -> None:
+    undisturbed, killed = rotate(1_024, frozenset()), rotate(1_024, frozenset(range(50, 3_000, 97)))
+    assert killed.kills > 0
+    assert (killed.rows, killed.verified) == (undisturbed.rows, undisturbed.verified) == (1_024, True)
 
 
 @pytest.mark.parametrize("arguments", [["no-such"], ["cipher", "--write"], ["--write", "--quick"]])

@@ -13,7 +13,7 @@ from rotation.catalog import KekPolicy, load
 from rotation.commands.asking import Asked, accepted, follow, new_request, quoted, user
 from rotation.commands.grammar import Commands, add_command, add_origin, add_wait, number
 from rotation.commands.ports import Ports
-from rotation.kek import FINAL, move_for, started
+from rotation.kek import FINAL, TASKS, Wait, decide, move_for, started
 from rotation.message import KEK_ORDERS, KekAction, KekOrder, Trigger
 from shared.errors import Rejected
 from shared.settings import Settings
@@ -116,10 +116,11 @@ def run_of(record: KekRecord | None, name: str) -> KekRun:
 
 
 def _ask(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:
-    name = policy_of(options.kek, settings).name
+    policy = policy_of(options.kek, settings)
+    name = policy.name
     order = order_from(options, new_request())
     record = ports.keks.read(name)
-    if not _would_change(ports, record, order):
+    if not _would_change(ports, policy, record, order):
         yield f"it is so already, nothing was asked: {order.action} {name}"
         return
     ports.queues.send(KEK_ORDERS, order.to_json())
@@ -131,7 +132,7 @@ def _ask(options: argparse.Namespace, settings: Settings, ports: Ports) -> Itera
             yield f"the rotation has begun; to see how far it is: kek status {name} --watch"
 
 
-def _would_change(ports: Ports, record: KekRecord | None, order: KekOrder) -> bool:
+def _would_change(ports: Ports, policy: KekPolicy, record: KekRecord | None, order: KekOrder) -> bool:
     """Whether there is something to do; Rejected if the app would refuse it."""
     if order.action is KekAction.ROTATE:
         if order.kid is not None and f"/keys/{order.kek}/" not in order.kid:
@@ -142,7 +143,15 @@ def _would_change(ports: Ports, record: KekRecord | None, order: KekOrder) -> bo
     run = run_of(record, order.kek)
     if run.phase in FINAL and not (order.action is KekAction.ROLLBACK and run.phase is Phase.ROLLED_BACK):
         raise Rejected("the rotation is over", run=run.id, phase=run.phase.value)
-    return run.move is not None or move_for(run, order) is not None
+    if order.tenant is not None and ports.deks.read(order.tenant) is None:
+        raise Rejected("no such tenant", tenant=order.tenant)
+    return run.move is not None or move_for(run, order, stuck=_is_stuck(ports, policy, run)) is not None
+
+
+def _is_stuck(ports: Ports, policy: KekPolicy, run: KekRun) -> bool:
+    progress = ports.shards.of_pass(run.id, run.pass_number) if run.phase in TASKS else ()
+    decision = decide(run, progress, (), policy, ports.clock())
+    return isinstance(decision, Wait) and decision.alarm
 
 
 def _is_done(ports: Ports, order: KekOrder, before: KekRun | None) -> bool:

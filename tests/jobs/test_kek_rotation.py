@@ -499,6 +499,41 @@ def test_a_batch_that_kills_every_worker_is_a_dead_letter_and_the_shard_is_sent_
     platform.check()
 
 
+def test_a_rotation_to_a_version_that_must_not_wrap_is_refused_at_once(platform: Platform) -> None:
+    disabled = platform.world.add_kek(enabled=False)
+    platform.order(KekAction.ROTATE, kid=disabled)
+    platform.settle()
+    assert len(platform.world.letters) == 1
+    assert not platform.world.runs
+    platform.world.keks[disabled] = replace(platform.world.keks[disabled], enabled=True)
+    platform.world.now += timedelta(days=3)
+    platform.tick()
+    platform.settle()
+    assert not platform.world.runs, "it does not come true when nobody expects it"
+
+
+def test_a_part_that_does_not_exist_is_not_held(platform: Platform) -> None:
+    rotate_until(platform, Phase.GRACE)
+    platform.order(KekAction.ROLLBACK, tenant=TenantId("nobody"))
+    platform.settle()
+    assert phase_of(platform) is Phase.GRACE
+    assert [letter.reason for letter in platform.world.letters.values()] == ["Rejected"]
+
+
+def test_resuming_what_goes_on_changes_nothing_and_what_is_held_must_be_named(platform: Platform) -> None:
+    rotate_until(platform, Phase.SWEEPING)
+    platform.order(KekAction.RESUME, "stray")
+    platform.deliver(platform.world.messages[-1])
+    assert platform.kek_run
+    assert platform.kek_run.step == 4
+    platform.order(KekAction.ROLLBACK, "part", shard=1)
+    platform.settle()
+    platform.order(KekAction.RESUME, "all-of-it")
+    platform.settle()
+    assert [letter.reason for letter in platform.world.letters.values()] == ["Rejected"]
+    assert platform.kek_run.held_shards == (1,)
+
+
 def test_an_order_for_an_unknown_kek_or_without_a_rotation_is_refused(platform: Platform) -> None:
     stray = {"schema": "kek-order/1", "action": "kek.rotate", "kek": "no-such-kek", "reason": "why not"}
     platform.drop(KEK_ORDERS, json.dumps(stray))

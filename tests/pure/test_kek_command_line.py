@@ -225,9 +225,9 @@ def test_a_mistake_is_told_in_a_line_and_nothing_is_ordered(
     [
         (Phase.GRACE, {}, ("rotate",), "another rotation of this KEK is not over"),
         (Phase.GRACE, {"compromised": True}, ("rollback",), "there is no way back to it"),
-        (Phase.SOAKING, {}, ("rollback",), "a phase that does not allow this"),
+        (Phase.SOAKING, {}, ("rollback",), "the phase does not allow this"),
         (Phase.SOAKING, {}, ("rollback", "--shard", "1"), "between its flip and the retirement"),
-        (Phase.SOAKING, {}, ("pause",), "a phase that does not allow this"),
+        (Phase.SOAKING, {}, ("pause",), "the phase does not allow this"),
         (Phase.CLOSED, {}, ("resume",), "the rotation is over (run=master-kek.000001, phase=closed)"),
     ],
 )

@@ -145,7 +145,7 @@ def test_the_rate_is_that_of_the_work_once_the_work_is_over() -> None:
         (Phase.SWEEPING, NextPass(0), ShardState.DONE, False),
         (Phase.SWEEPING, Advance(Phase.SCRUBBING, "none left"), ShardState.DONE, False),
         (Phase.SCRUBBING, Wait("the manifest is not what it was at the freeze", alarm=True), ShardState.DONE, True),
-        (Phase.ROLLING_BACK, Wait("settling until 02:10 UTC"), ShardState.DONE, False),
+        (Phase.ROLLING_BACK, Wait("settling until 02:10 UTC"), ShardState.DONE, True),
         (Phase.CANARY, Advance(Phase.FLIPPED, "it has proved itself"), ShardState.DONE, False),
         (Phase.GRACE, Wait("grace period until 2026-03-08 02:00 UTC"), ShardState.DONE, True),
         (Phase.GRACE, Advance(Phase.RETIRING, "the grace period is over"), ShardState.DONE, False),
