@@ -10,10 +10,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from bench import cipher, memory, rotation
+from bench import cipher, memory, quota, rewrap, rotation, scale, survival, vaults
 from bench.result import Result, machine, page, table
 
-BENCHMARKS: Final[Mapping[str, ModuleType]] = {"cipher": cipher, "rotation": rotation, "memory": memory}
+BENCHMARKS: Final[Mapping[str, ModuleType]] = {
+    "cipher": cipher,
+    "rotation": rotation,
+    "memory": memory,
+    "rewrap": rewrap,
+    "quota": quota,
+    "scale": scale,
+    "vaults": vaults,
+    "survival": survival,
+}
 """Each module has `measure(quick) -> Sequence[Result]`, and says in its docstring what it measures."""
 
 _ROOT: Final = Path(__file__).parent.parent

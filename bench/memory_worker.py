@@ -7,42 +7,46 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, override
+from typing import Final, override
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-
+from bench.made_up import (
+    CATALOG,
+    OLD_KID,
+    MadeUpVault,
+    NobodyReports,
+    NothingGoesWrong,
+    OneBudget,
+    OneKek,
+    ShardsOnDisk,
+    WriteOnlyRecords,
+    peak_kib,
+)
 from rotation.audit_job import AuditTrail
-from rotation.catalog import load
 from rotation.dek_job import DekJobs
+from rotation.kek_job import KekJobs
 from rotation.message import PLAN_SHARDS, ROTATION_JOBS
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
+from rotation.rewrap_job import ShardWalk
+from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
 from rotation.wrapping import RSA_OAEP_256
 from shared import log
 from shared.clock import system_clock
-from shared.ports import Alerts, DeadLetters, Deks, KeyPointers, Queues, Records, Vault
-from shared.secret import Secret
+from shared.ports import Deks, Queues
 from shared.values import (
     SHARDS,
-    Alert,
-    DeadLetter,
     Etag,
-    KeyPointer,
     Keyring,
     KeyState,
-    Kid,
-    KekVersion,
-    StoredRecord,
     Tenant,
     TenantId,
     TenantState,
     WrappedDek,
 )
 
-_KID: Final = Kid(f"https://bench.vault.azure.net/keys/master-kek/{'0' * 32}")
-_CATALOG: Final = Path(__file__).parent.parent / "rotation" / "catalog.toml"
 _LONG_AGO: Final = system_clock() - timedelta(days=1000)
 
 
@@ -59,7 +63,7 @@ class MadeUpDeks(Deks):
             version=1,
             state=KeyState.PRIMARY,
             wrapped=bytes(256),
-            kid=_KID,
+            kid=OLD_KID,
             algorithm=RSA_OAEP_256,
             wrap_generation=1,
             check_value=bytes(32),
@@ -76,56 +80,16 @@ class MadeUpDeks(Deks):
         return [_due_tenant(TenantId(f"tenant-{number:09d}")) for number in numbers]
 
     @override
+    def page(self, shard: int, after: TenantId | None, rows: int) -> Sequence[Keyring]:
+        raise NotImplementedError
+
+    @override
     def add(self, tenant: Tenant) -> None:
         raise NotImplementedError
 
     @override
     def replace(self, old: Keyring, new: Keyring) -> None:
         self.rotated += new.tenant.primary == old.tenant.primary + 1
-
-
-class WriteOnlyRecords(Records):
-    """Audit streams that remember nothing: their writer knows their heads."""
-
-    @override
-    def read(self, stream: int, first_seq: int, limit: int) -> Sequence[StoredRecord]:
-        return []
-
-    @override
-    def find(self, stream: int, event_id: str) -> int | None:
-        return None
-
-    @override
-    def append(self, records: Sequence[StoredRecord]) -> None:
-        return
-
-
-class OneKek(Vault, KeyPointers):
-    """The KEK and the pointer to it."""
-
-    def __init__(self) -> None:
-        public = rsa.generate_private_key(65537, 2048).public_key()
-        self._kek = KekVersion(_KID, public, True, None, None, frozenset({"wrapKey", "unwrapKey"}))
-
-    @override
-    def version(self, kid: Kid) -> KekVersion:
-        return self._kek
-
-    @override
-    def read(self, name: str) -> KeyPointer | None:
-        return KeyPointer(name, _KID, _LONG_AGO)
-
-    @override
-    def newest(self, name: str) -> KekVersion:
-        raise NotImplementedError
-
-    @override
-    def unwrap(self, kid: Kid, algorithm: str, wrapped: bytes) -> Secret:
-        raise NotImplementedError
-
-    @override
-    def add(self, pointer: KeyPointer) -> None:
-        raise NotImplementedError
 
 
 class Relay(Queues):
@@ -150,36 +114,22 @@ def _due_tenant(name: TenantId) -> Tenant:
 
 
 def _rotate_all(tenants: int) -> int:
-    policy = load(_CATALOG).dek
-    deks, queues, kek = MadeUpDeks(tenants), Relay(), OneKek()
-    audit = AuditTrail(WriteOnlyRecords(), system_clock)
-    jobs = DekJobs(deks, PrimaryKek(policy.kek, kek, kek, system_clock), audit, policy, system_clock, os.urandom)
-    planner = Planner(deks, queues, policy, system_clock)
-    worker = queues.worker = Worker(jobs, planner, audit, queues, NothingGoesWrong(), NothingGoesWrong(), system_clock)
+    policy, policies = CATALOG.dek, CATALOG.keks
+    deks, queues, keks, vault, clock = MadeUpDeks(tenants), Relay(), OneKek(), MadeUpVault(), system_clock
+    shards, uses, nothing_goes_wrong = ShardsOnDisk(BytesIO()), NobodyReports(), NothingGoesWrong()
+    audit = AuditTrail(WriteOnlyRecords(), clock)
+    jobs = DekJobs(deks, vault, PrimaryKek(policy.kek, keks, vault, clock), audit, policy, clock, os.urandom)
+    kek_jobs = KekJobs(deks, keks, shards, vault, uses, audit, queues, nothing_goes_wrong, policies, clock, os.urandom)
+    budget = VaultBudget(OneBudget(), clock)
+    walk = ShardWalk(deks, keks, shards, vault, budget, audit, queues, nothing_goes_wrong, policies, clock)
+    planner = Planner(deks, queues, policy, clock)
+    worker = queues.worker = Worker(
+        jobs, kek_jobs, walk, planner, audit, queues, nothing_goes_wrong, nothing_goes_wrong, clock
+    )
     planner.start()
     for plan in _taken(queues.plans):
         worker.handle(PLAN_SHARDS, plan.encode(), "bench")
     return deks.rotated
-
-
-class NothingGoesWrong(Alerts, DeadLetters):
-    """Takes neither alerts nor letters."""
-
-    @override
-    def raise_alert(self, alert: Alert) -> None:
-        raise RuntimeError(alert.what)
-
-    @override
-    def keep(self, letter: DeadLetter) -> None:
-        raise RuntimeError(letter.reason)
-
-    @override
-    def all(self) -> Any:
-        return []
-
-    @override
-    def resolve(self, letter: DeadLetter) -> None:
-        raise NotImplementedError
 
 
 def _taken(plans: deque[str]) -> Iterator[str]:
@@ -187,15 +137,9 @@ def _taken(plans: deque[str]) -> Iterator[str]:
         yield plans.popleft()
 
 
-def _peak_kib() -> int:
-    """Not from getrusage, whose maximum a child inherits from the process that started it."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
-
-
 if __name__ == "__main__":
     with Path(os.devnull).open("w") as nowhere:
         logging.getLogger().addHandler(logging.StreamHandler(nowhere))
         log.configure("INFO")
         rotated = _rotate_all(int(sys.argv[1]))
-    print(json.dumps({"rotated": rotated, "peak_kib": _peak_kib()}))
+    print(json.dumps({"rotated": rotated, "peak_kib": peak_kib()}))

@@ -34,10 +34,10 @@ class Result:
         return self.benchmark, self.what, self.measured, self.floor, f"{self.ratio:.2f}", target, verdict
 
 
-def in_turns(runs: int, subject: Callable[[], float], floor: Callable[[], float]) -> tuple[float, float]:
-    """Medians of what both measure, run A B A B, so that whatever else the machine does meets both alike."""
-    pairs = [(subject(), floor()) for _ in range(runs)]
-    return statistics.median(first for first, _ in pairs), statistics.median(second for _, second in pairs)
+def in_turns(runs: int, *subjects: Callable[[], float]) -> tuple[float, ...]:
+    """Medians of what each measures, run A B A B, so that whatever else the machine does meets all alike."""
+    rounds = [[subject() for subject in subjects] for _ in range(runs)]
+    return tuple(map(statistics.median, zip(*rounds, strict=True)))
 
 
 def table(results: Sequence[Result]) -> str:

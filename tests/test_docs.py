@@ -117,6 +117,8 @@ def test_every_command_is_understood_and_every_file_that_it_names_is_there(block
                 understood(local_parser(), [target, *(shlex.split(given[0]) if given else [])])
             case [".venv/bin/python", "-m", "rotation", *arguments]:
                 understood(rotation_parser(), arguments)
+            case [".venv/bin/python", "-m", "local", *arguments]:
+                understood(local_parser(), arguments)
             case [("curl" | "az" | "func" | "npm" | "cp" | "."), *_]:
                 pass
             case _:
