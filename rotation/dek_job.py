@@ -13,6 +13,7 @@ delivers one until it has ended; what cannot end goes to `settle` by way of the 
 
 import logging
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from rotation.audit import AuditEvent, Outcome
@@ -30,6 +31,8 @@ from shared.values import Keyring, WrappedDek
 log = logging.getLogger(__name__)
 
 _TRIES: Final = 5
+_MAX_STALL: Final = timedelta(minutes=5)
+"""After which what was decided is decided again: the KEK may have been rotated since, and the old version disabled."""
 _OUTCOMES: Final = {Standing.DONE: Outcome.SUCCEEDED, Standing.SUPERSEDED: Outcome.SUPERSEDED}
 
 
@@ -88,6 +91,7 @@ class DekJobs:
 
     def _perform(self, job: Job) -> None:
         for _ in range(_TRIES):
+            decided = self._clock()
             keyring = self._deks.read(job.tenant)
             step = self._decide(keyring, job)
             if isinstance(step, Standing):
@@ -95,7 +99,7 @@ class DekJobs:
                 return
             self._audit.record(_event(job, Outcome.INTENT, keyring, step))
             try:
-                self._change(keyring, step)
+                self._change(keyring, step, decided)
             except Conflict:
                 log.info("tenant changed meanwhile, deciding again", extra={"job": job.id})
                 continue
@@ -116,7 +120,9 @@ class DekJobs:
 
         return decide(keyring, job, self._policy, now, make_dek)
 
-    def _change(self, keyring: Keyring | None, change: Change) -> None:
+    def _change(self, keyring: Keyring | None, change: Change, decided: datetime) -> None:
+        if self._clock() - decided > _MAX_STALL:
+            raise Conflict("a worker stood still for too long")
         if keyring is None:
             self._deks.add(change.new.tenant)
         else:

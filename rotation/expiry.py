@@ -71,7 +71,7 @@ def alert_for(event: VaultEvent, catalog: Catalog, now: datetime) -> Alert | Non
 
 def is_new_kek_version(event: VaultEvent, catalog: Catalog) -> bool:
     """Whether a KEK of the catalog may have to be rotated to a version that has appeared by itself."""
-    return event.kind == "key" and event.happening is Happening.NEW_VERSION and event.name in catalog.keks
+    return event.kind == "key" and event.happening is Happening.NEW_VERSION and event.name == catalog.dek.kek
 
 
 _MEANINGS: Final[Mapping[Happening, tuple[str | None, Severity]]] = {

@@ -16,6 +16,7 @@ from rotation.catalog import KekPolicy
 from rotation.manifest import run_root
 from rotation.message import KekAction, KekOrder, Trigger
 from rotation.quota import Question, vault_of
+from rotation.wrapping import may_wrap
 from shared.errors import Integrity, Rejected
 from shared.values import (
     SHARDS,
@@ -90,7 +91,7 @@ class Task(Enum):
     FREEZE = auto()  # count its DEKs and put it into the manifest
     SWEEP = auto()  # put its DEKs under the wanted version
     VERIFY = auto()  # compare it with the manifest, open samples
-    DROP = auto()  # drop the kept previous wraps
+    DROP = auto()  # the same once more, and drop the kept previous wraps of what is proven
 
 
 TASKS: Final[Mapping[Phase, Task]] = {
@@ -159,6 +160,12 @@ def is_over(run: KekRun) -> bool:
     return run.phase in FINAL and run.move is None
 
 
+def is_stuck(progress: Sequence[ShardProgress], decision: Decision) -> bool:
+    """Whether something of the run stands until somebody resumes it."""
+    stopped = any(each.state is ShardState.STOPPED for each in progress)
+    return stopped or (isinstance(decision, Wait) and decision.alarm)
+
+
 def is_current(run: KekRun, generation: int, pass_number: int) -> bool:
     """Whether a message of that pass is still to be worked on."""
     return (run.generation, run.pass_number) == (generation, pass_number) and run.phase in TASKS
@@ -168,7 +175,7 @@ def decide(
     run: KekRun, progress: Sequence[ShardProgress], uses: Sequence[KekUse], policy: KekPolicy, now: datetime
 ) -> Decision:
     """What comes next. `progress`: the checkpoints of the run's current pass; `uses`: all consumers' reports."""
-    if run.phase in _DISABLED and (missed := _missed(run, uses)):
+    if run.phase in _DISABLED and (missed := _missed(run, uses, policy, now)):
         return missed
     if run.phase in TASKS:
         if not run.fanned_out:
@@ -196,7 +203,7 @@ def decide(
         case Phase.SOAKING:
             return _in_soak(run, policy, now)
         case Phase.CLOSING:
-            return _after_drop(progress)
+            return _after_drop(run, progress)
         case Phase.ROLLING_BACK:
             return _after_rollback(run, progress, now)
         case Phase.PAUSED:
@@ -253,7 +260,7 @@ def _after_scrub(run: KekRun, progress: Sequence[ShardProgress]) -> Decision:
 def _in_grace(run: KekRun, uses: Sequence[KekUse], policy: KekPolicy, now: datetime) -> Decision:
     grace, patience = policy.grace, policy.consumer_timeout
     if run.compromised:
-        grace, patience = min(grace, SETTLE), min(patience, _PATIENCE_AFTER_COMPROMISE)
+        grace, patience = min(grace, 2 * SETTLE), min(patience, _PATIENCE_AFTER_COMPROMISE)
     end = run.phase_since + grace
     if now < end:
         return Wait(f"grace period until {end:%Y-%m-%d %H:%M} UTC")
@@ -269,9 +276,19 @@ def laggards(run: KekRun, uses: Sequence[KekUse]) -> Sequence[KekUse]:
     return [use for use in uses if run.old_kid in use.kids]
 
 
-def _missed(run: KekRun, uses: Sequence[KekUse]) -> Decision | None:
-    disabled = run.retired or run.phase_since
-    missing = [use.consumer for use in uses if run.old_kid in use.refused and use.seen >= disabled]
+def wants_enabled(run: KekRun) -> bool:
+    """Whether the old version must be enabled although the run was about to disable it once.
+
+    A worker that was to disable it may have stood still in that very call, and come to its end only now.
+    """
+    return run.has_retired and not run.compromised and run.phase not in (Phase.SOAKING, Phase.CLOSING, Phase.CLOSED)
+
+
+def _missed(run: KekRun, uses: Sequence[KekUse], policy: KekPolicy, now: datetime) -> Decision | None:
+    since = run.retired or run.phase_since
+    if run.compromised:
+        since = max(since, now - policy.soak)  # nobody enables it, so that an old complaint would stand for ever
+    missing = [use.consumer for use in uses if run.old_kid in use.refused and use.seen >= since]
     if not missing:
         return None
     names = ", ".join(missing)
@@ -287,9 +304,11 @@ def _in_soak(run: KekRun, policy: KekPolicy, now: datetime) -> Decision:
     return Advance(Phase.CLOSING, "nobody missed the old version")
 
 
-def _after_drop(progress: Sequence[ShardProgress]) -> Decision:
+def _after_drop(run: KekRun, progress: Sequence[ShardProgress]) -> Decision:
     if _found(progress):
         return Advance(Phase.SWEEPING, "DEKs were found under the old version")
+    if run_root([each.tree for each in progress]).hex() != run.root_before:
+        return Wait("the manifest is not what it was at the freeze", alarm=True)
     return Advance(Phase.CLOSED, "the kept previous wraps are dropped")
 
 
@@ -443,7 +462,7 @@ def applied(
         case Phase.FLIPPED if run.phase is Phase.CANARY:
             pointer = _pointed(pointer, run.new_kid, None if run.compromised else run.old_kid, now)
             new = replace(new, flipped=now)
-        case Phase.GRACE if run.phase is Phase.SCRUBBING:
+        case Phase.GRACE | Phase.CLOSED if run.phase in (Phase.SCRUBBING, Phase.CLOSING):
             new = replace(
                 new,
                 root_after=run_root([each.tree for each in progress]).hex(),
@@ -512,7 +531,7 @@ def due_order(
     pointer = record.pointer
     request = f"g{pointer.generation + 1}"
     known = {pointer.kid} | {run.new_kid for run in history} | {run.old_kid for run in history}
-    if newest.kid not in known and not newest.run:
+    if newest.kid not in known and not newest.run and may_wrap(newest, now):
         reason = "a new version has appeared in the vault"
         return KekOrder(KekAction.ROTATE, pointer.name, request, Trigger.VAULT, "planner", reason, kid=newest.kid)
     if now >= pointer.since + policy.interval:

@@ -33,12 +33,14 @@ from rotation.kek import (
     decide,
     due_order,
     is_over,
+    is_stuck,
     laggards,
     move_for,
     next_pass,
     question,
     refused,
     started,
+    wants_enabled,
 )
 from rotation.message import KEK_ORDERS, REWRAP_BATCHES, KekAction, KekOrder, RewrapBatch, Trigger
 from rotation.primary_kek import adopted
@@ -118,7 +120,16 @@ class KekJobs:
 
     def drive_all(self) -> None:
         """Bring every run as far as it gets now; the first error is raised when all had their turn."""
+        self._for_all(self._reconcile)
         self._for_all(self.drive)
+
+    def _reconcile(self, name: str) -> None:
+        """Enable an old version again that a worker has disabled who stood still while the run went another way."""
+        record = self._keks.read(name)
+        run = record.run if record else None
+        if run is not None and wants_enabled(run) and not self._vault.version(run.old_kid).enabled:
+            self._alert(run, "a KEK version that is needed was disabled and is enabled again", run.old_kid, "late")
+            self._vault.set_enabled(run.old_kid, enabled=True)
 
     def perform(self, order: KekOrder) -> None:
         """Do what is ordered; returns when it is durable, whoever did it. The run goes on with later messages.
@@ -128,7 +139,7 @@ class KekJobs:
         if order.kek not in self._policies:
             raise Rejected("the catalog has no KEK of that name", kek=order.kek)
         self._advance(order.kek, only_finish=True)
-        if not self._has_succeeded(order):
+        if not self._has_ended(order):
             if order.action is KekAction.ROTATE:
                 self._start(order)
             else:
@@ -138,21 +149,10 @@ class KekJobs:
     def settle(self, order: KekOrder) -> Outcome:
         """Record how an order that was given up stands in truth. Transient while its move is being made."""
         if order.kek in self._policies:
-            self.drive(order.kek)
+            self._advance(order.kek, only_finish=True)
             if self._has_succeeded(order):
                 return Outcome.SUCCEEDED
-        self._audit.record(
-            AuditEvent(
-                job=order.id,
-                outcome=Outcome.FAILED,
-                action=order.action,
-                subject=f"kek/{order.kek}",
-                actor=order.actor,
-                trigger=order.trigger,
-                reason=order.reason,
-                details={"error": order.failure} if order.failure else {},
-            )
-        )
+        self._audit.record(_ordered(order, Outcome.FAILED))
         return Outcome.FAILED
 
     def drive(self, name: str) -> None:
@@ -228,12 +228,14 @@ class KekJobs:
             raise Rejected("the rotation is over", run=run.id, phase=run.phase.value)
         if order.tenant is not None and self._deks.read(order.tenant) is None:
             raise Rejected("no such tenant", tenant=order.tenant)
-        decision = decide(run, self._progress(run), (), self._policies[run.kek], self._clock())
-        move = move_for(run, order, stuck=isinstance(decision, Wait) and decision.alarm)
+        progress = self._progress(run)
+        decision = decide(run, progress, (), self._policies[run.kek], self._clock())
+        move = move_for(run, order, stuck=is_stuck(progress, decision))
         if move is None:
             log.info("it is so already", extra={"order": order.id})
+            self._audit.record(_ordered(order, Outcome.SUPERSEDED))
             return
-        if move.to is Phase.ROLLING_BACK:
+        if order.action is KekAction.ROLLBACK and move.to is not Phase.ROLLED_BACK:
             ensure_may_wrap(self._vault.version(run.old_kid), self._clock())
         self._keks.replace(record, replace(record, run=replace(run, move=move)))
 
@@ -270,7 +272,8 @@ class KekJobs:
                     self._alert(run, "a KEK version is disabled that consumers may still use", names, "laggards")
                 if run.phase in (Phase.SOAKING, Phase.CLOSING) and decision.to is Phase.SWEEPING:
                     self._alert(run, "a disabled KEK version is missed and enabled again", decision.why, f"{run.step}")
-                new = replace(run, move=advance(run, decision))
+                has_retired = run.has_retired or decision.to is Phase.SOAKING
+                new = replace(run, move=advance(run, decision), has_retired=has_retired)
         self._keks.replace(record, replace(record, run=new))
         if send:
             # Behind the claim, so that of all who saw the pass begin one sends. Dying here, the silence is noticed.
@@ -362,6 +365,13 @@ class KekJobs:
     def _has_succeeded(self, order: KekOrder) -> bool:
         return self._audit.fields(order.id, Outcome.SUCCEEDED, f"kek/{order.kek}") is not None
 
+    def _has_ended(self, order: KekOrder) -> bool:
+        subject = f"kek/{order.kek}"
+        return any(
+            self._audit.fields(order.id, outcome, subject) is not None
+            for outcome in (Outcome.SUCCEEDED, Outcome.SUPERSEDED)
+        )
+
     def _alert(self, run: KekRun, what: str, reason: str, occasion: str) -> None:
         self._alerts.raise_alert(
             Alert(
@@ -373,6 +383,20 @@ class KekJobs:
                 details={"run": run.id, "phase": run.phase.value, "reason": reason},
             )
         )
+
+
+def _ordered(order: KekOrder, outcome: Outcome) -> AuditEvent:
+    """The end of an order that has moved nothing."""
+    return AuditEvent(
+        job=order.id,
+        outcome=outcome,
+        action=order.action,
+        subject=f"kek/{order.kek}",
+        actor=order.actor,
+        trigger=order.trigger,
+        reason=order.reason,
+        details={"error": order.failure} if order.failure else {},
+    )
 
 
 def _event(run: KekRun, move: Move, outcome: Outcome) -> AuditEvent:

@@ -4,6 +4,7 @@ Which one that is stands in the key's pointer, not in the vault: a version that 
 used before a KEK rotation makes it primary. Without a pointer the newest version is adopted, once.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from typing import Final
 
 from rotation.wrapping import WriteTarget, may_wrap
 from shared.clock import Clock
-from shared.errors import Conflict, Integrity, Transient
+from shared.errors import AtpError, Conflict, Integrity, Transient
 from shared.ports import Keks, Vault
 from shared.values import KekVersion, KeyPointer, Kid
+
+log = logging.getLogger(__name__)
 
 READ_AGAIN: Final = timedelta(minutes=1)
 """For how long a KEK that is primary no more, or was disabled, may still be used; expiry is checked at every wrap."""
@@ -65,11 +68,18 @@ class PrimaryKek:
     def _read(self) -> WriteTarget:
         try:
             pointer = self._keks.pointer(self._name) or adopted(self._name, self._keks, self._vault, self._clock)
-            previous = pointer.previous_kid
-            return WriteTarget(self._version(pointer.kid), self._version(previous) if previous else None)
+            return WriteTarget(self._version(pointer.kid), self._previous(pointer.previous_kid))
         except Transient:
             self._failed_at = self._monotonic()
             raise
+
+    def _previous(self, kid: Kid | None) -> KekVersion | None:
+        """The other version; without it DEKs are born all the same, and a rollback has to open them at the vault."""
+        try:
+            return self._version(kid) if kid else None
+        except AtpError as error:
+            log.warning("new DEKs are wrapped under one version only", extra={"because": str(error)})
+            return None
 
     def _version(self, kid: Kid) -> KekVersion:
         if f"/keys/{self._name}/" not in kid:

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from rotation.audit import Outcome
@@ -25,7 +25,7 @@ from rotation.catalog import SAMPLED_WHILE_SWEEPING, KekPolicy
 from rotation.dek import ensure_sound
 from rotation.kek import TASKS, Task, is_current
 from rotation.manifest import Tree, add_tenant, frozen, tenant_root
-from rotation.message import REWRAP_BATCHES, RewrapBatch
+from rotation.message import REWRAP_BATCHES, Action, RewrapBatch
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation
 from rotation.rewrap import dropped, is_readable, kept_wrap, outdated, rewrapped, wanted_kid, with_changed
 from rotation.vault_budget import NotNow, VaultBudget
@@ -49,6 +49,8 @@ from shared.values import (
 
 log = logging.getLogger(__name__)
 
+_MAX_STALL: Final = timedelta(minutes=5)
+"""After which a worker that stood still in the middle of a batch writes nothing any more; less than kek.SETTLE."""
 _MAX_BATCH_S: Final = 60.0
 """Longest that one message is worked on: a small part of what the host allows."""
 _TRIES: Final = 5
@@ -62,6 +64,7 @@ class _Batch:
     run: KekRun
     policy: KekPolicy
     ends: float  # monotonic
+    began: datetime
     checked: int  # DEKs of this pass over the shard that were opened at the vault as a sample
 
 
@@ -113,7 +116,7 @@ class ShardWalk:
         progress = progress or ShardProgress(run.id, run.pass_number, message.shard, now, now)
         if progress.state is ShardState.WORKING:
             ends = self._monotonic() + _MAX_BATCH_S
-            batch = _Batch(run, self._policies[run.kek], ends, checked=progress.verified)
+            batch = _Batch(run, self._policies[run.kek], ends, now, checked=progress.verified)
             moved, delay = self._batch(batch, progress)
             while not delay and self._may_go_on(batch, progress, moved):
                 moved, delay = self._batch(batch, moved)
@@ -138,31 +141,26 @@ class ShardWalk:
     def _batch(self, batch: _Batch, progress: ShardProgress) -> tuple[ShardProgress, timedelta]:
         """The checkpoint after one batch, and how long the next one is to wait."""
         task = TASKS[batch.run.phase]
-        act = {Task.SWEEP: self._sweep, Task.DROP: self._drop}.get(task)
         delay = timedelta()
         try:
-            if act is not None:
-                moved, delay = self._each(batch, progress, act)
+            if task is Task.SWEEP:
+                moved, delay = self._each(batch, progress)
             elif task is Task.FREEZE:
                 moved = self._freeze(progress)
             else:
-                moved, delay = self._verify(batch, progress)
+                moved, delay = self._verify(batch, progress, drops=task is Task.DROP)
         except _Stopped as stop:
             moved = self._stopped(batch.run, stop.progress, stop.error)
         return replace(moved, updated=self._clock()), delay
 
-    def _each(
-        self,
-        batch: _Batch,
-        progress: ShardProgress,
-        act: Callable[[_Batch, Keyring, ShardProgress], ShardProgress],
-    ) -> tuple[ShardProgress, timedelta]:
+    def _each(self, batch: _Batch, progress: ShardProgress) -> tuple[ShardProgress, timedelta]:
+        """Sweep the next page of tenants."""
         page = self._deks.page(progress.shard, progress.after, self._max_rows)
         if not page:
             return replace(progress, state=ShardState.DONE), timedelta()
         for keyring in page:
             try:
-                moved = act(batch, keyring, progress)
+                moved = self._sweep(batch, keyring, progress)
             except NotNow as later:
                 return progress, later.delay
             except Integrity as error:
@@ -179,7 +177,8 @@ class ShardWalk:
         tenant = keyring.tenant.tenant
         opened: dict[bytes, Secret] = {}
         current = keyring
-        found = changed = verified = 0
+        found = changed = 0
+        checked_before = batch.checked
         for _ in range(_TRIES):
             todo = outdated(current, batch.run)
             found = max(found, len(todo))
@@ -188,18 +187,18 @@ class ShardWalk:
                 checked = self._sample(batch, chunk)
                 after = self._rewrapped(batch, current, chunk, checked, opened)
                 try:
-                    self._deks.replace(current, after)
+                    self._replace(batch, current, after)
                 except Conflict:
                     log.info("tenant changed meanwhile, deciding again", extra={"tenant": tenant})
+                    self._ensure_current(batch)
                     chunk = []
                 changed += len(chunk)
-                verified += len(checked)
             if len(chunk) == len(todo):
                 return replace(
                     progress,
                     found=progress.found + found,
                     changed=progress.changed + changed,
-                    verified=progress.verified + verified,
+                    verified=progress.verified + batch.checked - checked_before,
                 )
             again = self._deks.read(tenant)
             if again is None:
@@ -220,10 +219,15 @@ class ShardWalk:
         checked: frozenset[int],
         opened: dict[bytes, Secret],
     ) -> Keyring:
-        """The keyring with these DEKs under the wanted version: swapped where it is kept, else by way of the vault."""
+        """The keyring with these DEKs under the wanted version.
+
+        Backward the kept wraps are swapped in without asking the vault, and the newer ones kept; forward nothing is
+        taken on trust, because in the end the other wrap is dropped.
+        """
         tenant = keyring.tenant.tenant
         wanted = wanted_kid(batch.run, keyring.tenant)
-        kept = {dek.version: wrap for dek in todo if (wrap := kept_wrap(dek, wanted))}
+        is_back = wanted == batch.run.old_kid
+        kept = {dek.version: wrap for dek in todo if is_back and (wrap := kept_wrap(dek, wanted))}
         to_wrap = [dek for dek in todo if dek.version not in kept]
         self._kek_versions.reserve(
             batch.policy.headroom,
@@ -248,23 +252,35 @@ class ShardWalk:
         return with_changed(keyring, new)
 
     def _drop(self, batch: _Batch, keyring: Keyring, progress: ShardProgress) -> ShardProgress:
-        """Drop the kept previous wraps of a tenant."""
+        """Drop the kept previous wraps of a tenant that was just compared; not while one is under the old version."""
         current: Keyring | None = keyring
         for _ in range(_TRIES):
             if current is None:
                 raise Integrity("a tenant has vanished", tenant=keyring.tenant.tenant)
-            ensure_sound(current)
-            found = sum(dek.kid == batch.run.old_kid for dek in current.deks)
-            new = () if found else dropped(current)
+            new = () if outdated(current, batch.run) else dropped(current)
             if not new:
-                return replace(progress, found=progress.found + found)
+                return progress
             try:
-                self._deks.replace(current, with_changed(current, new))
+                self._replace(batch, current, with_changed(current, new))
                 progress = replace(progress, changed=progress.changed + len(new))
             except Conflict:
-                log.info("tenant changed meanwhile, deciding again", extra={"tenant": keyring.tenant.tenant})
+                self._ensure_current(batch)
             current = self._deks.read(keyring.tenant.tenant)
         raise Conflict("a tenant keeps changing", tenant=keyring.tenant.tenant)
+
+    def _replace(self, batch: _Batch, old: Keyring, new: Keyring) -> None:
+        """Write, unless we stood still for so long that the run may be somewhere else by now."""
+        if self._clock() - batch.began > _MAX_STALL:
+            raise Conflict("a worker stood still for too long", run=batch.run.id)
+        self._deks.replace(old, new)
+
+    def _ensure_current(self, batch: _Batch) -> None:
+        """Conflict unless the run is where it was when the batch began: who lost one race may have lost others."""
+        record = self._keks.read(batch.run.kek)
+        now = record.run if record else None
+        ours = batch.run
+        if now is None or (now.generation, now.step, now.pass_number) != (ours.generation, ours.step, ours.pass_number):
+            raise Conflict("the run has moved on", run=ours.id)
 
     def _freeze(self, progress: ShardProgress) -> ShardProgress:
         """Put the next tenants into the manifest. A page that is there already counts as it is: it is written once."""
@@ -298,7 +314,7 @@ class ShardWalk:
             by_kid=Counter(progress.by_kid) + Counter(page.by_kid),
         )
 
-    def _verify(self, batch: _Batch, progress: ShardProgress) -> tuple[ShardProgress, timedelta]:
+    def _verify(self, batch: _Batch, progress: ShardProgress, *, drops: bool) -> tuple[ShardProgress, timedelta]:
         """Compare the next tenants with the manifest, open a sample of their DEKs at the vault."""
         page = self._shards.read_page(progress.run, progress.shard, progress.page)
         keyrings = self._deks.page(progress.shard, progress.after, self._max_rows)
@@ -312,6 +328,8 @@ class ShardWalk:
         for name in sorted(live.keys() | manifest.keys()):
             try:
                 progress = self._compared(batch, live.get(name), manifest.get(name), progress)
+                if drops and is_readable(live[name].tenant):
+                    progress = self._drop(batch, live[name], progress)
             except NotNow as later:
                 return progress, later.delay
             except Integrity as error:
@@ -372,15 +390,20 @@ class ShardWalk:
         """Integrity unless the audit trail knows who made this DEK, and which it was; or who removed the tenant's."""
         subject = f"dek/{tenant}"
         if dek is None:
-            if self._audit.fields(job, Outcome.INTENT, subject) is None:
+            removal = self._audit.fields(job, Outcome.INTENT, subject)
+            if removal is None or removal["action"] != Action.DESTROY_TENANT:
                 raise Integrity(
                     "a tenant's DEKs are gone and the audit trail does not know why", tenant=tenant, job=job
                 )
             return
-        record = self._audit.fields(job, Outcome.SUCCEEDED, subject)
-        made = record["details"].get("check_value") if record else None
-        intended = record is not None or self._audit.fields(job, Outcome.INTENT, subject) is not None
-        if not intended or (record and made != dek.check_value.hex()):
+        done = self._audit.fields(job, Outcome.SUCCEEDED, subject)
+        record = done or self._audit.fields(job, Outcome.INTENT, subject)
+        is_birth = record is not None and record["action"] == Action.ROTATE_DEK
+        if done is not None:
+            is_birth &= done["details"].get("check_value") == dek.check_value.hex()
+        else:
+            is_birth &= self._audit.fields(job, Outcome.FAILED, subject) is None
+        if not is_birth:
             raise Integrity(
                 "a DEK was born that the audit trail does not know", tenant=tenant, version=dek.version, job=job
             )

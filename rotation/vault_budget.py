@@ -27,8 +27,9 @@ from shared.values import Budget
 log = logging.getLogger(__name__)
 
 _LARGEST_CHUNK: Final = timedelta(seconds=0.5)
-_FIRST_CHUNK: Final = timedelta(seconds=0.05)
-_LATENESS: Final = timedelta(seconds=1)
+_SMALLEST_CHUNK: Final = timedelta(seconds=0.1)
+"""Smaller ones cost more storage calls than they are worth."""
+_LATENESS: Final = timedelta(seconds=3)
 """How much later than its moment an operation may still be done; what is older is given up."""
 _PATIENCE: Final = timedelta(seconds=2)
 """How far away a turn may be that is waited for."""
@@ -53,7 +54,7 @@ class _Lease:
     lock: threading.Lock = field(default_factory=threading.Lock)
     next_at: datetime | None = None  # the next operation's moment
     until: datetime | None = None
-    chunk: timedelta = _FIRST_CHUNK
+    chunk: timedelta = _SMALLEST_CHUNK
     known: Budget | None = None
     throttled: int = 0  # 429s in a row
 
@@ -136,7 +137,7 @@ class VaultBudget:
 def _resized(lease: _Lease, now: datetime) -> timedelta:
     """The next chunk: twice the last one if that was spent in its time, half of it if it took twice as long."""
     if lease.until is None:
-        return _FIRST_CHUNK
+        return _SMALLEST_CHUNK
     if now <= lease.until:
         return min(2 * lease.chunk, _LARGEST_CHUNK)
-    return lease.chunk / 2 if now > lease.until + lease.chunk else lease.chunk
+    return max(lease.chunk / 2, _SMALLEST_CHUNK) if now > lease.until + lease.chunk else lease.chunk

@@ -15,7 +15,7 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from shared.errors import Integrity, UnusableKey
+from shared.errors import AtpError, Integrity, UnusableKey
 from shared.secret import Secret
 from shared.values import KekVersion, KeyState, Kid, TenantId, Wrap, WrappedDek
 
@@ -101,8 +101,16 @@ def new_dek(
         check_value=check_value(dek, tenant, version),
         created=now,
         job=job,
-        previous=wrapped(dek, target.previous, remote) if target.previous and keeps_previous else None,
+        previous=_kept(dek, target.previous, remote) if target.previous and keeps_previous else None,
     )
+
+
+def _kept(dek: Secret, kek: KekVersion, remote: RemoteWrap) -> Wrap | None:
+    """A second wrap, if it can be had: a DEK's birth does not depend on it."""
+    try:
+        return wrapped(dek, kek, remote)
+    except AtpError:
+        return None
 
 
 def ensure_is(dek: Secret, tenant: TenantId, stored: WrappedDek) -> None:

@@ -221,6 +221,7 @@ class KekRun:
     resumes: Phase | None = None  # of a paused run: the phase it goes back to
     flipped: datetime | None = None  # when the write target moved last
     retired: datetime | None = None  # when the old version was disabled
+    has_retired: bool = False  # the old version was to be disabled at least once
     dropping: bool = False  # kept previous wraps may be gone: it has been closing at least once
     step: int = 0  # number of the moves so far
     pass_number: int = 0  # of the current walk over all shards, never used again

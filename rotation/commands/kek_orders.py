@@ -13,7 +13,7 @@ from rotation.catalog import KekPolicy, load
 from rotation.commands.asking import Asked, accepted, follow, new_request, quoted, user
 from rotation.commands.grammar import Commands, add_command, add_origin, add_wait, number
 from rotation.commands.ports import Ports
-from rotation.kek import FINAL, TASKS, Wait, decide, move_for, started
+from rotation.kek import FINAL, TASKS, decide, is_stuck, move_for, started
 from rotation.message import KEK_ORDERS, KekAction, KekOrder, Trigger
 from shared.errors import Rejected
 from shared.settings import Settings
@@ -151,7 +151,7 @@ def _would_change(ports: Ports, policy: KekPolicy, record: KekRecord | None, ord
 def _is_stuck(ports: Ports, policy: KekPolicy, run: KekRun) -> bool:
     progress = ports.shards.of_pass(run.id, run.pass_number) if run.phase in TASKS else ()
     decision = decide(run, progress, (), policy, ports.clock())
-    return isinstance(decision, Wait) and decision.alarm
+    return is_stuck(progress, decision)
 
 
 def _is_done(ports: Ports, order: KekOrder, before: KekRun | None) -> bool:

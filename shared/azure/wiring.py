@@ -207,6 +207,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     """The app, without having spoken to anything yet."""
     catalog = load_catalog(settings)
     policy = catalog.dek
+    keks = {policy.kek: catalog.keks[policy.kek]}  # what wraps no DEK has nothing to rewrap
     ports = adapters or Adapters(settings)
     audit = AuditTrail(ports.records, ports.clock)
     kek = PrimaryKek(policy.kek, ports.keks, ports.vault, ports.clock)
@@ -221,7 +222,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         audit,
         ports.queues,
         ports.alerts,
-        catalog.keks,
+        keks,
         ports.clock,
         os.urandom,
     )
@@ -234,7 +235,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         audit,
         ports.queues,
         ports.alerts,
-        catalog.keks,
+        keks,
         ports.clock,
     )
     worker = Worker(

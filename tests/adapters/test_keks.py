@@ -45,6 +45,7 @@ FULL = KekRun(
     resumes=Phase.SWEEPING,
     flipped=NOW + timedelta(days=2),
     retired=NOW + timedelta(days=3),
+    has_retired=True,
     dropping=True,
     step=17,
     pass_number=4,

@@ -442,7 +442,7 @@ def test_a_compromised_version_is_disabled_soon_and_not_enabled_again(platform: 
     platform.settle()
     assert phase_of(platform) is Phase.GRACE
     old = next(iter(platform.world.keks))
-    platform.world.now += timedelta(minutes=11)
+    platform.world.now += timedelta(minutes=21)
     platform.tick()
     platform.settle()
     assert phase_of(platform) is Phase.SOAKING
@@ -612,6 +612,12 @@ def planted_row(platform: Platform) -> None:
     platform.world.keyrings[VICTIM] = Keyring(replace(keyring.tenant, primary=4), (*keyring.deks[:-1], older, planted))
 
 
+def planted_destruction(platform: Platform) -> None:
+    keyring = platform.world.keyrings[VICTIM]
+    gone = replace(keyring.tenant, state=TenantState.DESTROYED, destroyed_by=keyring.deks[0].job)
+    platform.world.keyrings[VICTIM] = Keyring(gone)
+
+
 DRILLS: dict[str, tuple[Callable[[Platform], None], Phase]] = {
     "a flipped byte before the sweep": (flipped_byte, Phase.FLIPPED),
     "a flipped byte after the sweep": (flipped_byte, Phase.SCRUBBING),
@@ -631,6 +637,15 @@ DRILLS: dict[str, tuple[Callable[[Platform], None], Phase]] = {
     "a third version before retirement": (third_version, Phase.GRACE),
     "a deleted row before retirement": (deleted_row, Phase.GRACE),
     "a deleted row in the soak": (deleted_row, Phase.SOAKING),
+    "a flipped byte in the soak": (flipped_byte, Phase.SOAKING),
+    "a swapped pair of rows in the soak": (swapped_pair, Phase.SOAKING),
+    "a wrong kid in the soak": (wrong_kid, Phase.SOAKING),
+    "a third version in the soak": (third_version, Phase.SOAKING),
+    "another key in its place in the soak": (another_key, Phase.SOAKING),
+    "a planted row in the soak": (planted_row, Phase.SOAKING),
+    "the newest row deleted in the soak": (deleted_newest_row, Phase.SOAKING),
+    "a deleted tenant in the soak": (deleted_tenant, Phase.SOAKING),
+    "a destruction that nobody asked for": (planted_destruction, Phase.GRACE),
 }
 
 

@@ -148,7 +148,7 @@ CASES: dict[str, tuple[KekRun, list[ShardProgress], list[KekUse], timedelta, Dec
         KEK_POLICY.grace + KEK_POLICY.consumer_timeout,
         Advance(Phase.RETIRING, ""),
     ),
-    "grace after a compromise": (run(Phase.GRACE, compromised=True), [], [], SETTLE, Advance(Phase.RETIRING, "")),
+    "grace after a compromise": (run(Phase.GRACE, compromised=True), [], [], 2 * SETTLE, Advance(Phase.RETIRING, "")),
     "retiring finds a reference": (run(Phase.RETIRING), shards(found=1), [], timedelta(), Advance(Phase.SWEEPING, "")),
     "retiring, first clean pass": (run(Phase.RETIRING), shards(), [], timedelta(), NextPass(1)),
     "retiring, second": (run(Phase.RETIRING, clean_passes=1), shards(), [], timedelta(), Advance(Phase.SOAKING, "")),
@@ -351,8 +351,11 @@ def test_a_deadline_that_is_over_is_refused() -> None:
     assert asked.deadline == timedelta(hours=1)
 
 
-def version(kid: Kid, made_for: str = "") -> KekVersion:
-    return KekVersion(kid, None, True, None, None, frozenset(), KeyKind.OCT_HSM, made_for)
+OPERATIONS = frozenset({"wrapKey", "unwrapKey"})
+
+
+def version(kid: Kid, made_for: str = "", *, enabled: bool = True) -> KekVersion:
+    return KekVersion(kid, None, enabled, None, None, OPERATIONS, KeyKind.OCT_HSM, made_for)
 
 
 def test_the_calendar_and_the_vault_call_for_a_rotation() -> None:
@@ -367,6 +370,9 @@ def test_the_calendar_and_the_vault_call_for_a_rotation() -> None:
     assert (by_vault.request, by_vault.trigger, by_vault.kid) == ("g3", Trigger.VAULT, NEW)
     assert due_order(fresh, version(NEW, "master-kek.000002"), [], KEK_POLICY, NOW) is None, "made for a run"
     assert due_order(fresh, version(NEW), [run(Phase.ROLLED_BACK)], KEK_POLICY, NOW) is None, "rolled back before"
+    instead = due_order(due, version(NEW, enabled=False), [], KEK_POLICY, NOW)
+    assert instead
+    assert (instead.trigger, instead.kid) == (Trigger.SCHEDULE, None), "a version that must not wrap holds up nobody"
     busy = KekRecord(due.pointer, run(Phase.GRACE))
     assert due_order(busy, version(KID), [], KEK_POLICY, NOW) is None
     assert due_order(None, version(KID), [], KEK_POLICY, NOW) is None

@@ -1,0 +1,59 @@
+"""One worker process without its functions host: as many threads, the same queues, the same order of things."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Final
+
+from azure.storage.queue import QueueClient, QueueMessage
+
+from shared.azure.wiring import Adapters
+
+THREADS: Final = 16
+"""As host.json gives them to an instance."""
+_LEASE_S: Final = 600
+_SHORTEST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 2.0
+
+type Handler = Callable[[bytes, str], None]
+"""Handles the body and the id of a message."""
+
+
+class Crew:
+    """Threads that take messages from queues, handle them and delete them. A handler that raises ends the crew."""
+
+    def __init__(self, adapters: Adapters, handlers: Mapping[str, Handler]) -> None:
+        self._queues = [(adapters.queue_service.get_queue_client(name), handlers[name]) for name in handlers]
+
+    def work(self, is_over: Callable[[], bool], patience_s: float = float("inf")) -> None:
+        """Work until it is over; what was begun is finished. RuntimeError if that takes longer than `patience_s`."""
+        deadline = time.monotonic() + patience_s
+        pause = _SHORTEST_PAUSE_S
+        with ThreadPoolExecutor(THREADS) as pool:
+            busy: set[Future[None]] = set()
+            while not is_over():
+                if time.monotonic() > deadline:
+                    raise RuntimeError("the work is not done in time")
+                started = self._started(pool, THREADS - len(busy))
+                done, busy = wait(busy | started, pause, FIRST_COMPLETED)
+                for each in done:
+                    each.result()
+                if not busy | done:
+                    time.sleep(pause)
+                pause = _SHORTEST_PAUSE_S if started or done else min(2 * pause, _LONGEST_PAUSE_S)
+        for each in busy:
+            each.result()
+
+    def _started(self, pool: ThreadPoolExecutor, free: int) -> set[Future[None]]:
+        started: set[Future[None]] = set()
+        for queue, handler in self._queues:
+            if free > len(started):
+                limit = min(free - len(started), 32)
+                messages = queue.receive_messages(max_messages=limit, visibility_timeout=_LEASE_S)
+                started |= {pool.submit(_handle, queue, handler, message) for message in messages}
+        return started
+
+
+def _handle(queue: QueueClient, handler: Handler, message: QueueMessage) -> None:
+    handler(message.content.encode(), message.id)
+    queue.delete_message(message)
