@@ -217,11 +217,13 @@ def _unfinished(run: KekRun, progress: Sequence[ShardProgress], now: datetime) -
     since = max(run.pass_since or run.phase_since, run.resent or run.phase_since)
     still = [shard for shard in range(SHARDS) if shard not in heard or heard[shard].state is ShardState.WORKING]
     if still:
+        # Each time twice as late, or an outage of days would end with a flood.
+        already = run.resent - (run.pass_since or run.phase_since) if run.resent else timedelta()
         silent = [
             shard
             for shard in still
             if now - max(heard[shard].updated if shard in heard else since, since)
-            >= (STALE_AFTER if shard in heard else UNHEARD_AFTER)
+            >= max(already, STALE_AFTER if shard in heard else UNHEARD_AFTER)
         ]
         return Resend(silent) if silent else Wait(f"{SHARDS - len(still)} of {SHARDS} shards are done")
     stopped = [each for each in progress if each.state is ShardState.STOPPED]

@@ -15,6 +15,7 @@ No other move begins before that, so that every intent gets its outcome and an o
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from rotation.audit import AuditEvent, Outcome
@@ -71,6 +72,8 @@ log = logging.getLogger(__name__)
 _STEPS: Final = 60
 """Most that one call does before it leaves the rest to the next: far more than a run ever has to do at once."""
 _WITH_CONSUMERS: Final = frozenset({Phase.GRACE, Phase.SOAKING, Phase.CLOSING})
+_NO_PROGRESS: Final = timedelta(hours=2)
+"""Silence of shards that a person is told of."""
 _CANARY: Final = TenantId("canary")
 _CANARIES: Final = 3
 """Tenants whose DEKs prove a new version before anything depends on it."""
@@ -264,6 +267,8 @@ class KekJobs:
                 new, send = replace(run, fanned_out=True), range(SHARDS)
             case Resend():
                 new, send = replace(run, resent=self._clock()), decision.shards
+                if self._clock() - run.phase_since > _NO_PROGRESS:
+                    self._alert(run, "a KEK rotation makes no progress", f"{len(send)} shards are silent", "silent")
             case NextPass():
                 new = next_pass(run, decision.clean_passes, self._clock())
             case Advance():
