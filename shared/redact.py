@@ -17,19 +17,20 @@ from functools import partial
 from urllib.parse import quote, quote_plus
 
 MASK_KNOWN = "[REDACTED:known]"
+_SAME_IN_JSON = re.compile(r"[ -!#-\[\]-~]*")
 _GRAM = 8  # characters by which a known value is looked up; shorter values than this are not secrets
 
 
 class KnownSecrets:
     """The last `capacity` secret values the process has handled, found in text in any of their encodings.
 
-    Bounded, because a value costs about 1.5 kB and a worker sees one DEK per tenant. Of its encodings only the
+    Bounded, because a value costs about 2 kB and a worker sees one DEK per tenant. Of its encodings only the
     beginnings are kept; they are made again for the rare text in which one of these is found. Thread-safe.
     """
 
     def __init__(self, capacity: int = 1_000) -> None:
         self._values_by_gram: dict[str, tuple[bytes, ...]] = {}
-        self._order: deque[bytes] = deque()
+        self._order: deque[tuple[bytes, frozenset[str]]] = deque()  # values with what their encodings begin with
         self._seen: set[bytes] = set()
         self._capacity = capacity
         self.renew_lock()
@@ -46,12 +47,13 @@ class KnownSecrets:
             if value in self._seen:
                 return
             self._seen.add(value)
-            for gram in _grams(value):
+            grams = _grams(value)
+            for gram in grams:
                 self._values_by_gram[gram] = (*self._values_by_gram.get(gram, ()), value)
             if not for_ever:
-                self._order.append(value)
+                self._order.append((value, grams))
             if len(self._order) > self._capacity:
-                self._forget(self._order.popleft())
+                self._forget(*self._order.popleft())
 
     def mask(self, text: str) -> str:
         """`text` with every known value replaced, in time linear in its length."""
@@ -71,9 +73,9 @@ class KnownSecrets:
                 at += 1
         return "".join((*kept, text[done:])) if kept else text
 
-    def _forget(self, value: bytes) -> None:
+    def _forget(self, value: bytes, grams: frozenset[str]) -> None:
         self._seen.discard(value)
-        for gram in _grams(value):
+        for gram in grams:
             others = tuple(other for other in self._values_by_gram[gram] if other != value)
             if others:
                 self._values_by_gram[gram] = others
@@ -110,7 +112,8 @@ def _encodings(value: bytes) -> frozenset[str]:
         forms |= {text, quote(text, safe=""), quote_plus(text)}
         forms |= {repr(text)[1:-1], repr(text + both_quotes.decode())[1:-4]}
     for _ in ("JSON", "JSON inside JSON, as in a log line"):
-        forms |= {json.dumps(form, ensure_ascii=escaped)[1:-1] for form in tuple(forms) for escaped in (False, True)}
+        changed = [form for form in forms if not _SAME_IN_JSON.fullmatch(form)]
+        forms |= {json.dumps(form, ensure_ascii=escaped)[1:-1] for form in changed for escaped in (False, True)}
     return frozenset(form for form in forms if len(form) >= _GRAM)
 
 
