@@ -34,6 +34,10 @@ class BudgetedKeks:
         for vault, cost in seconds.items():
             self._budget.take(vault, cost)
 
+    def ensure_soon(self, kid: Kid) -> None:
+        """NotNow if the vault of that version has no time soon."""
+        self._budget.ensure_soon(vault_of(kid))
+
     def opened(self, tenant: TenantId, dek: WrappedDek) -> Secret:
         """The DEK, proven to be the right one. Integrity if it is not, or does not open."""
         vault = vault_of(dek.kid)

@@ -40,6 +40,7 @@ from shared.values import (
     FrozenTenant,
     KekRun,
     Keyring,
+    Phase,
     Severity,
     ShardProgress,
     ShardState,
@@ -155,6 +156,11 @@ class ShardWalk:
 
     def _each(self, batch: _Batch, progress: ShardProgress) -> tuple[ShardProgress, timedelta]:
         """Sweep the next page of tenants."""
+        if batch.run.phase is not Phase.ROLLING_BACK:
+            try:
+                self._kek_versions.ensure_soon(batch.run.old_kid)
+            except NotNow as later:
+                return progress, later.delay
         page = self._deks.page(progress.shard, progress.after, self._max_rows)
         if not page:
             return replace(progress, state=ShardState.DONE), timedelta()

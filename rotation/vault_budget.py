@@ -83,6 +83,18 @@ class VaultBudget:
         if at > now:
             self._sleep((at - now).total_seconds())
 
+    def ensure_soon(self, vault: str) -> None:
+        """NotNow if a turn is far away; takes nothing. For those who have something costly to do before they ask."""
+        lease = self._lease(vault)
+        with lease.lock:
+            now = self._clock()
+            if lease.next_at is not None and lease.until is not None and max(lease.next_at, now) < lease.until:
+                return
+            lease.known = self._budgets.read(vault)
+            start = lease.known.free_at if lease.known else now
+            if now + _PATIENCE < start < now + _ABSURD:
+                raise NotNow(start - now)
+
     def went_well(self, vault: str) -> None:
         """The vault has answered."""
         self._lease(vault).throttled = 0

@@ -69,6 +69,19 @@ def test_a_turn_that_is_far_away_is_not_waited_for() -> None:
     assert world.now == START
 
 
+def test_one_can_ask_whether_a_turn_is_far_away_without_taking_it() -> None:
+    world = World()
+    budget = VaultBudget(SimBudgets(world), world.clock, world.sleep)
+    budget.ensure_soon(VAULT)
+    assert not world.budgets
+    SimBudgets(world).put(Budget(VAULT, world.now + timedelta(seconds=30)))
+    before = world.budgets[VAULT]
+    with pytest.raises(NotNow) as later:
+        budget.ensure_soon(VAULT)
+    assert later.value.delay == timedelta(seconds=30)
+    assert world.budgets[VAULT] == before
+
+
 def test_a_schedule_of_a_clock_that_is_wrong_is_begun_anew() -> None:
     world = World()
     SimBudgets(world).put(Budget(VAULT, world.now + timedelta(days=30)))
