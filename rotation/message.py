@@ -14,7 +14,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from shared.errors import InvalidMessage, Rejected
+from shared.errors import AtpError, InvalidMessage, Rejected
 from shared.redact import mask
 from shared.values import SHARDS, KeyKind, KeyShape, Kid, TenantId, tenant_id
 
@@ -26,6 +26,7 @@ POISON_SUFFIX: Final = "-poison"  # as the Functions host names them
 
 _MAX_BYTES: Final = 8 * 1024
 _MAX_REASON: Final = 200
+_MAX_BECAUSE: Final = 400
 _REQUEST: Final = re.compile(r"[A-Za-z0-9._:+-]{1,80}")
 _ACTOR: Final = re.compile(r"[A-Za-z0-9._:@/+-]{1,80}")
 _KEY_NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
@@ -85,6 +86,7 @@ class Job:
     target: int | None = None  # dek.rotate: the version to create; None: one more than there is
     attempt: int = 0  # how often it was put back because something did not answer
     failure: str | None = None  # name of the error that sent it to the poison queue
+    because: str | None = None  # and its text
     resent: int = 0  # how often an operator has sent it again
 
     SCHEMA = "rotation-job/1"
@@ -107,6 +109,7 @@ class Job:
             "target": self.target,
             "attempt": self.attempt,
             "failure": self.failure,
+            "because": self.because,
             "resent": self.resent,
         }
         return json.dumps({name: value for name, value in fields.items() if value is not None})
@@ -129,6 +132,7 @@ class Job:
             target=fields.integer("target", 1, 2**32 - 1) if action is Action.ROTATE_DEK else None,
             attempt=fields.integer("attempt", 0, 10**6) or 0,
             failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
+            because=fields.text("because", _MAX_BECAUSE) if "because" in fields.left else None,
             resent=fields.integer("resent", 0, 10**6) or 0,
         )
         fields.finish()
@@ -150,6 +154,7 @@ class ShardPlan:
     after: TenantId | None = None
     attempt: int = 0
     failure: str | None = None
+    because: str | None = None
     resent: int = 0
 
     SCHEMA = "plan-shard/1"
@@ -167,6 +172,7 @@ class ShardPlan:
             "after": self.after,
             "attempt": self.attempt,
             "failure": self.failure,
+            "because": self.because,
             "resent": self.resent,
         }
         return json.dumps({name: value for name, value in fields.items() if value is not None})
@@ -183,6 +189,7 @@ class ShardPlan:
             after=fields.tenant("after") if "after" in fields.left else None,
             attempt=fields.integer("attempt", 0, 10**6) or 0,
             failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
+            because=fields.text("because", _MAX_BECAUSE) if "because" in fields.left else None,
             resent=fields.integer("resent", 0, 10**6) or 0,
         )
         fields.finish()
@@ -212,6 +219,7 @@ class KekOrder:
     tenant: TenantId | None = None
     attempt: int = 0
     failure: str | None = None
+    because: str | None = None
     resent: int = 0
 
     SCHEMA = "kek-order/1"
@@ -241,6 +249,7 @@ class KekOrder:
             "tenant": self.tenant,
             "attempt": self.attempt,
             "failure": self.failure,
+            "because": self.because,
             "resent": self.resent,
         }
         return json.dumps({name: value for name, value in fields.items() if value is not None})
@@ -270,6 +279,7 @@ class KekOrder:
             tenant=fields.tenant("tenant") if has_part and "tenant" in fields.left else None,
             attempt=fields.integer("attempt", 0, 10**6) or 0,
             failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
+            because=fields.text("because", _MAX_BECAUSE) if "because" in fields.left else None,
             resent=fields.integer("resent", 0, 10**6) or 0,
         )
         fields.finish()
@@ -294,6 +304,7 @@ class RewrapBatch:
     shard: int
     attempt: int = 0
     failure: str | None = None
+    because: str | None = None
     resent: int = 0
 
     SCHEMA = "rewrap-batch/1"
@@ -313,6 +324,7 @@ class RewrapBatch:
             "shard": self.shard,
             "attempt": self.attempt,
             "failure": self.failure,
+            "because": self.because,
             "resent": self.resent,
         }
         return json.dumps({name: value for name, value in fields.items() if value is not None})
@@ -334,6 +346,7 @@ class RewrapBatch:
             shard,
             attempt=fields.integer("attempt", 0, 10**6) or 0,
             failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
+            because=fields.text("because", _MAX_BECAUSE) if "because" in fields.left else None,
             resent=fields.integer("resent", 0, 10**6) or 0,
         )
         fields.finish()
@@ -364,6 +377,12 @@ PARSERS: Final[Mapping[str, Callable[[bytes, str], Message]]] = {
     REWRAP_BATCHES: RewrapBatch.parse,
 }
 """What each queue carries."""
+
+
+def refused[M: Message](message: M, error: AtpError) -> M:
+    """The message as it goes to the poison queue: with the error that it met, fit to be shown."""
+    text = "".join(character if character.isprintable() else "?" for character in mask(str(error)))
+    return replace(message, failure=type(error).__name__, because=text[:_MAX_BECAUSE].strip() or None)
 
 
 def retry_delay(message: Message) -> timedelta:

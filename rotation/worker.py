@@ -23,6 +23,7 @@ from rotation.message import (
     RewrapBatch,
     ShardPlan,
     decoded,
+    refused,
     retry_delay,
 )
 from rotation.planner_job import Planner
@@ -116,7 +117,8 @@ class Worker:
             self._audit.record(_refusal(letter, "message.refused", f"queue/{queue}", "InvalidMessage"))
         else:
             reason = message.failure or "its worker died or ran out of time at every delivery"
-            resend = replace(message, attempt=0, failure=None, resent=message.resent + 1).to_json()
+            reason += f": {message.because}" if message.because else ""
+            resend = replace(message, attempt=0, failure=None, because=None, resent=message.resent + 1).to_json()
             # Refused again after it was sent again, it is another letter: the first one may just be being resolved.
             name = f"{message.id}+{message.resent}" if message.resent else message.id
             letter = DeadLetter(queue, name, reason, resend, self._clock(), can_resend=True)
@@ -162,7 +164,7 @@ class Worker:
 
     def _refuse(self, queue: str, message: Message, error: AtpError) -> None:
         log.error("job refused", extra={"job": message.id, "because": str(error)})
-        self._queues.send(queue + POISON_SUFFIX, replace(message, failure=type(error).__name__).to_json())
+        self._queues.send(queue + POISON_SUFFIX, refused(message, error).to_json())
 
     def _alert_unusable(self, error: UnusableKey) -> None:
         now = self._clock()

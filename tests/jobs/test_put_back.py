@@ -36,7 +36,7 @@ def test_a_message_is_given_up_after_three_days_of_outage() -> None:
     platform.settle()
     platform.check()
     (letter,) = platform.world.letters.values()
-    assert letter.reason == "Transient"
+    assert letter.reason == "Transient: simulated outage (port=deks)"
     platform.drop(letter.queue, letter.body)
     platform.settle()
     assert platform.world.keyrings[TenantId("acme")].tenant.primary == 2, "sent again, it has all its attempts again"
