@@ -86,10 +86,13 @@ def policy_of(name: str, settings: Settings) -> KekPolicy:
     return policies[name]
 
 
-def order_from(options: argparse.Namespace, request: str) -> KekOrder:
+def order_from(options: argparse.Namespace, request: str, settings: Settings) -> KekOrder:
     """The order in the options, as the app will read it; Rejected or InvalidMessage if it would refuse it."""
     if (options.kind is None) != (options.bits is None):
         raise Rejected("--kind and --bits go together", kind=options.kind, bits=options.bits)
+    vaults = (settings.vault_url, *settings.more_vault_urls)
+    if options.vault is not None and options.vault.rstrip("/") not in vaults:
+        raise Rejected("the vault is not one of the configured ones", vault=options.vault, known=", ".join(vaults))
     order = KekOrder(
         action=options.action,
         kek=options.kek,
@@ -118,7 +121,7 @@ def run_of(record: KekRecord | None, name: str) -> KekRun:
 def _ask(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:
     policy = policy_of(options.kek, settings)
     name = policy.name
-    order = order_from(options, new_request())
+    order = order_from(options, new_request(), settings)
     record = ports.keks.read(name)
     if not _would_change(ports, policy, record, order):
         yield f"it is so already, nothing was asked: {order.action} {name}"

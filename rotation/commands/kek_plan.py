@@ -78,7 +78,7 @@ def add_to(plan: Commands) -> None:
 
 def _plan(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:
     policy = policy_of(options.kek, settings)
-    order = order_from(options, "plan")
+    order = order_from(options, "plan", settings)
     now = ports.clock()
     record = ports.keks.read(policy.name)
     if record is None:  # the first rotation would adopt it

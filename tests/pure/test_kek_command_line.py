@@ -35,7 +35,11 @@ from tests.simulator import (
     SimVault,
 )
 
-SETTINGS = {"ATP_VAULT_URL": VAULT_URL, "AzureWebJobsStorage": "AccountName=acc;AccountKey=aHVudGVyMmh1bnRlcjI="}
+SETTINGS = {
+    "ATP_VAULT_URL": VAULT_URL,
+    "ATP_MORE_VAULT_URLS": OTHER_VAULT_URL,
+    "AzureWebJobsStorage": "AccountName=acc;AccountKey=aHVudGVyMmh1bnRlcjI=",
+}
 KID = f"{VAULT_URL}/keys/master-kek/{1:032x}"
 NEXT_KID = f"{VAULT_URL}/keys/master-kek/{2:032x}"
 UNKNOWN_KID = f"{VAULT_URL}/keys/master-kek/{0xF:032x}"
@@ -199,7 +203,7 @@ def test_a_change_is_ordered_unless_it_is_so_already(
         (("rotate", "master-kek", "--kid", NEXT_KID, "--vault", OTHER_VAULT_URL), "give kid, or kind, bits and vault"),
         (("rotate", "master-kek", "--kid", NEXT_KID.replace("master", "other")), "the version is one of another key"),
         (("rotate", "master-kek", "--kid", KID), "this KEK version is the primary one already"),
-        (("rotate", "master-kek", "--vault", "http://atp.vault.azure.net"), "field=vault"),
+        (("rotate", "master-kek", "--vault", "https://atp.vault.azure.net"), "not one of the configured ones"),
         (("rotate", "master-kek", "--reason", ""), "field=reason"),
         (("rotate", "master-kek", "--actor", "CORP\\Jane"), "field=actor"),
         (("pause", "master-kek"), "this KEK has never been rotated (kek=master-kek)"),
