@@ -221,7 +221,7 @@ def test_serving_to_a_reader_that_has_gone_ends_quietly(tmp_path: Path) -> None:
 def test_what_serve_tells_people_to_try_works_and_outlives_a_restart(tmp_path: Path) -> None:
     home, folder = tmp_path / "home", tmp_path / "it's a stack"
     with serving(home, folder) as commands:
-        add, tenants, rotate, alerts, health, plan, event = commands
+        add, tenants, rotate, plan_kek, rotate_kek, status, alerts, health, plan, event = commands
 
         def versions() -> dict[str, int]:
             rows = map(json.loads, pasted(f"{tenants} --json").splitlines())
@@ -232,6 +232,9 @@ def test_what_serve_tells_people_to_try_works_and_outlives_a_restart(tmp_path: P
         pasted(rotate)
         assert versions() == {"acme": 2, "globex": 1}
         assert "globex" in pasted(tenants)
+        assert "vault operations" in pasted(plan_kek)
+        assert "the rotation has begun" in pasted(rotate_kek)
+        assert "master-kek" in pasted(status)
         assert pasted(alerts) == "none\n"
         assert json.loads(pasted(health))["healthy"] is True
         pasted(f"{plan} --fail")
@@ -246,8 +249,9 @@ def test_what_serve_tells_people_to_try_works_and_outlives_a_restart(tmp_path: P
         assert said == f"another `make serve` runs on this folder: {folder}\n"
 
     with serving(home, folder) as commands:
-        _, tenants, rotate, alerts, *_ = commands
+        _, tenants, rotate, _, _, status, alerts, *_ = commands
         assert versions() == {"acme": 2, "globex": 1}
         pasted(rotate)
         assert versions()["acme"] == 3
+        assert "master-kek" in pasted(status)
         assert "master-kek" in pasted(alerts)
