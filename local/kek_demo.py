@@ -95,6 +95,7 @@ def play(
             began = time.monotonic()
             demo.order(KekAction.ROTATE)
             demo.reach(Phase.SWEEPING)
+            demo.show.until("the sweep is under way", 1, lambda: int(demo.run().fanned_out))
             stack.hosts[0].kill()
             report.killed_in = demo.run().phase
             stack.add_host(lease_s=_LEASE_S)

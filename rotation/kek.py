@@ -35,6 +35,8 @@ from shared.values import (
 
 CLEAN_PASSES: Final = 2
 """Whole passes in a row that must find no old reference before anything is finished."""
+_FAN_OUT_TAKES: Final = timedelta(seconds=10)
+"""How long whoever began to send every shard its message has for it, before another one begins again."""
 UNHEARD_AFTER: Final = timedelta(minutes=10)
 """After which the message of a shard that has not begun is taken for lost and sent again."""
 STALE_AFTER: Final = timedelta(minutes=30)
@@ -179,7 +181,8 @@ def decide(
         return missed
     if run.phase in TASKS:
         if not run.fanned_out:
-            return FanOut()
+            is_claimed = run.resent is not None and now - run.resent < _FAN_OUT_TAKES
+            return Wait("every shard is being sent its message") if is_claimed else FanOut()
         unfinished = _unfinished(run, progress, now)
         if unfinished is not None:
             return unfinished

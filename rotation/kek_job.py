@@ -264,7 +264,7 @@ class KekJobs:
         send: Sequence[int] = ()
         match decision:
             case FanOut():
-                new, send = replace(run, fanned_out=True), range(SHARDS)
+                new, send = replace(run, resent=self._clock()), range(SHARDS)
             case Resend():
                 new, send = replace(run, resent=self._clock()), decision.shards
                 if self._clock() - run.phase_since > _NO_PROGRESS:
@@ -281,9 +281,18 @@ class KekJobs:
                 new = replace(run, move=advance(run, decision), has_retired=has_retired)
         self._keks.replace(record, replace(record, run=new))
         if send:
-            # Behind the claim, so that of all who saw the pass begin one sends. Dying here, the silence is noticed.
+            # Behind the claim, so that of all who saw the pass begin one sends. Dying here, another soon begins again.
             self._send(run, send)
+        if isinstance(decision, FanOut):
+            self._note_fan_out(run)
         return True
+
+    def _note_fan_out(self, run: KekRun) -> None:
+        record = self._keks.read(run.kek)
+        if record is not None and record.run is not None and record.run.step == run.step:
+            now = record.run
+            if now.pass_number == run.pass_number and not now.fanned_out:
+                self._keks.replace(record, replace(record, run=replace(now, fanned_out=True, resent=None)))
 
     def _send(self, run: KekRun, shards: Sequence[int]) -> None:
         for shard in shards:

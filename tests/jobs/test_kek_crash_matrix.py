@@ -82,7 +82,8 @@ def run(name: str, at: int | None, fault: Fault | None, *, twice: bool = False) 
     calls = platform.world.calls - first
     platform.check()
     assert not platform.world.letters
-    assert not platform.world.alerts
+    # Here time passes by the day, so that a pass whose messages were lost is silent for long.
+    assert not [alert for alert in platform.world.alerts if not alert.endswith("/silent")]
     platform.read_and_write()
     return calls
 

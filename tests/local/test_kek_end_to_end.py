@@ -68,7 +68,7 @@ def test_a_version_that_appears_in_the_vault_is_rotated_to_under_load_though_a_w
     appeared = Kid(str(keys.create_rsa_key("master-kek", size=3072, key_operations=["wrapKey", "unwrapKey"]).id))
     with scene.load(*TENANTS) as load:
         assert [publish(scene.stack.hosts[1], appeared) for _ in range(2)] == [202, 202]
-        scene.until(lambda: (run := run_of(scene)) and run.phase is Phase.SWEEPING, "the sweep has begun")
+        scene.until(lambda: (run := run_of(scene)) and run.phase is Phase.SWEEPING and run.fanned_out, "the sweep")
         scene.stack.hosts[0].kill()
         scene.new_host()
         run = reached(scene, Phase.GRACE)

@@ -90,6 +90,14 @@ WAIT = "wait"
 ALARM = "alarm"
 CASES: dict[str, tuple[KekRun, list[ShardProgress], list[KekUse], timedelta, Decision | str]] = {
     "a pass begins": (run(Phase.PLANNED, fanned_out=False), [], [], timedelta(), FanOut()),
+    "somebody sends": (run(Phase.PLANNED, fanned_out=False, resent=NOW), [], [], timedelta(seconds=9), WAIT),
+    "somebody died sending": (
+        run(Phase.PLANNED, fanned_out=False, resent=NOW),
+        [],
+        [],
+        timedelta(seconds=10),
+        FanOut(),
+    ),
     "some shards have not begun": (run(Phase.PLANNED), shards(count=60), [], timedelta(), WAIT),
     "some have not begun for long": (run(Phase.PLANNED), shards(count=60), [], UNHEARD_AFTER, Resend([60, 61, 62, 63])),
     "one is silent": (run(Phase.SWEEPING), shards(state=ShardState.WORKING, count=64), [], UNHEARD_AFTER, WAIT),
