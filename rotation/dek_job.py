@@ -13,13 +13,14 @@ delivers one until it has ended; what cannot end goes to `settle` by way of the 
 
 import logging
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
 from rotation.catalog import DekPolicy
 from rotation.dek import Change, Standing, Step, decide
+from rotation.kek import MAX_STALL
 from rotation.message import Action, Job
 from rotation.primary_kek import PrimaryKek
 from rotation.wrapping import Entropy, new_dek
@@ -31,8 +32,6 @@ from shared.values import Keyring, WrappedDek
 log = logging.getLogger(__name__)
 
 _TRIES: Final = 5
-_MAX_STALL: Final = timedelta(minutes=5)
-"""After which what was decided is decided again: the KEK may have been rotated since, and the old version disabled."""
 _OUTCOMES: Final = {Standing.DONE: Outcome.SUCCEEDED, Standing.SUPERSEDED: Outcome.SUPERSEDED}
 
 
@@ -121,7 +120,8 @@ class DekJobs:
         return decide(keyring, job, self._policy, now, make_dek)
 
     def _change(self, keyring: Keyring | None, change: Change, decided: datetime) -> None:
-        if self._clock() - decided > _MAX_STALL:
+        if self._clock() - decided > MAX_STALL:
+            # The KEK may have been rotated since, and the version that wraps a new DEK disabled.
             raise Conflict("a worker stood still for too long")
         if keyring is None:
             self._deks.add(change.new.tenant)

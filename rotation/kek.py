@@ -43,6 +43,8 @@ STALE_AFTER: Final = timedelta(minutes=30)
 """The same of a shard that has begun: its message may be put back for up to 19 minutes."""
 SETTLE: Final = timedelta(minutes=10)
 """How long after the write target moved a worker may still finish a DEK under the other version, by a wide margin."""
+MAX_STALL: Final = timedelta(minutes=5)
+"""After which a worker that stood still decides again before it writes; less than SETTLE."""
 _PATIENCE_AFTER_COMPROMISE: Final = timedelta(hours=1)
 """How long consumers that still use a version in wrong hands are waited for at most."""
 
@@ -196,7 +198,7 @@ def decide(
         case Phase.SWEEPING:
             return _after_sweep(run, progress, Phase.SCRUBBING)
         case Phase.SCRUBBING:
-            return _after_scrub(run, progress)
+            return _after_comparison(run, progress, Phase.GRACE, "every DEK of the manifest is unchanged")
         case Phase.GRACE:
             return _in_grace(run, uses, policy, now)
         case Phase.RETIRING:
@@ -206,7 +208,7 @@ def decide(
         case Phase.SOAKING:
             return _in_soak(run, policy, now)
         case Phase.CLOSING:
-            return _after_drop(run, progress)
+            return _after_comparison(run, progress, Phase.CLOSED, "the kept previous wraps are dropped")
         case Phase.ROLLING_BACK:
             return _after_rollback(run, progress, now)
         case Phase.PAUSED:
@@ -253,13 +255,13 @@ def _after_sweep(run: KekRun, progress: Sequence[ShardProgress], to: Phase) -> D
     return Advance(to, f"{CLEAN_PASSES} passes in a row found no old reference")
 
 
-def _after_scrub(run: KekRun, progress: Sequence[ShardProgress]) -> Decision:
+def _after_comparison(run: KekRun, progress: Sequence[ShardProgress], to: Phase, why: str) -> Decision:
     if _found(progress):
         return Advance(Phase.SWEEPING, "DEKs were found under the old version")
     root = run_root([each.tree for each in progress]).hex()
     if root != run.root_before:
         return Wait("the manifest is not what it was at the freeze", alarm=True)
-    return Advance(Phase.GRACE, "every DEK of the manifest is unchanged")
+    return Advance(to, why)
 
 
 def _in_grace(run: KekRun, uses: Sequence[KekUse], policy: KekPolicy, now: datetime) -> Decision:
@@ -307,14 +309,6 @@ def _in_soak(run: KekRun, policy: KekPolicy, now: datetime) -> Decision:
     if now < end:
         return Wait(f"soaking until {end:%Y-%m-%d %H:%M} UTC")
     return Advance(Phase.CLOSING, "nobody missed the old version")
-
-
-def _after_drop(run: KekRun, progress: Sequence[ShardProgress]) -> Decision:
-    if _found(progress):
-        return Advance(Phase.SWEEPING, "DEKs were found under the old version")
-    if run_root([each.tree for each in progress]).hex() != run.root_before:
-        return Wait("the manifest is not what it was at the freeze", alarm=True)
-    return Advance(Phase.CLOSED, "the kept previous wraps are dropped")
 
 
 def _after_rollback(run: KekRun, progress: Sequence[ShardProgress], now: datetime) -> Decision:

@@ -14,6 +14,7 @@ No other move begins before that, so that every intent gets its outcome and an o
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -142,7 +143,7 @@ class KekJobs:
         if order.kek not in self._policies:
             raise Rejected("the catalog has no KEK of that name", kek=order.kek)
         self._advance(order.kek, only_finish=True)
-        if not self._has_ended(order):
+        if self._end(order) is None:
             if order.action is KekAction.ROTATE:
                 self._start(order)
             else:
@@ -152,9 +153,11 @@ class KekJobs:
     def settle(self, order: KekOrder) -> Outcome:
         """Record how an order that was given up stands in truth. Transient while its move is being made."""
         if order.kek in self._policies:
-            self._advance(order.kek, only_finish=True)
-            if self._has_succeeded(order):
-                return Outcome.SUCCEEDED
+            # A move that cannot be made, of whomever, does not keep this order from being told of.
+            with suppress(Rejected, Integrity):
+                self._advance(order.kek, only_finish=True)
+            if (end := self._end(order)) is not None:
+                return end
         self._audit.record(_ordered(order, Outcome.FAILED))
         return Outcome.FAILED
 
@@ -376,15 +379,10 @@ class KekJobs:
     def _progress(self, run: KekRun) -> Sequence[ShardProgress]:
         return self._shards.of_pass(run.id, run.pass_number) if run.phase in TASKS else ()
 
-    def _has_succeeded(self, order: KekOrder) -> bool:
-        return self._audit.fields(order.id, Outcome.SUCCEEDED, f"kek/{order.kek}") is not None
-
-    def _has_ended(self, order: KekOrder) -> bool:
-        subject = f"kek/{order.kek}"
-        return any(
-            self._audit.fields(order.id, outcome, subject) is not None
-            for outcome in (Outcome.SUCCEEDED, Outcome.SUPERSEDED)
-        )
+    def _end(self, order: KekOrder) -> Outcome | None:
+        """How an order that is over has ended; None if it is not over, or was given up."""
+        ends = (Outcome.SUCCEEDED, Outcome.SUPERSEDED)
+        return next((end for end in ends if self._audit.fields(order.id, end, f"kek/{order.kek}") is not None), None)
 
     def _alert(self, run: KekRun, what: str, reason: str, occasion: str) -> None:
         self._alerts.raise_alert(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from shared.errors import AtpError, InvalidMessage, Rejected
 from shared.redact import mask
@@ -70,8 +70,28 @@ class KekAction(StrEnum):
     ROLLBACK = "kek.rollback"  # all of it, one shard or one tenant
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Delivered:
+    """What every message says of its own way through the queues."""
+
+    attempt: int = 0  # how often it was put back because something did not answer
+    failure: str | None = None  # name of the error that sent it to the poison queue
+    because: str | None = None  # and its text
+    resent: int = 0  # how often an operator has sent it again
+
+    def again(self) -> Self:
+        """The same message, one attempt later."""
+        return replace(self, attempt=self.attempt + 1)
+
+    def _body(self, schema: str, **fields: object) -> str:
+        """The message body: these fields and its own, those without a value left out."""
+        way = {"attempt": self.attempt, "failure": self.failure, "because": self.because, "resent": self.resent}
+        whole = {"schema": schema, **fields, **way}
+        return json.dumps({name: value for name, value in whole.items() if value is not None})
+
+
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(_Delivered):
     """One asked-for change of one tenant's keys.
 
     Two messages with the same `id` are the same job, and only one of them has an effect.
@@ -84,10 +104,6 @@ class Job:
     actor: str
     reason: str
     target: int | None = None  # dek.rotate: the version to create; None: one more than there is
-    attempt: int = 0  # how often it was put back because something did not answer
-    failure: str | None = None  # name of the error that sent it to the poison queue
-    because: str | None = None  # and its text
-    resent: int = 0  # how often an operator has sent it again
 
     SCHEMA = "rotation-job/1"
 
@@ -98,21 +114,16 @@ class Job:
 
     def to_json(self) -> str:
         """The message body."""
-        fields = {
-            "schema": self.SCHEMA,
-            "action": self.action,
-            "tenant": self.tenant,
-            "request": self.request,
-            "trigger": self.trigger,
-            "actor": self.actor,
-            "reason": self.reason,
-            "target": self.target,
-            "attempt": self.attempt,
-            "failure": self.failure,
-            "because": self.because,
-            "resent": self.resent,
-        }
-        return json.dumps({name: value for name, value in fields.items() if value is not None})
+        return self._body(
+            self.SCHEMA,
+            action=self.action,
+            tenant=self.tenant,
+            request=self.request,
+            trigger=self.trigger,
+            actor=self.actor,
+            reason=self.reason,
+            target=self.target,
+        )
 
     @staticmethod
     def parse(body: bytes, message_id: str) -> "Job":
@@ -130,10 +141,7 @@ class Job:
             actor=fields.matching("actor", _ACTOR, default="operator"),
             reason=mask(fields.text("reason", _MAX_REASON))[:_MAX_REASON],  # a mask can be longer than its secret
             target=fields.integer("target", 1, 2**32 - 1) if action is Action.ROTATE_DEK else None,
-            attempt=fields.integer("attempt", 0, 10**6) or 0,
-            failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
-            because=fields.text("because", _MAX_BECAUSE) if "because" in fields.left else None,
-            resent=fields.integer("resent", 0, 10**6) or 0,
+            **fields.way(),
         )
         fields.finish()
         if job.action is Action.ROTATE_DEK and _PLANNED.fullmatch(job.request) and job.request != f"v{job.target}":
@@ -141,21 +149,13 @@ class Job:
             raise InvalidMessage("a request may be named v and a number only if that is its target", field="request")
         return job
 
-    def again(self) -> "Job":
-        """The same job, one attempt later."""
-        return replace(self, attempt=self.attempt + 1)
-
 
 @dataclass(frozen=True, slots=True)
-class ShardPlan:
+class ShardPlan(_Delivered):
     """Ask for the planning of one shard, from behind the tenant `after`."""
 
     shard: int
     after: TenantId | None = None
-    attempt: int = 0
-    failure: str | None = None
-    because: str | None = None
-    resent: int = 0
 
     SCHEMA = "plan-shard/1"
 
@@ -166,16 +166,11 @@ class ShardPlan:
 
     def to_json(self) -> str:
         """The message body."""
-        fields = {
-            "schema": self.SCHEMA,
-            "shard": self.shard,
-            "after": self.after,
-            "attempt": self.attempt,
-            "failure": self.failure,
-            "because": self.because,
-            "resent": self.resent,
-        }
-        return json.dumps({name: value for name, value in fields.items() if value is not None})
+        return self._body(
+            self.SCHEMA,
+            shard=self.shard,
+            after=self.after,
+        )
 
     @staticmethod
     def parse(body: bytes, message_id: str) -> "ShardPlan":  # noqa: ARG004 - one signature for all messages
@@ -187,21 +182,14 @@ class ShardPlan:
         plan = ShardPlan(
             shard=shard,
             after=fields.tenant("after") if "after" in fields.left else None,
-            attempt=fields.integer("attempt", 0, 10**6) or 0,
-            failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
-            because=fields.text("because", _MAX_BECAUSE) if "because" in fields.left else None,
-            resent=fields.integer("resent", 0, 10**6) or 0,
+            **fields.way(),
         )
         fields.finish()
         return plan
 
-    def again(self) -> "ShardPlan":
-        """The same plan, one attempt later."""
-        return replace(self, attempt=self.attempt + 1)
-
 
 @dataclass(frozen=True, slots=True)
-class KekOrder:
+class KekOrder(_Delivered):
     """One asked-for change of the rotation of a KEK."""
 
     action: KekAction
@@ -217,10 +205,6 @@ class KekOrder:
     compromised: bool = False  # kek.rotate: the old version is in wrong hands
     shard: int | None = None  # kek.rollback, kek.resume: this part alone
     tenant: TenantId | None = None
-    attempt: int = 0
-    failure: str | None = None
-    because: str | None = None
-    resent: int = 0
 
     SCHEMA = "kek-order/1"
 
@@ -231,28 +215,23 @@ class KekOrder:
 
     def to_json(self) -> str:
         """The message body."""
-        fields = {
-            "schema": self.SCHEMA,
-            "action": self.action,
-            "kek": self.kek,
-            "request": self.request,
-            "trigger": self.trigger,
-            "actor": self.actor,
-            "reason": self.reason,
-            "kid": self.kid,
-            "kind": self.shape.kind if self.shape else None,
-            "bits": self.shape.bits if self.shape else None,
-            "vault": self.vault,
-            "deadline_hours": self.deadline_hours,
-            "compromised": self.compromised or None,
-            "shard": self.shard,
-            "tenant": self.tenant,
-            "attempt": self.attempt,
-            "failure": self.failure,
-            "because": self.because,
-            "resent": self.resent,
-        }
-        return json.dumps({name: value for name, value in fields.items() if value is not None})
+        return self._body(
+            self.SCHEMA,
+            action=self.action,
+            kek=self.kek,
+            request=self.request,
+            trigger=self.trigger,
+            actor=self.actor,
+            reason=self.reason,
+            kid=self.kid,
+            kind=self.shape.kind if self.shape else None,
+            bits=self.shape.bits if self.shape else None,
+            vault=self.vault,
+            deadline_hours=self.deadline_hours,
+            compromised=self.compromised or None,
+            shard=self.shard,
+            tenant=self.tenant,
+        )
 
     @staticmethod
     def parse(body: bytes, message_id: str) -> "KekOrder":
@@ -277,10 +256,7 @@ class KekOrder:
             compromised=fields.flag("compromised") if rotates else False,
             shard=fields.integer("shard", 0, SHARDS - 1) if has_part else None,
             tenant=fields.tenant("tenant") if has_part and "tenant" in fields.left else None,
-            attempt=fields.integer("attempt", 0, 10**6) or 0,
-            failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
-            because=fields.text("because", _MAX_BECAUSE) if "because" in fields.left else None,
-            resent=fields.integer("resent", 0, 10**6) or 0,
+            **fields.way(),
         )
         fields.finish()
         if order.kid and (order.shape or order.vault):
@@ -289,23 +265,15 @@ class KekOrder:
             raise InvalidMessage("a part is one shard or one tenant", field="tenant")
         return order
 
-    def again(self) -> "KekOrder":
-        """The same order, one attempt later."""
-        return replace(self, attempt=self.attempt + 1)
-
 
 @dataclass(frozen=True, slots=True)
-class RewrapBatch:
+class RewrapBatch(_Delivered):
     """Ask for the next batch of one pass over one shard; where it stands is in the shard's checkpoint."""
 
     kek: str
     generation: int
     pass_number: int
     shard: int
-    attempt: int = 0
-    failure: str | None = None
-    because: str | None = None
-    resent: int = 0
 
     SCHEMA = "rewrap-batch/1"
 
@@ -316,18 +284,13 @@ class RewrapBatch:
 
     def to_json(self) -> str:
         """The message body."""
-        fields = {
-            "schema": self.SCHEMA,
-            "kek": self.kek,
-            "generation": self.generation,
-            "pass": self.pass_number,
-            "shard": self.shard,
-            "attempt": self.attempt,
-            "failure": self.failure,
-            "because": self.because,
-            "resent": self.resent,
-        }
-        return json.dumps({name: value for name, value in fields.items() if value is not None})
+        return self._body(
+            self.SCHEMA,
+            kek=self.kek,
+            generation=self.generation,
+            shard=self.shard,
+            **{"pass": self.pass_number},
+        )
 
     @staticmethod
     def parse(body: bytes, message_id: str) -> "RewrapBatch":  # noqa: ARG004 - one signature for all messages
@@ -344,17 +307,10 @@ class RewrapBatch:
             generation,
             pass_number,
             shard,
-            attempt=fields.integer("attempt", 0, 10**6) or 0,
-            failure=fields.matching("failure", _FAILURE) if "failure" in fields.left else None,
-            because=fields.text("because", _MAX_BECAUSE) if "because" in fields.left else None,
-            resent=fields.integer("resent", 0, 10**6) or 0,
+            **fields.way(),
         )
         fields.finish()
         return batch
-
-    def again(self) -> "RewrapBatch":
-        """The same batch, one attempt later."""
-        return replace(self, attempt=self.attempt + 1)
 
 
 def _shape(fields: "_Fields") -> KeyShape | None:
@@ -451,6 +407,15 @@ class _Fields:
         if value is not None and (type(value) is not int or not least <= value <= most):
             raise InvalidMessage("a field must be a whole number in its range", field=name, least=least, most=most)
         return value
+
+    def way(self) -> dict[str, Any]:
+        """The fields of `_Delivered`."""
+        return {
+            "attempt": self.integer("attempt", 0, 10**6) or 0,
+            "failure": self.matching("failure", _FAILURE) if "failure" in self.left else None,
+            "because": self.text("because", _MAX_BECAUSE) if "because" in self.left else None,
+            "resent": self.integer("resent", 0, 10**6) or 0,
+        }
 
     def flag(self, name: str) -> bool:
         value = self.left.pop(name, False)

@@ -23,7 +23,7 @@ from rotation.audit_job import AuditTrail
 from rotation.budgeted_keks import BudgetedKeks
 from rotation.catalog import SAMPLED_WHILE_SWEEPING, KekPolicy
 from rotation.dek import ensure_sound
-from rotation.kek import TASKS, Task, is_current
+from rotation.kek import MAX_STALL, TASKS, Task, is_current
 from rotation.manifest import Tree, add_tenant, frozen, tenant_root
 from rotation.message import REWRAP_BATCHES, Action, RewrapBatch
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation
@@ -50,8 +50,6 @@ from shared.values import (
 
 log = logging.getLogger(__name__)
 
-_MAX_STALL: Final = timedelta(minutes=5)
-"""After which a worker that stood still in the middle of a batch writes nothing any more; less than kek.SETTLE."""
 _MAX_BATCH_S: Final = 60.0
 """Longest that one message is worked on: a small part of what the host allows."""
 _TRIES: Final = 5
@@ -276,7 +274,7 @@ class ShardWalk:
 
     def _replace(self, batch: _Batch, old: Keyring, new: Keyring) -> None:
         """Write, unless we stood still for so long that the run may be somewhere else by now."""
-        if self._clock() - batch.began > _MAX_STALL:
+        if self._clock() - batch.began > MAX_STALL:
             raise Conflict("a worker stood still for too long", run=batch.run.id)
         self._deks.replace(old, new)
 

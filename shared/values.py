@@ -227,7 +227,7 @@ class KekRun:
     pass_number: int = 0  # of the current walk over all shards, never used again
     pass_since: datetime | None = None
     fanned_out: bool = False  # every shard has its message of this pass
-    resent: datetime | None = None  # when messages of this pass were sent again last
+    resent: datetime | None = None  # when somebody last began to send messages of this pass (again)
     clean_passes: int = 0  # how many in a row have found nothing to do
     held_shards: tuple[int, ...] = ()  # rolled back and kept there
     held_tenants: tuple[TenantId, ...] = ()

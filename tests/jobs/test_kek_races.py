@@ -196,3 +196,16 @@ def test_an_order_that_changed_nothing_changes_nothing_later(platform: Platform)
     platform.settle()
     assert phase_of(platform) is Phase.GRACE
     assert all(platform.world.keyrings[TenantId(name)].deks for name in TENANTS)
+
+
+def test_an_order_behind_a_move_that_cannot_be_made_is_told_of(platform: Platform) -> None:
+    rotate_until(platform, Phase.RETIRING)
+    old = next(iter(platform.world.keks))
+    gone = platform.world.keks.pop(old)
+    days_later(platform, 1)
+    order = platform.order(KekAction.PAUSE)
+    platform.settle()
+    assert platform.world.outcomes()[order.id] == {"failed"}
+    assert [letter.id for letter in platform.world.letters.values() if letter.queue == KEK_ORDERS] == [order.id]
+    platform.world.keks[old] = gone
+    platform.run_until(Phase.CLOSED)

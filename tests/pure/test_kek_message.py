@@ -39,7 +39,7 @@ def test_an_order_is_the_same_after_a_journey(order: KekOrder) -> None:
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, SHARDS - 1), st.integers(0, 300))
 def test_a_batch_is_the_same_after_a_journey(generation: int, pass_number: int, shard: int, attempt: int) -> None:
-    batch = RewrapBatch("master-kek", generation, pass_number, shard, attempt)
+    batch = RewrapBatch("master-kek", generation, pass_number, shard, attempt=attempt)
     assert RewrapBatch.parse(batch.to_json().encode(), "another") == batch
     assert batch.again().id == batch.id
 
