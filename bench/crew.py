@@ -1,8 +1,10 @@
-"""One worker process without its functions host: as many threads, the same queues, the same order of things."""
+"""One worker without its functions host: one core, as many threads, the same queues, the same order of things."""
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Final
 
 from azure.storage.queue import QueueClient, QueueMessage
@@ -19,6 +21,20 @@ type Handler = Callable[[bytes, str], None]
 """Handles the body and the id of a message."""
 
 
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Keep this thread, and those that it starts, on one core: as many as the deployed instances of 2,048 MB have.
+
+    Threads of Python that hand its lock from core to core take a third more processor time.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Crew:
     """Threads that take messages from queues, handle them and delete them. A handler that raises ends the crew."""
 
@@ -27,6 +43,10 @@ class Crew:
 
     def work(self, is_over: Callable[[], bool], patience_s: float = float("inf")) -> None:
         """Work until it is over; what was begun is finished. RuntimeError if that takes longer than `patience_s`."""
+        with on_one_core():
+            self._work(is_over, patience_s)
+
+    def _work(self, is_over: Callable[[], bool], patience_s: float) -> None:
         deadline = time.monotonic() + patience_s
         pause = _SHORTEST_PAUSE_S
         with ThreadPoolExecutor(THREADS) as pool:

@@ -112,7 +112,7 @@ def estimate(question: Question) -> Estimate:
 
 
 def _storage_transactions(rows: int) -> int:
-    """At most: every tenant with a single DEK, which is changed when it is swept and when its kept wrap is dropped."""
+    """As if every tenant had a single DEK, which is changed when it is swept and when its kept wrap is dropped."""
     full = -(-2 * rows // MAX_ROWS_PER_BATCH)
     batches = full + 2 * SHARDS  # of each shard the last one is not full, and one more finds the end
     return 2 * rows + _PASSES * _PER_BATCH * batches

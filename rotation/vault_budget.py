@@ -2,9 +2,10 @@
 
 One row per vault says until when the vault's time is leased out. A worker leases the next chunk by moving that moment
 on, conditionally, and spends the chunk evenly over the time it stands for: so the operations of all workers together
-come as one even stream at the allowed rate, and no window of any position holds more than its share (the idea of the
-generic cell rate algorithm, ITU-T I.371). A worker that cannot keep up may spend its chunk a little later, and leases
-smaller ones. One whose turn is too far away is told when to come back; it does not wait. Dying with a chunk loses that
+come as one even stream at the allowed rate (the idea of the generic cell rate algorithm, ITU-T I.371). Time that was
+not used may be used a little later, so that a stall costs nothing; a window of the vault, wherever it begins, holds at
+most that much more than its share. A worker that cannot keep up leases smaller chunks, workers that meet at the row
+larger ones. One whose turn is too far away is told when to come back; it does not wait. Dying with a chunk loses that
 chunk, half a second of one vault at most.
 
 After a 429 the moment is moved on for everybody by a growing pause, as
@@ -12,11 +13,13 @@ https://learn.microsoft.com/azure/key-vault/general/overview-throttling recommen
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from shared.clock import Clock
@@ -27,16 +30,23 @@ from shared.values import Budget
 log = logging.getLogger(__name__)
 
 _LARGEST_CHUNK: Final = timedelta(seconds=0.5)
-_SMALLEST_CHUNK: Final = timedelta(seconds=0.1)
+_CONTESTED_CHUNK: Final = timedelta(seconds=0.2)
+"""What chunks grow to while workers get in each other's way to lease them."""
+_SMALLEST_CHUNK: Final = timedelta(seconds=0.05)
 """Smaller ones cost more storage calls than they are worth."""
-_LATENESS: Final = timedelta(seconds=3)
-"""How much later than its moment an operation may still be done; what is older is given up."""
+_CATCH_UP: Final = timedelta(seconds=1)
+"""How long time that nobody has leased may still be leased."""
+_LATENESS: Final = timedelta(seconds=1.5)
+"""How much later than when it was leased, or than its moment, time may still be used; what is older is given up."""
 _PATIENCE: Final = timedelta(seconds=2)
 """How far away a turn may be that is waited for."""
 _ABSURD: Final = timedelta(minutes=2)
 """A schedule that is full for longer was written by a clock that is wrong."""
 _PAUSES_S: Final = (1, 2, 4, 8, 16)
 _TRIES: Final = 10
+_BACK_OFF_S: Final = 0.03
+_LONGEST_BACK_OFF_S: Final = 0.5
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class NotNow(Throttled):
@@ -52,10 +62,11 @@ class _Lease:
     """What this process may use of one vault now."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    next_at: datetime | None = None  # the next operation's moment
-    until: datetime | None = None
+    next_at: datetime = _LONG_AGO  # the next operation's moment
+    until: datetime = _LONG_AGO
     chunk: timedelta = _SMALLEST_CHUNK
-    known: Budget | None = None
+    behind: timedelta = timedelta()  # how long ago its time had begun when it was leased
+    contested: bool = False  # whether somebody else was faster when it was leased
     throttled: int = 0  # 429s in a row
 
 
@@ -74,26 +85,26 @@ class VaultBudget:
         cost = timedelta(seconds=seconds)
         lease = self._lease(vault)
         with lease.lock:
-            now = self._clock()
-            at = max(lease.next_at or now, now - _LATENESS)
-            if lease.until is None or at + cost > lease.until:
-                lease.chunk = _resized(lease, now)
-                at, lease.until = self._extended(vault, lease, max(lease.chunk, cost), now)
+            at = max(lease.next_at, self._clock() - lease.behind - _LATENESS)
+            if at + cost > lease.until:
+                left = max(lease.until - at, timedelta())
+                self._extend(vault, lease, cost)
+                at = lease.next_at - left
             lease.next_at = at + cost
-        if at > now:
-            self._sleep((at - now).total_seconds())
+            wait = at - self._clock()
+        if wait > timedelta():
+            self._sleep(wait.total_seconds())
 
     def ensure_soon(self, vault: str) -> None:
         """NotNow if a turn is far away; takes nothing. For those who have something costly to do before they ask."""
         lease = self._lease(vault)
         with lease.lock:
             now = self._clock()
-            if lease.next_at is not None and lease.until is not None and max(lease.next_at, now) < lease.until:
+            if max(lease.next_at, now) < lease.until:
                 return
-            lease.known = self._budgets.read(vault)
-            start = lease.known.free_at if lease.known else now
-            if now + _PATIENCE < start < now + _ABSURD:
-                raise NotNow(start - now)
+            known = self._budgets.read(vault)
+            if known is not None and now + _PATIENCE < known.free_at < now + _ABSURD:
+                raise NotNow(known.free_at - now)
 
     def went_well(self, vault: str) -> None:
         """The vault has answered."""
@@ -105,18 +116,15 @@ class VaultBudget:
         with lease.lock:
             pause = timedelta(seconds=max(retry_after or 0, _PAUSES_S[min(lease.throttled, len(_PAUSES_S) - 1)]))
             lease.throttled += 1
-            lease.next_at = lease.until = None
+            lease.next_at = lease.until = _LONG_AGO
             for _ in range(_TRIES):
-                now = self._clock()
-                lease.known = self._budgets.read(vault)
-                stored = lease.known.free_at if lease.known else now
-                if stored >= now + pause:
+                until = self._clock() + pause
+                known = self._budgets.read(vault)
+                if known is not None and known.free_at >= until:
                     break
-                try:
-                    self._put(vault, lease, now + pause)
-                except Conflict:
-                    continue
-                break
+                with suppress(Conflict):
+                    self._put(vault, known, until)
+                    break
         log.warning("throttled by the vault", extra={"vault": vault, "pause_s": pause.total_seconds()})
         return NotNow(pause)
 
@@ -124,32 +132,38 @@ class VaultBudget:
         with self._lock:
             return self._leases.setdefault(vault, _Lease())
 
-    def _extended(self, vault: str, lease: _Lease, chunk: timedelta, now: datetime) -> tuple[datetime, datetime]:
-        """A chunk of the vault's time: from, until. What is left of the last one is given up: it is less than asked."""
+    def _extend(self, vault: str, lease: _Lease, cost: timedelta) -> None:
+        """Lease the next chunk of the vault's time, `cost` at least."""
+        lease.chunk = _resized(lease, self._clock())
+        chunk = max(lease.chunk, cost)
         for attempt in range(_TRIES):
-            if lease.known is None or attempt:
-                lease.known = self._budgets.read(vault)
-            start = lease.known.free_at if lease.known else now
-            if not now < start < now + _ABSURD:
-                start = now
+            known, now = self._budgets.read(vault), self._clock()
+            start = known.free_at if known and known.free_at <= now + _ABSURD else now
+            start = max(start, now - _CATCH_UP)
             if start > now + _PATIENCE:
-                # What we know may be old: time given up by others is not, but a pause may be over.
                 raise NotNow(start - now)
             try:
-                self._put(vault, lease, start + chunk)
+                self._put(vault, known, start + chunk)
             except Conflict:
+                # Whoever comes first goes on; all others at once would only meet again.
+                self._sleep(random.uniform(0, min(_BACK_OFF_S * 2**attempt, _LONGEST_BACK_OFF_S)))  # noqa: S311
                 continue
-            return start, start + chunk
+            lease.next_at, lease.until = start, start + chunk
+            lease.behind, lease.contested = max(now - start, timedelta()), attempt > 0
+            return
         raise NotNow(_PATIENCE)
 
-    def _put(self, vault: str, lease: _Lease, free_at: datetime) -> None:
-        lease.known = self._budgets.put(Budget(vault, free_at, lease.known.etag if lease.known else None))
+    def _put(self, vault: str, known: Budget | None, free_at: datetime) -> None:
+        self._budgets.put(Budget(vault, free_at, known.etag if known else None))
 
 
 def _resized(lease: _Lease, now: datetime) -> timedelta:
-    """The next chunk: twice the last one if that was spent in its time, half of it if it took twice as long."""
-    if lease.until is None:
-        return _SMALLEST_CHUNK
+    """The next chunk: twice the last one if that was spent in its time, half of it if it took twice as long.
+
+    Larger as well while others want the row at the same moment: then leases are what there is too little of.
+    """
     if now <= lease.until:
         return min(2 * lease.chunk, _LARGEST_CHUNK)
+    if lease.contested:
+        return max(lease.chunk, min(2 * lease.chunk, _CONTESTED_CHUNK))
     return max(lease.chunk / 2, _SMALLEST_CHUNK) if now > lease.until + lease.chunk else lease.chunk

@@ -60,6 +60,27 @@ def test_all_workers_together_use_the_quota_and_never_more(workers: int) -> None
     assert most <= 4000 * 1.06, "no window of ten seconds, wherever it begins, holds more than its share"
 
 
+@pytest.mark.parametrize(("idle_s", "at_once_s"), [(0.5, 0.5), (1, 1), (3600, 1)])
+def test_time_that_nobody_used_may_be_used_for_a_second_more(idle_s: float, at_once_s: float) -> None:
+    world = World()
+    budget = VaultBudget(SimBudgets(world), world.clock, world.sleep)
+    budget.take(VAULT, COST)
+    resumed = world.now = START + timedelta(seconds=idle_s)
+    taken = 0
+    while world.now == resumed:
+        budget.take(VAULT, COST)
+        taken += 1
+    assert taken == pytest.approx(at_once_s / COST, abs=2)
+
+
+def test_nothing_of_a_chunk_is_lost_to_operations_that_do_not_fit_into_it() -> None:
+    world = World()
+    budget = VaultBudget(SimBudgets(world), world.clock, world.sleep)
+    for _ in range(1000):
+        budget.take(VAULT, 0.03)
+    assert (world.now - START).total_seconds() == pytest.approx(30, abs=0.1)
+
+
 def test_a_turn_that_is_far_away_is_not_waited_for() -> None:
     world = World()
     SimBudgets(world).put(Budget(VAULT, world.now + timedelta(seconds=30)))
