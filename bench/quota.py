@@ -3,8 +3,8 @@
 Measured: unwraps a second that the Key Vault emulator lets through in the sweep of a KEK rotation, with the quota of
 the real vault (4,000 operations in 10 s with RSA-2048), counted at the vault for 20 s in the midst of it. Workers are
 processes with 16 threads on one core, which is what a deployed instance has. They take `rewrap-batches` from the queue
-and handle them with the app's own `Worker`, each with its own `VaultBudget` on the one row that they share; tenants have
-eight DEKs. Without a functions host, because 16 of them and their start would be all that two processors do.
+and handle them with the app's own `Worker`, each with its own `VaultBudget` on the one row that they share; tenants
+have eight DEKs. Without a functions host, because 16 of them and their start would be all that two processors do.
 Floor: the 320 operations a second that the catalog's headroom of 20 % leaves. Of them 0.5 % open samples.
 
 Throttled: answers 429 for each request that the vault got in that time.
