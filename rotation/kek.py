@@ -31,6 +31,7 @@ from shared.values import (
     Phase,
     ShardProgress,
     ShardState,
+    shard_of,
 )
 
 CLEAN_PASSES: Final = 2
@@ -83,7 +84,7 @@ _BEFORE_FLIP: Final = frozenset({Phase.PLANNED, Phase.CANARY})
 _REVERSIBLE: Final = frozenset(phase for phase, targets in MOVES.items() if Phase.ROLLING_BACK in targets)
 _PROVEN: Final = frozenset({Phase.RETIRING, Phase.CLOSING})
 """Walks that change no DEK: the root at the end stays true."""
-_DISABLED: Final = frozenset({Phase.SOAKING, Phase.CLOSING})
+DISABLED: Final = frozenset({Phase.SOAKING, Phase.CLOSING})
 """Phases in which the old version is disabled and can be enabled again."""
 _REWRAPPED: Final = _REVERSIBLE - {Phase.FLIPPED, Phase.PAUSED, Phase.ROLLING_BACK}
 """Phases in which a part of the tenants can go back alone."""
@@ -176,10 +177,19 @@ def is_current(run: KekRun, generation: int, pass_number: int) -> bool:
 
 
 def decide(
-    run: KekRun, progress: Sequence[ShardProgress], uses: Sequence[KekUse], policy: KekPolicy, now: datetime
+    run: KekRun,
+    progress: Sequence[ShardProgress],
+    uses: Sequence[KekUse],
+    policy: KekPolicy,
+    now: datetime,
+    *,
+    old_enabled: bool = False,
 ) -> Decision:
-    """What comes next. `progress`: the checkpoints of the run's current pass; `uses`: all consumers' reports."""
-    if run.phase in _DISABLED and (missed := _missed(run, uses, policy, now)):
+    """What comes next. `progress`: the checkpoints of the run's current pass; `uses`: all consumers' reports.
+
+    `old_enabled`: whether the old version is enabled in the vault, although it should be disabled.
+    """
+    if run.phase in DISABLED and (missed := _missed(run, uses, policy, now, old_enabled=old_enabled)):
         return missed
     if run.phase in TASKS:
         if not run.fanned_out:
@@ -288,11 +298,25 @@ def wants_enabled(run: KekRun) -> bool:
 
     A worker that was to disable it may have stood still in that very call, and come to its end only now.
     """
-    return run.has_retired and not run.compromised and run.phase not in (Phase.SOAKING, Phase.CLOSING, Phase.CLOSED)
+    is_retiring = run.move is not None and run.move.to is Phase.SOAKING
+    has_left = run.phase not in (Phase.SOAKING, Phase.CLOSING, Phase.CLOSED) and not is_retiring
+    return run.has_retired and not run.compromised and has_left
 
 
-def _missed(run: KekRun, uses: Sequence[KekUse], policy: KekPolicy, now: datetime) -> Decision | None:
+def complaints(history: Sequence[KekRun], uses: Sequence[KekUse]) -> Sequence[tuple[KekRun, KekUse]]:
+    """The reports that a version was refused which a closed run has retired, made since it was closed."""
+    closed = [run for run in history if run.phase is Phase.CLOSED]
+    return [(run, use) for run in closed for use in uses if run.old_kid in use.refused and use.seen >= run.phase_since]
+
+
+def _missed(
+    run: KekRun, uses: Sequence[KekUse], policy: KekPolicy, now: datetime, *, old_enabled: bool
+) -> Decision | None:
     since = run.retired or run.phase_since
+    if old_enabled and now >= since + SETTLE:  # before, the vault may answer with what it knew
+        if run.compromised:
+            return Wait("the compromised version is enabled: disable it", alarm=True)
+        return Advance(Phase.SWEEPING, "the old version was enabled, so that nobody can have missed it")
     if run.compromised:
         since = max(since, now - policy.soak)  # nobody enables it, so that an old complaint would stand for ever
     missing = [use.consumer for use in uses if run.old_kid in use.refused and use.seen >= since]
@@ -374,6 +398,8 @@ def move_for(run: KekRun, order: KekOrder, *, stuck: bool = False) -> Move | Non
 
 def _resumption(run: KekRun, order: KekOrder, *, stuck: bool) -> Move | None:
     if order.shard is not None or order.tenant is not None:
+        if order.tenant is not None and (shard := shard_of(order.tenant)) in run.held_shards:
+            raise Rejected("the shard of the tenant is rolled back and held: resume the shard", run=run.id, shard=shard)
         if order.shard not in run.held_shards and order.tenant not in run.held_tenants:
             return None
         if run.phase is Phase.PAUSED:

@@ -23,7 +23,9 @@ from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
 from rotation.catalog import KekPolicy
 from rotation.kek import (
+    DISABLED,
     FINAL,
+    SETTLE,
     TASKS,
     Advance,
     FanOut,
@@ -32,6 +34,7 @@ from rotation.kek import (
     Wait,
     advance,
     applied,
+    complaints,
     decide,
     due_order,
     is_over,
@@ -128,12 +131,28 @@ class KekJobs:
         self._for_all(self.drive)
 
     def _reconcile(self, name: str) -> None:
-        """Enable an old version again that a worker has disabled who stood still while the run went another way."""
+        """Mend and tell of what others did to old versions while the run went another way, or after it was over.
+
+        A worker that was to enable or disable one may have stood still in that very call, and so may a person.
+        """
         record = self._keks.read(name)
         run = record.run if record else None
-        if run is not None and wants_enabled(run) and not self._vault.version(run.old_kid).enabled:
+        if run is None:
+            return
+        if wants_enabled(run) and not self._vault.version(run.old_kid).enabled:
             self._alert(run, "a KEK version that is needed was disabled and is enabled again", run.old_kid, "late")
             self._vault.set_enabled(run.old_kid, enabled=True)
+        if run.phase is Phase.CLOSED and self._clock() >= run.phase_since + SETTLE and self._is_enabled(run.old_kid):
+            self._alert(run, "a KEK version that is retired is enabled", run.old_kid, "enabled")
+        for closed, use in complaints(self._keks.history(name), self._uses.all()):
+            self._alert(closed, "a KEK version that is retired is missed", use.consumer, f"missed/{use.consumer}")
+
+    def _is_enabled(self, kid: Kid) -> bool:
+        """Whether a version can be used; one that is gone cannot."""
+        try:
+            return self._vault.version(kid).enabled
+        except Rejected:
+            return False
 
     def perform(self, order: KekOrder) -> None:
         """Do what is ordered; returns when it is durable, whoever did it. The run goes on with later messages.
@@ -181,12 +200,13 @@ class KekJobs:
         raise Conflict("a KEK rotation keeps changing", kek=name)
 
     def _for_all(self, act: Callable[[str], None]) -> None:
-        errors: list[AtpError] = []
+        errors: list[Exception] = []
         for name in self._policies:
             try:
                 act(name)
-            except AtpError as error:
-                log.warning("KEK not served", extra={"kek": name, "because": str(error)})
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next KEK has its turn, and a rule counts the record
+                because = str(error) if isinstance(error, AtpError) else type(error).__name__
+                log.warning("KEK not served", extra={"kek": name, "because": because})
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -258,7 +278,8 @@ class KekJobs:
     def _decide(self, record: KekRecord, run: KekRun) -> bool:
         progress = self._progress(run)
         uses = self._uses.all() if run.phase in _WITH_CONSUMERS else ()
-        decision = decide(run, progress, uses, self._policies[run.kek], self._clock())
+        old_enabled = run.phase in DISABLED and self._is_enabled(run.old_kid)
+        decision = decide(run, progress, uses, self._policies[run.kek], self._clock(), old_enabled=old_enabled)
         if isinstance(decision, Wait):
             if decision.alarm:
                 self._alert(run, "a KEK rotation cannot go on", decision.why, f"{run.pass_number}")
@@ -278,7 +299,7 @@ class KekJobs:
                 if decision.to is Phase.RETIRING and (behind := laggards(run, uses)):
                     names = ", ".join(use.consumer for use in behind)
                     self._alert(run, "a KEK version is disabled that consumers may still use", names, "laggards")
-                if run.phase in (Phase.SOAKING, Phase.CLOSING) and decision.to is Phase.SWEEPING:
+                if run.phase in DISABLED and decision.to is Phase.SWEEPING:
                     self._alert(run, "a disabled KEK version is missed and enabled again", decision.why, f"{run.step}")
                 has_retired = run.has_retired or decision.to is Phase.SOAKING
                 new = replace(run, move=advance(run, decision), has_retired=has_retired)
@@ -331,7 +352,7 @@ class KekJobs:
             self._prove(run)
         elif move.to is Phase.SOAKING:
             self._vault.set_enabled(run.old_kid, enabled=False)
-        elif move.to is Phase.SWEEPING and run.phase in (Phase.SOAKING, Phase.CLOSING):
+        elif move.to is Phase.SWEEPING and run.phase in DISABLED:
             self._vault.set_enabled(run.old_kid, enabled=True)
         return None
 

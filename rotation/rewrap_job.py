@@ -31,7 +31,7 @@ from rotation.rewrap import dropped, is_readable, kept_wrap, outdated, rewrapped
 from rotation.vault_budget import NotNow, VaultBudget
 from rotation.wrapping import ensure_is
 from shared.clock import Clock
-from shared.errors import Conflict, Integrity
+from shared.errors import Conflict, Integrity, Transient
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Alerts, Deks, Keks, Queues, Shards, Vault
 from shared.secret import Secret
 from shared.values import (
@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 
 _MAX_BATCH_S: Final = 60.0
 """Longest that one message is worked on: a small part of what the host allows."""
+_AFTER_HICCUP: Final = timedelta(seconds=5)
+"""When a batch goes on that kept what it had done before something failed."""
 _TRIES: Final = 5
 _END: Final = TenantId("~")  # sorts behind every tenant id
 
@@ -63,7 +65,7 @@ class _Batch:
     run: KekRun
     policy: KekPolicy
     ends: float  # monotonic
-    began: datetime
+    began: datetime  # when the run was last seen to be where it is
     checked: int  # DEKs of this pass over the shard that were opened at the vault as a sample
 
 
@@ -105,12 +107,12 @@ class ShardWalk:
         A message of a run or pass that is over does nothing. Raises Transient, Conflict or UnusableKey to be called
         again later.
         """
+        now = self._clock()  # before the run is read: a worker that stands still right behind that has stood still
         record = self._keks.read(message.kek)
         run = record.run if record else None
         if run is None or not is_current(run, message.generation, message.pass_number):
             log.info("batch is over", extra={"job": message.id})
             return False
-        now = self._clock()
         progress = self._shards.read(run.id, run.pass_number, message.shard)
         progress = progress or ShardProgress(run.id, run.pass_number, message.shard, now, now)
         if progress.state is ShardState.WORKING:
@@ -162,11 +164,16 @@ class ShardWalk:
         page = self._deks.page(progress.shard, progress.after, self._max_rows)
         if not page:
             return replace(progress, state=ShardState.DONE), timedelta()
+        begun = progress
         for keyring in page:
             try:
                 moved = self._sweep(batch, keyring, progress)
             except NotNow as later:
                 return progress, later.delay
+            except (Transient, Conflict):
+                if progress is begun:
+                    raise
+                return progress, _AFTER_HICCUP
             except Integrity as error:
                 raise _Stopped(progress, error) from error
             progress = replace(
@@ -280,11 +287,12 @@ class ShardWalk:
 
     def _ensure_current(self, batch: _Batch) -> None:
         """Conflict unless the run is where it was when the batch began: who lost one race may have lost others."""
+        now = self._clock()
         record = self._keks.read(batch.run.kek)
-        now = record.run if record else None
-        ours = batch.run
-        if now is None or (now.generation, now.step, now.pass_number) != (ours.generation, ours.step, ours.pass_number):
+        theirs, ours = record.run if record else None, batch.run
+        if theirs is None or _place(theirs) != _place(ours):
             raise Conflict("the run has moved on", run=ours.id)
+        batch.began = now
 
     def _freeze(self, progress: ShardProgress) -> ShardProgress:
         """Put the next tenants into the manifest. A page that is there already counts as it is: it is written once."""
@@ -327,7 +335,7 @@ class ShardWalk:
         # Both are in the order of the ids: what is in reach of both can be compared.
         reach = min((page.upto if page else _END), (keyrings[-1].tenant.tenant if keyrings else _END))
         live = {keyring.tenant.tenant: keyring for keyring in keyrings if keyring.tenant.tenant <= reach}
-        before = progress.after or ""
+        begun, before = progress, progress.after or ""
         manifest = {each.tenant: each for each in (page.tenants if page else ()) if before < each.tenant <= reach}
         for name in sorted(live.keys() | manifest.keys()):
             try:
@@ -336,6 +344,10 @@ class ShardWalk:
                     progress = self._drop(batch, live[name], progress)
             except NotNow as later:
                 return progress, later.delay
+            except (Transient, Conflict):
+                if progress is begun:
+                    raise
+                return progress, _AFTER_HICCUP
             except Integrity as error:
                 raise _Stopped(progress, error) from error
             if self._monotonic() > batch.ends:
@@ -458,6 +470,10 @@ class _Stopped(Exception):
         super().__init__(str(error))
         self.progress = progress
         self.error = error
+
+
+def _place(run: KekRun) -> tuple[int, int, int]:
+    return run.generation, run.step, run.pass_number
 
 
 def _all_rewrapped(deks: Iterable[WrappedDek], run: KekRun) -> bool:

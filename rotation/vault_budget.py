@@ -16,16 +16,16 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from shared.clock import Clock
-from shared.errors import Conflict, Throttled
+from shared.errors import Conflict, Throttled, Transient
 from shared.ports import Budgets
-from shared.values import Budget
+from shared.values import Budget, Etag
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _LATENESS: Final = timedelta(seconds=1.5)
 _PATIENCE: Final = timedelta(seconds=2)
 """How far away a turn may be that is waited for."""
 _ABSURD: Final = timedelta(minutes=2)
-"""A schedule that is full for longer was written by a clock that is wrong."""
+"""A schedule that is full for longer, and that nobody moves for as long, was written by a clock that is wrong."""
 _PAUSES_S: Final = (1, 2, 4, 8, 16)
 _TRIES: Final = 10
 _BACK_OFF_S: Final = 0.03
@@ -67,7 +67,10 @@ class _Lease:
     chunk: timedelta = _SMALLEST_CHUNK
     behind: timedelta = timedelta()  # how long ago its time had begun when it was leased
     contested: bool = False  # whether somebody else was faster when it was leased
-    throttled: int = 0  # 429s in a row
+    strange: tuple[Etag | None, datetime] | None = None  # the row that is full for too long, and since when it is known
+    throttled: int = 0  # pauses in a row
+    paused_until: datetime = _LONG_AGO
+    failed_at: datetime = _LONG_AGO  # when the storage failed last
 
 
 class VaultBudget:
@@ -83,8 +86,7 @@ class VaultBudget:
     def take(self, vault: str, seconds: float) -> None:
         """Wait for the turn of operations that cost `seconds` of the vault's time; NotNow if it is far away."""
         cost = timedelta(seconds=seconds)
-        lease = self._lease(vault)
-        with lease.lock:
+        with self._locked(vault) as lease:
             at = max(lease.next_at, self._clock() - lease.behind - _LATENESS)
             if at + cost > lease.until:
                 left = max(lease.until - at, timedelta())
@@ -97,14 +99,11 @@ class VaultBudget:
 
     def ensure_soon(self, vault: str) -> None:
         """NotNow if a turn is far away; takes nothing. For those who have something costly to do before they ask."""
-        lease = self._lease(vault)
-        with lease.lock:
-            now = self._clock()
-            if max(lease.next_at, now) < lease.until:
+        with self._locked(vault) as lease:
+            if max(lease.next_at, self._clock()) < lease.until:
                 return
-            known = self._budgets.read(vault)
-            if known is not None and now + _PATIENCE < known.free_at < now + _ABSURD:
-                raise NotNow(known.free_at - now)
+            known, now = self._budgets.read(vault), self._clock()
+            _ensure_soon(_free_at(lease, known, now), now)
 
     def went_well(self, vault: str) -> None:
         """The vault has answered."""
@@ -112,10 +111,13 @@ class VaultBudget:
 
     def throttled(self, vault: str, retry_after: float | None) -> NotNow:
         """The vault has answered 429: nobody asks it for a while. Answers with the error to give up with."""
-        lease = self._lease(vault)
-        with lease.lock:
+        with self._locked(vault) as lease:
+            left = lease.paused_until - self._clock()
+            if left > timedelta(seconds=retry_after or 0):
+                return NotNow(left)  # many threads are answered 429 at once, and that is one reason for one pause
             pause = timedelta(seconds=max(retry_after or 0, _PAUSES_S[min(lease.throttled, len(_PAUSES_S) - 1)]))
             lease.throttled += 1
+            lease.paused_until = self._clock() + pause
             lease.next_at = lease.until = _LONG_AGO
             for _ in range(_TRIES):
                 until = self._clock() + pause
@@ -132,16 +134,31 @@ class VaultBudget:
         with self._lock:
             return self._leases.setdefault(vault, _Lease())
 
+    @contextmanager
+    def _locked(self, vault: str) -> Generator[_Lease]:
+        """The lease, for one thread. Transient at once for who waited while the storage failed another one.
+
+        Were every thread to wait for a time-out of its own, one after the other, they would run out of the host's time.
+        """
+        lease, asked = self._lease(vault), self._clock()
+        with lease.lock:
+            if asked < lease.failed_at:
+                raise Transient("the schedule of a vault could not be read just now", vault=vault)
+            try:
+                yield lease
+            except Transient as error:
+                if not isinstance(error, NotNow):
+                    lease.failed_at = self._clock()
+                raise
+
     def _extend(self, vault: str, lease: _Lease, cost: timedelta) -> None:
         """Lease the next chunk of the vault's time, `cost` at least."""
         lease.chunk = _resized(lease, self._clock())
         chunk = max(lease.chunk, cost)
         for attempt in range(_TRIES):
             known, now = self._budgets.read(vault), self._clock()
-            start = known.free_at if known and known.free_at <= now + _ABSURD else now
-            start = max(start, now - _CATCH_UP)
-            if start > now + _PATIENCE:
-                raise NotNow(start - now)
+            start = max(_free_at(lease, known, now), now - _CATCH_UP)
+            _ensure_soon(start, now)
             try:
                 self._put(vault, known, start + chunk)
             except Conflict:
@@ -155,6 +172,27 @@ class VaultBudget:
 
     def _put(self, vault: str, known: Budget | None, free_at: datetime) -> None:
         self._budgets.put(Budget(vault, free_at, known.etag if known else None))
+
+
+def _free_at(lease: _Lease, known: Budget | None, now: datetime) -> datetime:
+    """Until when the vault's time is leased out.
+
+    A moment far ahead holds while somebody moves it: clocks that differ must not make the schedule jump to and fro.
+    """
+    if known is None:
+        return now
+    if known.free_at <= now + _ABSURD:
+        lease.strange = None
+    elif lease.strange is None or lease.strange[0] != known.etag:
+        lease.strange = known.etag, now
+    elif now - lease.strange[1] >= _ABSURD:
+        return now
+    return known.free_at
+
+
+def _ensure_soon(start: datetime, now: datetime) -> None:
+    if start > now + _PATIENCE:
+        raise NotNow(min(start - now, _ABSURD))
 
 
 def _resized(lease: _Lease, now: datetime) -> timedelta:

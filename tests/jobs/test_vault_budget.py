@@ -1,8 +1,12 @@
 """The budget of a vault: whatever the number of workers, the stream is even and within the allowed rate."""
 
 import random
+import threading
 from collections.abc import Callable
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import override
 
 import pytest
 
@@ -106,8 +110,78 @@ def test_one_can_ask_whether_a_turn_is_far_away_without_taking_it() -> None:
 def test_a_schedule_of_a_clock_that_is_wrong_is_begun_anew() -> None:
     world = World()
     SimBudgets(world).put(Budget(VAULT, world.now + timedelta(days=30)))
-    VaultBudget(SimBudgets(world), world.clock, world.sleep).take(VAULT, COST)
+    budget = VaultBudget(SimBudgets(world), world.clock, world.sleep)
+    with pytest.raises(NotNow) as later:
+        budget.take(VAULT, COST)
+    world.now += later.value.delay
+    assert world.now == START + timedelta(minutes=2)
+    budget.ensure_soon(VAULT)
+    budget.take(VAULT, COST)
     assert world.budgets[VAULT].free_at < world.now + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("skews", [(0, -125), (70, 0, 0, -60), (0, 0, 0, -600), (0, 600)], ids=str)
+def test_clocks_that_differ_never_make_the_schedule_go_back(skews: tuple[int, ...]) -> None:
+    world = World()
+    taken = 0
+
+    def clock(skew: int) -> Callable[[], datetime]:
+        return lambda: world.now + timedelta(seconds=skew)
+
+    workers = [VaultBudget(SimBudgets(world), clock(skew), lambda _: None) for skew in skews]
+    for _ in range(30_000):
+        world.now += timedelta(milliseconds=1)
+        for worker in workers:
+            before = world.budgets.get(VAULT)
+            with suppress(NotNow):
+                worker.take(VAULT, COST)
+                taken += 1
+            after = world.budgets.get(VAULT)
+            assert not before or not after or after.free_at >= before.free_at
+    assert taken <= (30 + max(skews) - min(skews) + 5) / COST
+
+
+def test_many_threads_that_are_throttled_at_once_are_one_reason_for_one_pause() -> None:
+    world = World()
+    budget = VaultBudget(SimBudgets(world), world.clock, world.sleep)
+    assert {budget.throttled(VAULT, None).delay for _ in range(16)} == {timedelta(seconds=1)}
+    assert world.budgets[VAULT].free_at == START + timedelta(seconds=1)
+    world.now += timedelta(seconds=1)
+    assert budget.throttled(VAULT, None).delay == timedelta(seconds=2)
+    assert budget.throttled(VAULT, 90).delay == timedelta(seconds=90)
+
+
+def test_who_waited_while_the_storage_hung_does_not_wait_for_a_time_out_of_his_own() -> None:
+    world = World()
+    hangs, goes_on, asked = threading.Event(), threading.Event(), threading.Semaphore(0)
+    calls = 0
+
+    class Hanging(SimBudgets):
+        @override
+        def read(self, vault: str) -> Budget | None:
+            nonlocal calls
+            calls += 1
+            hangs.set()
+            assert goes_on.wait(10)
+            world.now += timedelta(seconds=60)
+            raise Transient("no answer")
+
+    def clock() -> datetime:
+        now = world.now
+        if hangs.is_set():
+            asked.release()
+        return now
+
+    budget = VaultBudget(Hanging(world), clock, world.sleep)
+    with ThreadPoolExecutor(16) as pool:
+        first = pool.submit(budget.take, VAULT, COST)
+        assert hangs.wait(10)
+        others = [pool.submit(budget.take, VAULT, COST) for _ in range(15)]
+        assert all(asked.acquire(timeout=10) for _ in others)
+        goes_on.set()
+        errors = [each.exception(10) for each in (first, *others)]
+    assert {type(error) for error in errors} == {Transient}
+    assert calls == 1
 
 
 PAUSES: dict[str, tuple[float | None, list[float]]] = {
