@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from typing import Final
 
 from rotation.audit import AuditEvent, Outcome
@@ -127,8 +128,7 @@ class KekJobs:
 
     def drive_all(self) -> None:
         """Bring every run as far as it gets now; the first error is raised when all had their turn."""
-        self._for_all(self._reconcile)
-        self._for_all(self.drive)
+        self._for_all(self._reconcile, self.drive)
 
     def _reconcile(self, name: str) -> None:
         """Mend and tell of what others did to old versions while the run went another way, or after it was over.
@@ -199,9 +199,9 @@ class KekJobs:
                 log.info("the run changed meanwhile, deciding again", extra={"run": record.run.id})
         raise Conflict("a KEK rotation keeps changing", kek=name)
 
-    def _for_all(self, act: Callable[[str], None]) -> None:
+    def _for_all(self, *acts: Callable[[str], None]) -> None:
         errors: list[Exception] = []
-        for name in self._policies:
+        for name, act in product(self._policies, acts):
             try:
                 act(name)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next KEK has its turn, and a rule counts the record
@@ -248,6 +248,8 @@ class KekJobs:
         if record is None or record.run is None:
             raise Rejected("this KEK has never been rotated", kek=order.kek)
         run = record.run
+        if order.generation not in (None, run.generation):
+            raise Rejected("the order was meant for another rotation", run=run.id, generation=order.generation)
         if run.move is not None:
             raise Conflict("another move is being made", run=run.id)
         if run.phase in FINAL and not (order.action is KekAction.ROLLBACK and run.phase is Phase.ROLLED_BACK):

@@ -205,6 +205,7 @@ class KekOrder(_Delivered):
     compromised: bool = False  # kek.rotate: the old version is in wrong hands
     shard: int | None = None  # kek.rollback, kek.resume: this part alone
     tenant: TenantId | None = None
+    generation: int | None = None  # but for kek.rotate: the rotation that is meant; None: whichever there is
 
     SCHEMA = "kek-order/1"
 
@@ -231,6 +232,7 @@ class KekOrder(_Delivered):
             compromised=self.compromised or None,
             shard=self.shard,
             tenant=self.tenant,
+            generation=self.generation,
         )
 
     @staticmethod
@@ -256,6 +258,7 @@ class KekOrder(_Delivered):
             compromised=fields.flag("compromised") if rotates else False,
             shard=fields.integer("shard", 0, SHARDS - 1) if has_part else None,
             tenant=fields.tenant("tenant") if has_part and "tenant" in fields.left else None,
+            generation=None if rotates else fields.integer("generation", 1, 10**6),
             **fields.way(),
         )
         fields.finish()

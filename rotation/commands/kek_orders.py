@@ -6,6 +6,7 @@ letter; the app decides again when the order gets there.
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -123,6 +124,8 @@ def _ask(options: argparse.Namespace, settings: Settings, ports: Ports) -> Itera
     name = policy.name
     order = order_from(options, new_request(), settings)
     record = ports.keks.read(name)
+    if order.action is not KekAction.ROTATE:
+        order = replace(order, generation=run_of(record, name).generation)
     if not _would_change(ports, policy, record, order):
         yield f"it is so already, nothing was asked: {order.action} {name}"
         return
