@@ -29,9 +29,10 @@ _TEMPLATE: Final = TenantId("template")
 
 
 def names(tenants: int, shards: Sequence[int] = range(SHARDS)) -> Sequence[TenantId]:
-    """Names of that many tenants, as many in each of the shards."""
-    wanted = {shard: tenants // len(shards) for shard in shards}
-    return list(itertools.islice(_names(wanted), sum(wanted.values())))
+    """Names of that many tenants, as many in each of the shards, or one more in the first ones."""
+    each, left = divmod(tenants, len(shards))
+    wanted = {shard: each + (place < left) for place, shard in enumerate(shards)}
+    return list(itertools.islice(_names(wanted), tenants))
 
 
 def _names(wanted: dict[int, int]) -> Iterator[TenantId]:
