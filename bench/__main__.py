@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, compare with the floors, judge. Exit code 1 if a target is missed or a benchmark fails."""
+"""`python -m bench`: measure, compare with the floors, judge. Exit code 1 if a target is missed or one fails."""
 
 import argparse
 import inspect

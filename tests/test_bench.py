@@ -54,13 +54,13 @@ def test_every_benchmark_says_what_it_measures() -> None:
 def test_a_benchmark_that_fails_takes_nothing_from_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(quick: bool) -> list[Result]:
+    def fails(_: bool) -> list[Result]:
         raise RuntimeError("no room")
 
     results, document = tmp_path / "results.json", tmp_path / "benchmarks.md"
     monkeypatch.setattr("bench.__main__._RESULTS", results)
     monkeypatch.setattr("bench.__main__._PAGE", document)
-    monkeypatch.setattr("bench.cipher.measure", lambda quick: [GOOD])
+    monkeypatch.setattr("bench.cipher.measure", lambda _: [GOOD])
     monkeypatch.setattr("bench.memory.measure", fails)
     results.write_text(json.dumps({"machine": machine(), "results": [asdict(BAD) | {"passed": False}]}))
     assert main(["memory", "cipher", "--write"]) == 1
