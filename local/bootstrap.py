@@ -65,7 +65,7 @@ def install():
         "--ignore-scripts",
         "--no-audit",
         "--no-fund",
-        "--silent",
+        "--loglevel=error",
     )
 
 
