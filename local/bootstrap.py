@@ -65,6 +65,7 @@ def install():
         "--ignore-scripts",
         "--no-audit",
         "--no-fund",
+        "--no-update-notifier",
         "--loglevel=error",
     )
 
