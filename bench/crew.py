@@ -25,7 +25,7 @@ type Handler = Callable[[bytes, str], None]
 def on_one_core() -> Iterator[None]:
     """Keep this thread, and those that it starts, on one core: as many as the deployed instances of 2,048 MB have.
 
-    Threads of Python that hand its lock from core to core take a third more processor time.
+    Threads of Python that hand its lock from core to core take a fifth more processor time.
     """
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})

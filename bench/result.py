@@ -52,8 +52,8 @@ def page(results: Sequence[Result], sections: Sequence[tuple[str, str]], machine
     lines = [
         "# Benchmarks",
         "",
-        "Written by `python -m bench --write`; do not edit. Each ratio compares the program with a floor, the least",
-        "that anybody would have to do for the same result, measured in turns in the same run,",
+        "Written by `python -m bench --write`; do not edit. Each ratio compares the program with a floor: the least",
+        "that anybody would have to do for the same result, measured in the same run, or a number that policy sets,",
         f"on {machine}. Absolute numbers say more about that machine than about the program.",
         "",
         f"| {' | '.join(_COLUMNS)} |",

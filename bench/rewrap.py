@@ -15,8 +15,8 @@ network: on this machine, whose two processors worker, vault and storage share, 
 same without these delays is shown as well; it has to be no slower.
 
 Vault operations: what the emulator counts in sweep, clean passes and scrub - unwraps of DEKs, samples, reads of the KEK
-versions - for each DEK. Tenants are in 4 of the 64 shards for this, 800 DEKs in each, because every batch opens at
-least one sample: few large batches are what a large platform has.
+versions - for each DEK. Tenants are in 4 of the 64 shards for this, 800 DEKs in each, because of every shard at
+least one sample is opened: many DEKs in a shard are what a large platform has.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode

@@ -130,19 +130,15 @@ def ensure_feasible(question: Question) -> Estimate:
         takes=spoken(found.duration),
         deadline=spoken(question.deadline),
         late_by=spoken(found.duration - question.deadline),
-        would_help="; ".join(_remedies(question, question.deadline, needed)),
+        would_help="; ".join(_remedies(question, needed)),
     )
 
 
-def _remedies(question: Question, deadline: timedelta, needed: int) -> list[str]:
+def _remedies(question: Question, needed: int) -> list[str]:
     """What would meet the deadline, or come closer: most of all what the next KEK should be."""
     takes = estimate(question).duration
     hours = -(-takes // timedelta(hours=1))
     remedies = [f"a deadline of {hours} h or more", f"KEKs spread over {needed} vaults"]
-    if question.headroom:
-        without = estimate(replace(question, headroom=0.0)).duration
-        if without <= deadline:
-            remedies.append(f"no headroom for production ({spoken(without)})")
     shapes = {"AES-256 in a Managed HSM": KeyShape(KeyKind.OCT_HSM, 256)}
     if question.old.kind is not KeyKind.OCT_HSM:
         shapes["a KEK of 2048 bits"] = KeyShape(question.old.kind, 2048)

@@ -6,7 +6,7 @@ come as one even stream at the allowed rate (the idea of the generic cell rate a
 not used may be used a little later, so that a stall costs nothing; a window of the vault, wherever it begins, holds at
 most that much more than its share. A worker that cannot keep up leases smaller chunks, workers that meet at the row
 larger ones. One whose turn is too far away is told when to come back; it does not wait. Dying with a chunk loses that
-chunk, half a second of one vault at most.
+chunk: half a second of one vault, or the time of one tenant's DEKs.
 
 After a 429 the moment is moved on for everybody by a growing pause, as
 https://learn.microsoft.com/azure/key-vault/general/overview-throttling recommends.

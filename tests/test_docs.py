@@ -262,7 +262,7 @@ def scale_rows() -> Iterator[str]:
         "vault operations, AES": [estimate(question(MANAGED, oct_, rows)).vault_operations for rows in sizes],
         "storage transactions": [estimate(question(VAULT, rsa, rows)).storage_transactions for rows in sizes],
         "batches in a pass": batches,
-        "messages in 8 passes": [8 * (each + SHARDS) for each in batches],
+        "messages in 8 passes": [8 * each for each in batches],
         "pages of the manifest": [-(-2 * rows // MAX_ROWS_PER_BATCH) + SHARDS for rows in sizes],
         "MB of the manifest": [rows * (41 + 16) // 10**6 for rows in sizes],
         "seconds for a pass that only reads, at least": [2 * rows // 20_000 for rows in sizes],

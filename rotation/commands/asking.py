@@ -76,6 +76,6 @@ def follow(ports: Ports, asked: Sequence[Asked], seconds: int, subjects: str) ->
                 raise Rejected("the job was given up; see `letters list`", id=each.id, reason=reasons[each.id])
         if time.monotonic() > deadline:
             names = ", ".join(each.subject for each in left)
-            raise Transient("asked, but not done in time; it may still be", seconds=seconds, **{subjects: names})
+            raise Transient("asked, but not done in time; it may still be done", seconds=seconds, **{subjects: names})
         sys.stdout.flush()
         time.sleep(LOOK_EVERY_S)

@@ -26,7 +26,7 @@ _CHANGES: Final[Mapping[str, tuple[KekAction, str, str]]] = {
     "pause": (KekAction.PAUSE, "let a rotation stand where it is", "kek pause master-kek --reason 'ticket 4711'"),
     "resume": (
         KekAction.RESUME,
-        "go on after a pause, begin stopped shards again, or take a part that was rolled back along",
+        "go on after a pause, walk again after shards have stopped, or let a part that was rolled back alone rejoin",
         "kek resume master-kek --shard 7 --wait",
     ),
     "rollback": (
@@ -42,7 +42,10 @@ def add_to(kek: Commands) -> None:
     sample = "kek rotate master-kek --deadline 4 --reason 'ticket 4711' --wait"
     rotate = add_command(kek, "rotate", "put every DEK under a new version of the KEK", _ask, sample=sample)
     add_name(rotate)
-    rotate.add_argument("--kid", help="a version that exists already, https://<vault>/keys/<name>/<version>")
+    rotate.add_argument(
+        "--kid",
+        help="a version that exists already, https://<vault>/keys/<name>/<version>; not with --kind, --bits, --vault",
+    )
     add_new_version(rotate)
     rotate.add_argument("--compromised", action="store_true", help="the old version is in wrong hands: no way back")
     add_origin(rotate, "rotate")
@@ -72,11 +75,18 @@ def add_new_version(parser: argparse.ArgumentParser) -> None:
     """The options that say what the new version is to be, and by when."""
     parser.add_argument("--kind", choices=[kind.value for kind in KeyKind], help="of the new version; default: as now")
     parser.add_argument(
-        "--bits", type=number("a number of bits", 4096), help="of the new version, together with --kind"
+        "--bits",
+        type=number("a number of bits", 4096),
+        help="of the new version, with --kind: 2048, 3072 or 4096; oct-HSM: 256",
     )
     parser.add_argument("--vault", metavar="URL", help="where to make the new version; default: where the old one is")
     hours = number("a whole number of hours", MAX_DEADLINE_H)
-    parser.add_argument("--deadline", type=hours, metavar="HOURS", help="refuse if the quota does not allow it by then")
+    parser.add_argument(
+        "--deadline",
+        type=hours,
+        metavar="HOURS",
+        help="refuse if the vault's quota cannot sweep and scrub in that time",
+    )
 
 
 def policy_of(name: str, settings: Settings) -> KekPolicy:

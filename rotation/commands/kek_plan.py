@@ -122,14 +122,14 @@ def lines(plan: Plan) -> Iterator[str]:
     asked, found, census = plan.question, plan.estimate, plan.census
     yield _labelled("KEK", f"{plan.kek}: {_spoken(asked.old)} in {asked.old_vault}")
     yield _labelled("new version", f"{_spoken(asked.new)} in {asked.new_vault}")
-    yield _labelled("DEKs", f"{census.deks:,} of {census.tenants:,} tenants")
+    yield _labelled("DEKs", f"{census.deks:,} in {census.tenants:,} tenants")
     for kid, deks in sorted(census.by_kid.items()):
         yield _labelled("", f"{deks:,} under {kid}{', the primary version' if kid == plan.primary else ''}")
     yield _labelled(
         "vault operations",
         f"{found.vault_operations:,}: {found.unwraps:,} unwraps, {found.checks:,} checks, {found.wraps:,} wraps",
     )
-    yield _labelled("storage transactions", f"{found.storage_transactions:,} at most")
+    yield _labelled("storage transactions", f"about {found.storage_transactions:,}")
     vaults = f", on {asked.vaults} vaults" if asked.vaults > 1 else ""
     yield _labelled(
         "allowed rate",

@@ -17,7 +17,7 @@ from rotation.commands.grammar import MOST, Commands, add_command, add_json, num
 from rotation.commands.kek_orders import add_name, policy_of, run_of
 from rotation.commands.ports import Ports
 from rotation.commands.tables import rendered
-from rotation.kek import TASKS, decide
+from rotation.kek import DISABLED, TASKS, decide
 from rotation.progress import Progress, allowed_rate, as_json, how_far, lines, measured, one_line, shard_rows, where
 from shared.errors import Rejected, Transient
 from shared.settings import Settings
@@ -74,7 +74,8 @@ def looked(ports: Ports, policy: KekPolicy, shapes: dict[Kid, KeyShape]) -> Prog
     is_walked = run.phase in TASKS
     shards = ports.shards.of_pass(run.id, run.pass_number) if is_walked or run.resumes in TASKS else ()
     now = ports.clock()
-    decision = decide(run, shards if is_walked else (), ports.kek_uses.all(), policy, now)
+    uses, old_enabled = ports.kek_uses.all(), run.phase in DISABLED and _is_enabled(ports, run.old_kid)
+    decision = decide(run, shards if is_walked else (), uses, policy, now, old_enabled=old_enabled)
     return measured(run, shards, decision, _allowed(ports, run, policy, shapes), now)
 
 
@@ -85,6 +86,14 @@ def _looks(look: Callable[[], Progress], progress: Progress, seconds: int) -> It
         time.sleep(seconds)
         progress = look()
         yield progress
+
+
+def _is_enabled(ports: Ports, kid: Kid) -> bool:
+    """Whether a version is enabled; not known to those whom the vault does not let look at its keys."""
+    try:
+        return ports.vault.version(kid).enabled
+    except (Transient, Rejected):
+        return False
 
 
 def _allowed(ports: Ports, run: KekRun, policy: KekPolicy, shapes: dict[Kid, KeyShape]) -> float | None:

@@ -270,7 +270,7 @@ def test_waiting_ends_when_the_time_is_over(operator: Operator) -> None:
     operator.works = lambda: None
     assert operator.types("kek", "rotate", "master-kek", "--wait", "1") == EXIT_UNAVAILABLE
     assert operator.err.startswith(
-        "Transient: asked, but not done in time; it may still be (seconds=1, kek=master-kek)"
+        "Transient: asked, but not done in time; it may still be done (seconds=1, kek=master-kek)"
     )
 
 
@@ -419,7 +419,7 @@ def test_the_plan_counts_and_estimates_and_changes_nothing(operator: Operator) -
     assert operator.types("plan", "kek", "master-kek") == 0
     told = operator.out.splitlines()
     assert f"KEK                  master-kek: RSA 2048 bits in {VAULT_URL}" in told
-    assert "DEKs                 5 of 4 tenants" in told
+    assert "DEKs                 5 in 4 tenants" in told
     assert f"                     5 under {KID}, the primary version" in told
     assert "vault operations     5: 5 unwraps, 0 checks, 0 wraps" in told
     assert any(line.startswith("allowed rate         31") and "leaving 20% of the quota" in line for line in told)
@@ -454,7 +454,7 @@ def test_a_plan_that_misses_its_deadline_is_told_and_refused(
         operator.ports.deks, "page", lambda shard, after, _: crowd if (shard, after) == (3, None) else []
     )
     assert operator.types("plan", "kek", "master-kek", "--deadline", "1") == EXIT_REJECTED
-    assert "DEKs                 2,000,000 of 10 tenants" in operator.out
+    assert "DEKs                 2,000,000 in 10 tenants" in operator.out
     assert "sweep and scrub take 1 h 46 min of the vault's time" in operator.out
     assert "the quota of the vault cannot meet the deadline" in operator.err
     assert (

@@ -145,7 +145,6 @@ NEXT_TIME = "from the next rotation on, "
             [
                 "a deadline of 2 h or more",
                 "KEKs spread over 2 vaults",
-                "no headroom for production (0 h 50 min)",
                 f"{NEXT_TIME}AES-256 in a Managed HSM (0 h 24 min)",
             ],
         ),
