@@ -58,10 +58,8 @@ class PrimaryKek:
                     # It failed while we waited. Were every job of a worker to wait for a time-out of its own, one
                     # after the other, they would run out of the host's time and end as poison.
                     raise Transient("the KEK could not be read just now", name=self._name)
-                # From before the reading: a worker may stand still in the midst of it.
-                began = self._monotonic()
                 self._target = self._read()
-                self._read_at = began
+                self._read_at = asked  # and not now: a worker may have stood still in the midst of the reading
             return self._target
 
     def _fresh_for(self, target: WriteTarget) -> timedelta:
