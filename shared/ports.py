@@ -14,6 +14,7 @@ from shared.values import (
     Budget,
     ConsumerReport,
     DeadLetter,
+    EvidenceFile,
     FrozenPage,
     KekRecord,
     KekRun,
@@ -24,6 +25,8 @@ from shared.values import (
     KeyShape,
     Kid,
     ShardProgress,
+    SigningKey,
+    StoredCheckpoint,
     StoredRecord,
     Tenant,
     TenantId,
@@ -154,6 +157,55 @@ class Records(Protocol):
 
         At most MAX_ROWS_PER_TRANSACTION / 2 records.
         """
+
+
+class Checkpoints(Protocol):
+    """The signed checkpoints of the audit trail: rows that are only ever inserted."""
+
+    def read(self, first: int, limit: int) -> Sequence[StoredCheckpoint]:
+        """Up to `limit` checkpoints from number `first` on, in order; empty behind the end."""
+
+    def append(self, checkpoint: StoredCheckpoint) -> None:
+        """Insert a checkpoint. Conflict if its number is taken."""
+
+
+class AuditSigner(Protocol):
+    """The vault's key that signs checkpoints. Nobody else may use it, and nobody takes it out."""
+
+    def newest(self) -> SigningKey:
+        """The newest version of the key. Rejected if there is none."""
+
+    def version(self, kid: Kid) -> SigningKey:
+        """That version of the key. Rejected if there is none."""
+
+    def sign(self, kid: Kid, text: bytes) -> bytes:
+        """An ECDSA signature over SHA-256 of the text, in DER. UnusableKey if the vault forbids it."""
+
+
+class Evidence(Protocol):
+    """The second copy of the audit trail: append-only files that nobody can change or delete for years."""
+
+    def files(self) -> Sequence[EvidenceFile]:
+        """Every file, in the order of their names."""
+
+    def newest(self) -> EvidenceFile | None:
+        """The file with the last name, None if there is none."""
+
+    def create(self, name: str) -> None:
+        """Make an empty file. Conflict if it exists."""
+
+    def read(self, name: str, start: int, limit: int) -> bytes:
+        """Up to `limit` bytes from `start` on; empty behind the end."""
+
+    def append(self, name: str, at: int, data: bytes) -> None:
+        """Append `data`, 4 MiB at most, as one block: all or nothing. Conflict if the file is not `at` bytes long."""
+
+
+class TimestampAuthority(Protocol):
+    """Somebody else who says when something existed, RFC 3161."""
+
+    def stamp(self, message: bytes) -> bytes:
+        """A granted time-stamp response over SHA-256 of the message, in DER. Rejected if the authority will not."""
 
 
 class Queues(Protocol):

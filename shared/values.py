@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from shared.errors import Rejected
@@ -336,6 +337,45 @@ class StoredRecord:
     event_id: str  # deterministic: the same event is stored once
     canonical: bytes
     leaf_hash: bytes  # 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """All that an audit stream held at one moment, in one hash."""
+
+    size: int  # records 1 up to this
+    root: bytes  # of the RFC 6962 tree over them, 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A signed statement of how far every audit stream was at one moment, with what is needed to check the next one."""
+
+    number: int  # 1, 2, 3 ... without gaps
+    note: str  # a C2SP signed note, see rotation/checkpoint.py
+    heads: Mapping[int, StreamHead]  # by stream: those that grew since the one before
+    trees: Mapping[int, str] = field(default_factory=dict)  # state of every stream's tree; of one checkpoint an hour
+    stamped: int = 0  # number of the checkpoint that `token` is about, 0 without one
+    token: bytes = b""  # an RFC 3161 time-stamp response, DER
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceFile:
+    """One append-only file of the evidence copy."""
+
+    name: str  # sorts by time: 2026/11/21/0000.jsonl
+    size: int  # bytes
+    blocks: int  # appends so far; the store has a limit
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """One version of the key that signs checkpoints."""
+
+    kid: Kid
+    public_key: EllipticCurvePublicKey  # P-256
+    enabled: bool
+    created: datetime
 
 
 class Severity(StrEnum):
