@@ -6,16 +6,17 @@ meet. Numbers begin at 1 and have no gaps.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import rfc8785
 
+from rotation.merkle import leaf_hash
 from shared.errors import Integrity
 from shared.redact import mask
 from shared.values import StoredRecord
@@ -122,48 +123,87 @@ def chained(events: Iterable[AuditEvent], seq: int, previous: bytes, now: dateti
     return records
 
 
-def fields_of(record: StoredRecord) -> Mapping[str, Any]:
-    """What a record says. Integrity if it is not one, or was changed."""
-    fields = _fields(record.canonical)
-    if not fields or leaf_hash(record.canonical) != record.leaf_hash:
-        raise Integrity("an audit record is not as we write it", stream=record.stream, seq=record.seq)
-    return fields
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What a stored record says. Its fields stand in the order in which canonical JSON has them."""
+
+    action: str
+    actor: str
+    details: dict[str, str]
+    event: str
+    job: str
+    new_version: int | None
+    old_version: int | None
+    outcome: str
+    prev: str
+    reason: str
+    schema: str
+    seq: int
+    stream: int
+    subject: str
+    time: str
+    trigger: str
+
+    @property
+    def moment(self) -> datetime:
+        """When it was written, by the clock of its writer. Integrity if that is no time."""
+        return parse_time(self.time)
 
 
-def leaf_hash(canonical: bytes) -> bytes:
-    """RFC 6962 section 2.1: SHA-256 over 0x00 and the leaf."""
-    return hashlib.sha256(b"\x00" + canonical).digest()
+_DECODE: Final = msgspec.json.Decoder(Record).decode
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+def parsed(canonical: bytes) -> Record | None:
+    """The record in these bytes; None if they are not the canonical form of one, so that no two readers can differ."""
+    try:
+        record = _DECODE(canonical)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    details = record.details
+    if _ENCODE(record) != canonical or (len(details) > 1 and list(details) != sorted(details)):
+        return None
+    return record
+
+
+def record_in(stored: StoredRecord) -> Record:
+    """What a stored record says. Integrity if it is none, or was changed."""
+    record = parsed(stored.canonical)
+    if record is None or leaf_hash(stored.canonical) != stored.leaf_hash:
+        raise Integrity("an audit record is not as we write it", stream=stored.stream, seq=stored.seq)
+    return record
 
 
 def verify_chain(records: Iterable[StoredRecord], previous: bytes = GENESIS, seq: int = 1) -> tuple[int, bytes]:
     """Check consecutive records of one stream; returns (last number, last hash). Integrity at the first bad one."""
     number, stream = seq - 1, None
-    for number, record in enumerate(records, seq):
-        stream = record.stream if stream is None else stream
-        expected = {
-            "schema": SCHEMA,
-            "stream": stream,
-            "seq": number,
-            "prev": previous.hex(),
-            "event": record.event_id,
-        }
-        fields = _fields(record.canonical)
-        sound = all(fields.get(name) == value for name, value in expected.items())
-        sound &= (record.stream, record.seq) == (stream, number)
-        sound &= leaf_hash(record.canonical) == record.leaf_hash
-        if not sound:
+    for number, stored in enumerate(records, seq):
+        stream = stored.stream if stream is None else stream
+        record = parsed(stored.canonical)
+        said = record and (record.schema, record.stream, record.seq, record.prev, record.event)
+        if (
+            said != (SCHEMA, stream, number, previous.hex(), stored.event_id)
+            or (stored.stream, stored.seq) != (stream, number)
+            or leaf_hash(stored.canonical) != stored.leaf_hash
+        ):
             raise Integrity("an audit stream is broken", stream=stream, seq=number)
-        previous = record.leaf_hash
+        previous = stored.leaf_hash
     return number, previous
 
 
-def _fields(canonical: bytes) -> Mapping[str, object]:
-    """The fields of a record; none if the bytes are not the canonical form of an object."""
+def time_text(moment: datetime) -> str:
+    """A time as records have it: UTC, to the microsecond."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """The time that `time_text` has written; Integrity for anything else."""
     try:
-        fields: object = json.loads(canonical)
-        return fields if isinstance(fields, dict) and rfc8785.dumps(fields) == canonical else {}
-    except (ValueError, RecursionError):
-        return {}
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or time_text(moment) != text:
+        raise Integrity("a time in the audit trail is not as we write it")
+    return moment
 
 
 def _canonical(event: AuditEvent, seq: int, previous: bytes, now: datetime) -> bytes:
@@ -173,7 +213,7 @@ def _canonical(event: AuditEvent, seq: int, previous: bytes, now: datetime) -> b
             "stream": event.stream,
             "seq": seq,
             "prev": previous.hex(),
-            "time": now.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "time": time_text(now),
             "event": event.id,
             "job": event.job,
             "outcome": event.outcome.value,

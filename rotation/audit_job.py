@@ -11,11 +11,11 @@ nothing is there and the job is delivered again; if we die after it, the determi
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from rotation.audit import GENESIS, STREAMS, AuditEvent, Outcome, chained, event_id, fields_of, stream_of
+from rotation.audit import GENESIS, STREAMS, AuditEvent, Outcome, Record, chained, event_id, record_in, stream_of
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, Transient
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
@@ -65,12 +65,12 @@ class AuditTrail:
         """Whether the event is in its stream."""
         return self._records.find(event.stream, event.id) is not None
 
-    def fields(self, job: str, outcome: Outcome, subject: str) -> Mapping[str, Any] | None:
+    def find(self, job: str, outcome: Outcome, subject: str) -> Record | None:
         """What was recorded as that outcome of a job on that subject, None if nothing was."""
         stream = stream_of(subject)
         seq = self._records.find(stream, event_id(job, outcome))
         found = self._records.read(stream, seq, 1) if seq else ()
-        return fields_of(found[0]) if found else None
+        return record_in(found[0]) if found else None
 
     def _commit(self, stream: _Stream) -> None:
         group = stream.waiting[:_GROUP]

@@ -405,7 +405,7 @@ class KekJobs:
     def _end(self, order: KekOrder) -> Outcome | None:
         """How an order that is over has ended; None if it is not over, or was given up."""
         ends = (Outcome.SUCCEEDED, Outcome.SUPERSEDED)
-        return next((end for end in ends if self._audit.fields(order.id, end, f"kek/{order.kek}") is not None), None)
+        return next((end for end in ends if self._audit.find(order.id, end, f"kek/{order.kek}") is not None), None)
 
     def _alert(self, run: KekRun, what: str, reason: str, occasion: str) -> None:
         self._alerts.raise_alert(

@@ -24,7 +24,8 @@ from rotation.budgeted_keks import BudgetedKeks
 from rotation.catalog import SAMPLED_WHILE_SWEEPING, KekPolicy
 from rotation.dek import ensure_sound
 from rotation.kek import MAX_STALL, TASKS, Task, is_current
-from rotation.manifest import Tree, add_tenant, frozen, tenant_root
+from rotation.manifest import add_tenant, frozen, tenant_root
+from rotation.merkle import Tree
 from rotation.message import REWRAP_BATCHES, Action, RewrapBatch
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation
 from rotation.rewrap import dropped, is_readable, kept_wrap, outdated, rewrapped, wanted_kid, with_changed
@@ -406,19 +407,19 @@ class ShardWalk:
         """Integrity unless the audit trail knows who made this DEK, and which it was; or who removed the tenant's."""
         subject = f"dek/{tenant}"
         if dek is None:
-            removal = self._audit.fields(job, Outcome.INTENT, subject)
-            if removal is None or removal["action"] != Action.DESTROY_TENANT:
+            removal = self._audit.find(job, Outcome.INTENT, subject)
+            if removal is None or removal.action != Action.DESTROY_TENANT:
                 raise Integrity(
                     "a tenant's DEKs are gone and the audit trail does not know why", tenant=tenant, job=job
                 )
             return
-        done = self._audit.fields(job, Outcome.SUCCEEDED, subject)
-        record = done or self._audit.fields(job, Outcome.INTENT, subject)
-        is_birth = record is not None and record["action"] == Action.ROTATE_DEK
+        done = self._audit.find(job, Outcome.SUCCEEDED, subject)
+        record = done or self._audit.find(job, Outcome.INTENT, subject)
+        is_birth = record is not None and record.action == Action.ROTATE_DEK
         if done is not None:
-            is_birth &= done["details"].get("check_value") == dek.check_value.hex()
+            is_birth &= done.details.get("check_value") == dek.check_value.hex()
         else:
-            is_birth &= self._audit.fields(job, Outcome.FAILED, subject) is None
+            is_birth &= self._audit.find(job, Outcome.FAILED, subject) is None
         if not is_birth:
             raise Integrity(
                 "a DEK was born that the audit trail does not know", tenant=tenant, version=dek.version, job=job

@@ -12,7 +12,8 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotation.audit import GENESIS, SCHEMA, STREAMS, AuditEvent, Outcome, chained, leaf_hash, verify_chain
+from rotation.audit import GENESIS, SCHEMA, STREAMS, AuditEvent, Outcome, chained, parse_time, time_text, verify_chain
+from rotation.merkle import leaf_hash
 from shared.errors import Integrity
 from shared.redact import mask
 from shared.values import StoredRecord
@@ -120,6 +121,17 @@ def test_times_are_utc_whatever_zone_they_came_from() -> None:
     assert chained([event()], 1, GENESIS, cest) == chained([event()], 1, GENESIS, NOW)
     midnight = datetime(2026, 1, 1, tzinfo=UTC)
     assert b'"time":"2026-01-01T00:00:00.000000Z"' in chained([event()], 1, GENESIS, midnight)[0].canonical
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_time_is_read_as_it_was_written(moment: datetime) -> None:
+    assert parse_time(time_text(moment)) == moment
+
+
+@pytest.mark.parametrize("text", ["", "2026-01-01", "2026-01-01T00:00:00.000000", "2026-01-01T00:00:00Z", "yesterday"])
+def test_what_is_no_time_of_ours_is_refused(text: str) -> None:
+    with pytest.raises(Integrity):
+        parse_time(text)
 
 
 # Attacks on a stored chain of six
@@ -246,6 +258,7 @@ def test_a_row_that_says_something_else_than_its_record_is_found(name: str) -> N
     assert found_at(records) == 3
 
 
+_SECOND = json.loads(chain(2)[1].canonical)
 NO_RECORDS: dict[str, bytes] = {
     "nothing": b"",
     "no JSON": b"{",
@@ -257,7 +270,12 @@ NO_RECORDS: dict[str, bytes] = {
     "an empty object": b"{}",
     "deep nesting": b"[" * 100_000,
     "a number too large": b'{"seq":' + b"9" * 30 + b"}",
-    "not canonical": json.dumps(json.loads(chain(2)[1].canonical)).encode(),
+    "details out of order": rfc8785.dumps(_SECOND | {"details": {"a": "1", "b": "2"}}).replace(
+        b'"a":"1","b":"2"', b'"b":"2","a":"1"'
+    ),
+    "a detail twice": rfc8785.dumps(_SECOND | {"details": {"a": "1"}}).replace(b'"a":"1"', b'"a":"1","a":"1"'),
+    "a field too many": rfc8785.dumps(_SECOND | {"zeal": "much"}),
+    "not canonical": json.dumps(_SECOND).encode(),
 }
 
 

@@ -31,7 +31,8 @@ from rotation.kek import (
     refused,
     started,
 )
-from rotation.manifest import Tree, run_root
+from rotation.manifest import run_root
+from rotation.merkle import Tree
 from rotation.message import KekAction, KekOrder, Trigger
 from shared.errors import Integrity, Rejected
 from shared.values import (

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotation import wrapping
-from rotation.audit import leaf_hash
+from rotation.merkle import leaf_hash
 from rotation.wrapping import WriteTarget, check_value, new_dek
 from rotation.xaes import PREFIX_BYTES, derive
 from shared.secret import Secret

@@ -1,0 +1,185 @@
+"""Merkle trees of RFC 6962: roots leaf by leaf, and proofs about them that need few hashes.
+
+A `Tree` only grows. It keeps the roots of its complete subtrees and nothing else, one per bit of its size: a tree over
+millions of leaves fits into a row of a table and can be carried on by whoever reads it there.
+
+https://www.rfc-editor.org/rfc/rfc6962#section-2.1; how proofs are checked is spelled out in RFC 9162, section 2.1.3.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from shared.errors import Integrity
+
+_SEPARATOR = "."
+HASH_BYTES = 32
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """SHA-256 over 0x00 and the leaf: no leaf can pass for a node."""
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """SHA-256 over 0x01 and both children."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """A Merkle tree that only grows."""
+
+    __slots__ = ("_subtrees", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._subtrees: list[bytes] = []  # roots of the complete subtrees, the largest first
+
+    def add(self, leaf: bytes) -> None:
+        """Append a leaf."""
+        self.add_hash(leaf_hash(leaf))
+
+    def add_hash(self, root: bytes) -> None:
+        """Append a leaf whose hash is known."""
+        sha256, subtrees, size = hashlib.sha256, self._subtrees, self.size
+        while size & 1:
+            root = sha256(b"\x01" + subtrees.pop() + root).digest()
+            size >>= 1
+        subtrees.append(root)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """32 bytes; of the empty tree the hash of nothing, as RFC 6962 has it."""
+        if not self._subtrees:
+            return hashlib.sha256().digest()
+        root = self._subtrees[-1]
+        for left in reversed(self._subtrees[:-1]):
+            root = node_hash(left, root)
+        return root
+
+    def copy(self) -> "Tree":
+        """Another tree that is the same now."""
+        tree = Tree()
+        tree.size, tree._subtrees = self.size, self._subtrees.copy()
+        return tree
+
+    def to_text(self) -> str:
+        """All there is to know of it, in few characters."""
+        return _SEPARATOR.join([str(self.size), *(root.hex() for root in self._subtrees)])
+
+    @staticmethod
+    def from_text(text: str) -> "Tree":
+        """The tree that `to_text` has written; the empty one for an empty text. Integrity for anything else."""
+        tree = Tree()
+        if text:
+            size, *subtrees = text.split(_SEPARATOR)
+            try:
+                tree.size = int(size)
+                tree._subtrees = [bytes.fromhex(root) for root in subtrees]
+            except ValueError:
+                raise Integrity("the state of a Merkle tree is not as we write it") from None
+            if tree.size < 0 or tree.size.bit_count() != len(subtrees) or any(map(_is_no_hash, tree._subtrees)):
+                raise Integrity("the state of a Merkle tree is not as we write it")
+        return tree
+
+
+def root_of(leaf_hashes: Iterable[bytes]) -> bytes:
+    """The root over leaves whose hashes are given in order."""
+    tree = Tree()
+    for each in leaf_hashes:
+        tree.add_hash(each)
+    return tree.root()
+
+
+def inclusion_proof(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
+    """What proves that the leaf at `index`, from 0, is in the tree over these leaves: PATH of RFC 6962, 2.1.1."""
+    size = len(leaf_hashes)
+    if not 0 <= index < size:
+        raise ValueError("no such leaf")
+    if size == 1:
+        return []
+    split = _split(size)
+    if index < split:
+        return [*inclusion_proof(leaf_hashes[:split], index), root_of(leaf_hashes[split:])]
+    return [*inclusion_proof(leaf_hashes[split:], index - split), root_of(leaf_hashes[:split])]
+
+
+def root_from(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
+    """The root of the tree of that size in which the proof puts that leaf hash; Integrity if it can be none.
+
+    RFC 9162, section 2.1.3.2. Whoever calls compares the root with one that is signed.
+    """
+    if not 0 <= index < size or any(map(_is_no_hash, proof)):
+        raise Integrity("an inclusion proof is malformed")
+    node, last, root = index, size - 1, leaf
+    for each in proof:
+        if last == 0:
+            raise Integrity("an inclusion proof is too long")
+        if node & 1 or node == last:
+            root = node_hash(each, root)
+            while not node & 1 and node:
+                node, last = node >> 1, last >> 1
+        else:
+            root = node_hash(root, each)
+        node, last = node >> 1, last >> 1
+    if last:
+        raise Integrity("an inclusion proof is too short")
+    return root
+
+
+def consistency_proof(leaf_hashes: Sequence[bytes], old_size: int) -> list[bytes]:
+    """What proves that the tree over the first `old_size` of these leaves is the beginning of the tree over all.
+
+    PROOF of RFC 6962, section 2.1.2; empty for the same tree, and for the empty one, which begins every other.
+    """
+    if not 0 <= old_size <= len(leaf_hashes):
+        raise ValueError("the older tree is not the smaller one")
+    return _subproof(leaf_hashes, old_size, whole=True) if old_size else []
+
+
+def ensure_consistent(old_size: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> None:
+    """Integrity unless the proof shows that the older tree is the beginning of the other one; RFC 9162, 2.1.4.2."""
+    if old_size == size or old_size == 0:
+        empty = Tree().root()
+        if proof or (root != old_root if old_size == size else old_root != empty):
+            raise Integrity("two trees are not consistent")
+        return
+    if not 0 < old_size < size or not proof or any(map(_is_no_hash, proof)):
+        raise Integrity("a consistency proof is malformed")
+    path = list(proof)
+    if old_size & (old_size - 1) == 0:
+        path.insert(0, old_root)
+    node, last = old_size - 1, size - 1
+    while node & 1:
+        node, last = node >> 1, last >> 1
+    old = new = path[0]
+    for each in path[1:]:
+        if last == 0:
+            raise Integrity("a consistency proof is too long")
+        if node & 1 or node == last:
+            old, new = node_hash(each, old), node_hash(each, new)
+            while not node & 1 and node:
+                node, last = node >> 1, last >> 1
+        else:
+            new = node_hash(new, each)
+        node, last = node >> 1, last >> 1
+    if last or old != old_root or new != root:
+        raise Integrity("two trees are not consistent")
+
+
+def _subproof(leaf_hashes: Sequence[bytes], old_size: int, *, whole: bool) -> list[bytes]:
+    size = len(leaf_hashes)
+    if old_size == size:
+        return [] if whole else [root_of(leaf_hashes)]
+    split = _split(size)
+    if old_size <= split:
+        return [*_subproof(leaf_hashes[:split], old_size, whole=whole), root_of(leaf_hashes[split:])]
+    return [*_subproof(leaf_hashes[split:], old_size - split, whole=False), root_of(leaf_hashes[:split])]
+
+
+def _split(size: int) -> int:
+    """The largest power of two below `size`."""
+    return 1 << (size - 1).bit_length() - 1
+
+
+def _is_no_hash(value: bytes) -> bool:
+    return len(value) != HASH_BYTES
