@@ -103,9 +103,14 @@ class AuditEvent:
         return stream_of(self.subject)
 
 
-def event_id(job: str, outcome: Outcome) -> str:
+def event_id(job: str, outcome: str) -> str:
     """The id of that outcome of that job."""
-    return hashlib.sha256(f"{job}\0{outcome}".encode()).hexdigest()[:32]
+    return event_digest(job, outcome).hex()
+
+
+def event_digest(job: str, outcome: str) -> bytes:
+    """The same as 16 bytes."""
+    return hashlib.sha256(f"{job}\0{outcome}".encode()).digest()[:16]
 
 
 def stream_of(subject: str) -> int:

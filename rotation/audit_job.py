@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rotation.audit import GENESIS, STREAMS, AuditEvent, Outcome, Record, chained, event_id, record_in, stream_of
+from rotation.trail import last_number
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, Transient
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
@@ -112,17 +113,9 @@ class AuditTrail:
         raise Conflict("an audit stream stayed too busy", stream=stream.number)
 
     def _find_head(self, stream: _Stream) -> None:
-        """Find the last record by doubling and halving: numbers have no gaps, so about 2 log2(n) reads do."""
-        below, above = 0, 1
-        while self._records.read(stream.number, above, 1):
-            below, above = above, above * 2
-        while above - below > 1:
-            middle = (below + above) // 2
-            if self._records.read(stream.number, middle, 1):
-                below = middle
-            else:
-                above = middle
-        stream.seq, stream.head = max(below - 1, 0), GENESIS
+        """Find the last record."""
+        last = last_number(lambda seq: bool(self._records.read(stream.number, seq, 1)))
+        stream.seq, stream.head = max(last - 1, 0), GENESIS
         if stream.seq:
             before = self._records.read(stream.number, stream.seq, 1)
             if not before:

@@ -1,0 +1,102 @@
+"""The audit trail as lines: the one format of the evidence copy and of exports, so that one verifier reads both.
+
+Every line ends with a line feed and is one of
+
+- an anchor: where the lines begin. The streams up to there, the checkpoint that signs them, and the checkpoints by
+  which signing keys handed over before. The first line of every file. The anchor of number 0 is the very beginning.
+- a record: its canonical JSON, as it was hashed.
+- a checkpoint: the note, the streams that grew, and perhaps a time-stamp of an earlier checkpoint.
+
+The records that a checkpoint signs stand right before it, by stream and number. What is stored decides every byte: who
+writes the same lines again, writes them the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from rotation.audit import STREAMS
+from rotation.merkle import HASH_BYTES
+from shared.errors import Integrity
+from shared.values import StoredCheckpoint, StreamHead
+
+SCHEMA: Final = "atp-audit-bundle/1"
+_RECORD: Final = b'{"action":'
+
+
+class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="anchor", tag_field="line"):
+    """Where the lines of a file begin."""
+
+    schema: str
+    number: int  # of the checkpoint that signs these streams, 0 at the very beginning
+    note: str  # of that checkpoint, empty at the very beginning
+    streams: list[str]  # see rotation/streams.py
+    handovers: list[str]  # notes of the handovers up to that checkpoint, oldest first
+    since: str = ""  # of an export: what was asked for
+    until: str = ""
+
+
+class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="checkpoint", tag_field="line"):
+    """A checkpoint over all lines before it."""
+
+    number: int
+    note: str
+    heads: dict[str, tuple[int, str]]  # of the streams that grew: records, root in hex
+    stamped: int = 0  # number of the checkpoint that the token is about
+    token: str = ""  # RFC 3161, DER in base64
+
+
+_DECODE: Final = msgspec.json.Decoder(Anchor | Signed).decode
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+def is_record(line: bytes) -> bool:
+    """Whether the line is a record, if it is anything."""
+    return line.startswith(_RECORD)
+
+
+def line_of(part: Anchor | Signed) -> bytes:
+    """An anchor or a checkpoint as a line."""
+    return _ENCODE(part) + b"\n"
+
+
+def part_in(line: bytes) -> Anchor | Signed:
+    """The anchor or checkpoint in a line. Integrity if it is neither."""
+    try:
+        part: Anchor | Signed = _DECODE(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Integrity("a line is neither a record nor an anchor nor a checkpoint") from None
+    if isinstance(part, Anchor) and (part.schema != SCHEMA or len(part.streams) != STREAMS):
+        raise Integrity(f"an anchor does not follow the schema {SCHEMA}")
+    if line_of(part) != line.rstrip(b"\n") + b"\n":
+        raise Integrity("an anchor or a checkpoint is not as we write it")
+    return part
+
+
+def checkpoint_line(stored: StoredCheckpoint) -> bytes:
+    """A stored checkpoint as a line."""
+    heads = {f"{stream:02d}": (head.size, head.root.hex()) for stream, head in sorted(stored.heads.items())}
+    return line_of(Signed(stored.number, stored.note, heads, stored.stamped, msgspec.to_builtins(stored.token)))
+
+
+def heads_in(part: Signed) -> Mapping[int, StreamHead]:
+    """The streams that grew, as the line says. Integrity if they are not as we write them."""
+    heads = {}
+    for name, (size, root) in part.heads.items():
+        try:
+            stream, octets = int(name), bytes.fromhex(root)
+        except ValueError:
+            stream, octets = -1, b""
+        if f"{stream:02d}" != name or not 0 <= stream < STREAMS or len(octets) != HASH_BYTES or size < 1:
+            raise Integrity("the streams of a checkpoint are not as we write them", checkpoint=part.number)
+        heads[stream] = StreamHead(size, octets)
+    return heads
+
+
+def anchor_line(
+    number: int, note: str, streams: Mapping[int, str], handovers: Sequence[str], since: str = "", until: str = ""
+) -> bytes:
+    """The first line of a file that begins behind that checkpoint."""
+    texts = [streams[stream] for stream in range(STREAMS)]
+    return line_of(Anchor(SCHEMA, number, note, texts, list(handovers), since, until))

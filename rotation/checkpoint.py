@@ -1,0 +1,194 @@
+"""Checkpoints: signed statements of how far every audit stream was at one moment.
+
+The tree of a checkpoint is one of RFC 6962 with one leaf for each stream: its number, how many records it holds and
+the root of the tree over them. So a checkpoint pins every record, and a path of hashes leads from any record to it.
+
+The text is that of https://c2sp.org/tlog-checkpoint: origin, size, root, and lines of our own below. The size counts
+the records of all streams. It is signed as https://c2sp.org/signed-note has it, by ECDSA on P-256 with SHA-256:
+
+    contoso.example/audit
+    48211
+    CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+    number 4711
+    time 2026-11-21T14:30:00.000000Z
+    kid https://contoso.vault.azure.net/keys/audit-signing/0123...
+    handover 0
+    <empty line>
+    -- contoso.example/audit <base64 of key id and signature>      (the dash is U+2014)
+
+The signing key rotates by a handover: a checkpoint that names the next key, signed by the old key and by that one.
+Whoever trusts the old one can therefore trust the new one, from there on. Every checkpoint names the last handover
+before it, so that the way back to an older key is short.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+from rotation.audit import STREAMS, parse_time, time_text
+from rotation.merkle import HASH_BYTES, leaf_hash, root_of
+from shared.errors import Integrity
+from shared.values import Kid, StreamHead
+
+_MAX_NOTE: Final = 4_000
+_SIGNATURE: Final = re.compile(r"\u2014 (?P<name>[!-*,-~]{1,100}) (?P<signature>[A-Za-z0-9+/]{8,200}={0,2})")
+_NUMBER: Final = r"(?:0|[1-9][0-9]{0,17})"
+_KID: Final = r"https://[A-Za-z0-9.:-]{1,150}/keys/[A-Za-z0-9-]{1,127}/[0-9a-f]{1,40}"
+_TEXT: Final = re.compile(
+    rf"""(?P<origin>[!-*,-~]{{1,100}})\n
+    (?P<size>{_NUMBER})\n
+    (?P<root>[A-Za-z0-9+/]{{43}}=)\n
+    number\ (?P<number>{_NUMBER})\n
+    time\ (?P<time>[0-9T:.Z-]{{27}})\n
+    kid\ (?P<kid>{_KID})\n
+    handover\ (?P<handover>{_NUMBER})\n
+    (?:next-kid\ (?P<next_kid>{_KID})\nnext-key\ (?P<next_key>[A-Za-z0-9+/]{{1,200}}={{0,2}})\n)?""",
+    re.VERBOSE,
+)
+_KEY_ID_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a checkpoint states."""
+
+    origin: str  # names the trail, 1 to 100 visible ASCII characters but plus
+    size: int  # records in all streams
+    root: bytes  # of the tree over the streams
+    number: int  # 1, 2, 3 ... without gaps
+    time: datetime  # by the clock of whoever had it signed
+    kid: Kid  # the key that signs
+    handover: int  # number of the last handover before this one, 0 without one
+    next_kid: Kid | None = None  # of a handover: the key that signs from the next one on
+    next_key: bytes = b""  # and its public half, DER
+
+    def to_text(self) -> str:
+        """What is signed."""
+        lines = [
+            self.origin,
+            str(self.size),
+            base64.b64encode(self.root).decode(),
+            f"number {self.number}",
+            f"time {time_text(self.time)}",
+            f"kid {self.kid}",
+            f"handover {self.handover}",
+        ]
+        if self.next_kid:
+            lines += [f"next-kid {self.next_kid}", f"next-key {base64.b64encode(self.next_key).decode()}"]
+        return "".join(f"{line}\n" for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A signed statement as it is handed around. `parse` makes one; whether a signature is right is asked of it."""
+
+    statement: Statement
+    text: bytes
+    signatures: Sequence[tuple[bytes, bytes]]  # key id, ECDSA signature in DER
+
+    def is_signed_by(self, key: ec.EllipticCurvePublicKey) -> bool:
+        """Whether the key has signed it."""
+        return any(
+            identity == key_id(key) and is_signature(key, signature, self.text)
+            for identity, signature in self.signatures
+        )
+
+
+def parse(note: str) -> Checkpoint:
+    """The checkpoint in a note. Integrity if it is not as `signed` writes it, to the last byte."""
+    text, separator, tail = note.partition("\n\n")
+    text += "\n"
+    matched = _TEXT.fullmatch(text)
+    lines = tail.removesuffix("\n").split("\n")
+    found = [_SIGNATURE.fullmatch(line) for line in lines]
+    if len(note) > _MAX_NOTE or not separator or not matched or not tail.endswith("\n"):
+        raise Integrity("a checkpoint is not as we write it")
+    statement = Statement(
+        matched["origin"],
+        int(matched["size"]),
+        _decoded(matched["root"]),
+        int(matched["number"]),
+        parse_time(matched["time"]),
+        Kid(matched["kid"]),
+        int(matched["handover"]),
+        Kid(matched["next_kid"]) if matched["next_kid"] else None,
+        _decoded(matched["next_key"] or ""),
+    )
+    signatures = []
+    for each in found:
+        if each is None or each["name"] != statement.origin:
+            raise Integrity("a signature of a checkpoint is not as we write it", checkpoint=statement.number)
+        value = _decoded(each["signature"])
+        signatures.append((value[:_KEY_ID_BYTES], value[_KEY_ID_BYTES:]))
+    if statement.to_text() != text or len(statement.root) != HASH_BYTES:
+        raise Integrity("a checkpoint is not as we write it", checkpoint=statement.number)
+    return Checkpoint(statement, text.encode(), tuple(signatures))
+
+
+def signed(statement: Statement, signatures: Sequence[tuple[ec.EllipticCurvePublicKey, bytes]]) -> str:
+    """The note that carries the statement with these signatures over its text."""
+    lines = [
+        f"\u2014 {statement.origin} {base64.b64encode(key_id(key) + signature).decode()}\n"
+        for key, signature in signatures
+    ]
+    return f"{statement.to_text()}\n{''.join(lines)}"
+
+
+def is_signature(key: ec.EllipticCurvePublicKey, signature: bytes, text: bytes) -> bool:
+    """Whether this is a signature of the key over the text."""
+    try:
+        key.verify(signature, text, ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def key_id(key: ec.EllipticCurvePublicKey) -> bytes:
+    """4 bytes that hint at the key: for ECDSA the beginning of SHA-256 over its DER, says C2SP's signed-note."""
+    return hashlib.sha256(to_der(key)).digest()[:_KEY_ID_BYTES]
+
+
+def to_der(key: ec.EllipticCurvePublicKey) -> bytes:
+    """The key as SubjectPublicKeyInfo."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def from_der(der: bytes) -> ec.EllipticCurvePublicKey:
+    """The P-256 key in a SubjectPublicKeyInfo; Integrity for anything else."""
+    try:
+        key = load_der_public_key(der)
+    except ValueError:
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise Integrity("a public key in the audit trail is no P-256 key")
+    return key
+
+
+def streams_root(heads: Mapping[int, StreamHead]) -> bytes:
+    """The root of the tree over all streams."""
+    return root_of(stream_leaves(heads))
+
+
+def stream_leaves(heads: Mapping[int, StreamHead]) -> Sequence[bytes]:
+    """The leaf hashes of that tree: `stream size root`, in digits and base64."""
+    return [
+        leaf_hash(f"{stream:02d} {heads[stream].size} {base64.b64encode(heads[stream].root).decode()}".encode())
+        for stream in range(STREAMS)
+    ]
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise Integrity("a checkpoint is not as we write it") from None

@@ -1,0 +1,298 @@
+"""Signs a checkpoint of the audit trail each minute, also when nothing happened.
+
+One call does this, and every call after a death does the same:
+
+    1. catch up: check every checkpoint since the one we know, and the records it signs
+       dies here: nothing has happened
+    2. read what was recorded since, and prove that it continues what is signed
+    3. state it, have the vault sign it       dies here: a signature that nobody ever sees
+    4. insert the checkpoint                  dies here: the next call finds it, and catches up
+
+Of two that sign the same number one inserts, and the other one's signature is never shown to anybody. Whatever
+contradicts the last signed checkpoint is refused: an alert, a record, and no signature until a person has found out.
+
+The first checkpoint of every hour carries the state of all streams, so that a restart reads an hour's records at most;
+and it is what the time-stamp authority is asked to stamp. The answer goes into the next checkpoint.
+"""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from rotation.audit import AuditEvent, Outcome
+from rotation.audit_job import AuditTrail
+from rotation.checkpoint import Statement, from_der, parse, signed, streams_root, to_der
+from rotation.merkle import leaf_hash
+from rotation.streams import Streams, copied, extend, from_texts, heads_of, no_records, to_texts
+from rotation.trail import Trail
+from shared.clock import Clock
+from shared.errors import AtpError, Integrity, Rejected
+from shared.ports import Alerts, AuditSigner, Checkpoints, Records, TimestampAuthority
+from shared.values import Alert, Kid, Severity, StoredCheckpoint, StreamHead
+
+log = logging.getLogger(__name__)
+
+_PAGE: Final = 1000
+_MOST: Final = 200_000
+"""Records that one checkpoint takes in: what is left waits for the next one, and no call runs into its time-out."""
+_ACTION: Final = "audit.checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The last checkpoint that was checked, and what the next one needs."""
+
+    statement: Statement | None  # None before the first
+    streams: Streams
+    anchored: datetime | None  # time of the last checkpoint that carries the state of all streams
+    unstamped: tuple[int, str] | None  # number and note of that one, if it has no time-stamp yet
+    handover: int  # number of the last handover
+
+    @property
+    def number(self) -> int:
+        return self.statement.number if self.statement else 0
+
+
+class Checkpointer:
+    """Signs checkpoints. Any number of them may try at once; nobody else may use their key."""
+
+    def __init__(
+        self,
+        records: Records,
+        checkpoints: Checkpoints,
+        signer: AuditSigner,
+        authority: TimestampAuthority | None,
+        audit: AuditTrail,
+        alerts: Alerts,
+        origin: str,
+        clock: Clock,
+    ) -> None:
+        self._records = records
+        self._checkpoints = checkpoints
+        self._trail = Trail(records, checkpoints)
+        self._signer = signer
+        self._authority = authority
+        self._audit = audit
+        self._alerts = alerts
+        self._origin = origin
+        self._clock = clock
+        self._known: _Known | None = None
+        self._keys: dict[Kid, EllipticCurvePublicKey] = {}
+
+    def run(self) -> None:
+        """Sign the next checkpoint, unless the trail contradicts the last one: that is recorded and alerted.
+
+        Conflict if another one was first, Transient to be called again; the next minute will do for both.
+        """
+        number = 0
+        try:
+            known = self._caught_up()
+            number = known.number
+            self._known = self._sign_next(known)
+        except (Integrity, Rejected) as error:
+            self._known = None
+            self._refuse(error, number + 1)
+        except AtpError:
+            self._known = None
+            raise
+
+    def _sign_next(self, known: _Known) -> _Known:
+        streams, heads = self._read_on(known.streams)
+        now = self._clock()
+        if known.statement is not None:
+            now = max(now, known.statement.time)  # a clock was put back: no checkpoint is older than the one before it
+        statement = self._statement(known, streams, now)
+        is_anchor = known.anchored is None or _hour(known.anchored) < _hour(now)
+        stored = StoredCheckpoint(
+            statement.number,
+            self._signed(statement),
+            heads,
+            to_texts(streams) if is_anchor else {},
+            *self._stamp(known),
+        )
+        self._checkpoints.append(stored)
+        log.info(
+            "signed a checkpoint",
+            extra={"number": statement.number, "records": statement.size, "grown": len(heads), "kid": statement.kid},
+        )
+        if statement.next_kid:
+            log.warning("handed over to a new audit signing key", extra={"kid": statement.next_kid})
+        return _followed(known, stored, statement, streams)
+
+    def _read_on(self, signed_streams: Streams) -> tuple[Streams, Mapping[int, StreamHead]]:
+        """The streams with what was recorded since, and the heads of those that grew. Integrity at a contradiction."""
+        streams = copied(signed_streams)
+        left = _MOST
+        for stream in streams:
+            left -= self._read_stream(streams, stream, left)
+        grown = {stream: state.head() for stream, state in streams.items() if state.size > signed_streams[stream].size}
+        return streams, grown
+
+    def _read_stream(self, streams: Streams, stream: int, most: int) -> int:
+        state = streams[stream]
+        before = state.size
+        # From the last signed record on, to see that it is still there and still the same.
+        page = self._records.read(stream, max(before, 1), _PAGE)
+        fresh = page
+        if before:
+            if not page or page[0].seq != before or leaf_hash(page[0].canonical) != state.last:
+                raise Integrity("a signed audit record is missing or was changed", stream=stream, seq=before)
+            fresh = page[1:]
+        while True:
+            for stored in fresh:
+                if stored.seq != state.size + 1 or stored.leaf_hash != leaf_hash(stored.canonical):
+                    raise Integrity("an audit record is missing or was changed", stream=stream, seq=state.size + 1)
+                if extend(streams, stream, stored.canonical).event != stored.event_id:
+                    raise Integrity("an audit record is not the event of its row", stream=stream, seq=stored.seq)
+            if len(page) < _PAGE or state.size - before >= most:
+                return state.size - before
+            page = fresh = self._records.read(stream, state.size + 1, _PAGE)
+
+    def _statement(self, known: _Known, streams: Streams, now: datetime) -> Statement:
+        heads = heads_of(streams)
+        last = known.statement
+        newest = self._signer.newest()
+        kid = newest.kid if last is None else last.next_kid or last.kid
+        statement = Statement(
+            origin=self._origin if last is None else last.origin,
+            size=sum(head.size for head in heads.values()),
+            root=streams_root(heads),
+            number=known.number + 1,
+            time=now,
+            kid=kid,
+            handover=known.handover,
+        )
+        if statement.origin != self._origin:
+            raise Rejected("the audit trail was begun under another name", origin=statement.origin)
+        if newest.kid != kid and newest.enabled:
+            statement = replace(statement, next_kid=newest.kid, next_key=to_der(newest.public_key))
+        return statement
+
+    def _signed(self, statement: Statement) -> str:
+        text = statement.to_text().encode()
+        kids = [statement.kid, *([statement.next_kid] if statement.next_kid else [])]
+        return signed(statement, [(self._key(kid), self._signer.sign(kid, text)) for kid in kids])
+
+    def _stamp(self, known: _Known) -> tuple[int, bytes]:
+        """A time-stamp of the last checkpoint that is to have one; (0, nothing) if there is none to be had."""
+        if self._authority is None or known.unstamped is None:
+            return 0, b""
+        number, note = known.unstamped
+        try:
+            return number, self._authority.stamp(note.encode())
+        except AtpError as error:
+            log.warning("a checkpoint was not time-stamped", extra={"number": number, "because": str(error)})
+            self._alert(
+                f"audit/unstamped/{self._clock():%Y-%m-%d}",
+                "checkpoints of the audit trail are not time-stamped",
+                Severity.WARNING,
+                error,
+            )
+            return 0, b""
+
+    def _caught_up(self) -> _Known:
+        """What is signed, up to the newest checkpoint; everything behind the one that we know is checked."""
+        known = self._known or self._loaded()
+        for stored in self._trail.checkpoints(known.number, self._trail.newest()):
+            known = self._checked(known, stored)
+        return known
+
+    def _loaded(self) -> _Known:
+        """The last point that can be gone on from, its signature checked."""
+        point = self._trail.point_before(self._trail.newest())
+        if not point.number:
+            return _Known(None, no_records(), None, None, 0)
+        statement = self._ensure_signed(point.note)
+        if statement.number != point.number or streams_root(heads_of(point.streams)) != statement.root:
+            raise Integrity("a checkpoint does not carry the streams that it signs", checkpoint=point.number)
+        stored = StoredCheckpoint(point.number, point.note, {}, to_texts(point.streams))
+        return _followed(_Known(None, point.streams, None, None, statement.handover), stored, statement, point.streams)
+
+    def _checked(self, known: _Known, stored: StoredCheckpoint) -> _Known:
+        """Go on to the next checkpoint. Integrity unless it is signed and continues the one before."""
+        statement = self._ensure_signed(stored.note)
+        streams = copied(known.streams)
+        for stream, head in stored.heads.items():
+            for record in self._trail.records(stream, streams[stream].size, head.size):
+                extend(streams, stream, record.canonical)
+        last = known.statement
+        if last is not None and (statement.time < last.time or statement.kid != (last.next_kid or last.kid)):
+            raise Integrity("a checkpoint does not follow the one before it", checkpoint=stored.number)
+        if statement.number != stored.number or streams_root(heads_of(streams)) != statement.root:
+            raise Integrity("a checkpoint does not sign the records that are stored", checkpoint=stored.number)
+        if stored.trees and to_texts(from_texts(stored.trees)) != to_texts(streams):
+            raise Integrity("a checkpoint does not carry the streams that it signs", checkpoint=stored.number)
+        return _followed(known, stored, statement, streams)
+
+    def _ensure_signed(self, note: str) -> Statement:
+        checkpoint = parse(note)
+        statement = checkpoint.statement
+        keys = [self._key(statement.kid), *([from_der(statement.next_key)] if statement.next_kid else [])]
+        if not all(checkpoint.is_signed_by(key) for key in keys):
+            raise Integrity("a checkpoint is not signed by the audit signing key", checkpoint=statement.number)
+        return statement
+
+    def _key(self, kid: Kid) -> EllipticCurvePublicKey:
+        """The public key of that version; the vault never changes one."""
+        if kid not in self._keys:
+            self._keys[kid] = self._signer.version(kid).public_key
+        return self._keys[kid]
+
+    def _refuse(self, error: AtpError, number: int) -> None:
+        """Tell everybody that no checkpoint is signed, and why."""
+        log.error("refused to sign a checkpoint", extra={"number": number, "because": str(error)})
+        place = "-".join(str(error.fields[name]) for name in ("stream", "seq", "checkpoint") if name in error.fields)
+        self._alert(
+            f"audit/refused/{number}/{error.message}/{place}"[:200],
+            "the audit trail cannot be signed",
+            Severity.CRITICAL,
+            error,
+        )
+        with suppress(AtpError):  # it may be the very stream that is broken; the alert is there
+            self._audit.record(
+                AuditEvent(
+                    job=f"{_ACTION}/{number}",
+                    outcome=Outcome.FAILED,
+                    action=_ACTION,
+                    subject="audit/trail",
+                    actor="checkpointer",
+                    trigger="schedule",
+                    reason=str(error),
+                    details={"error": type(error).__name__},
+                )
+            )
+
+    def _alert(self, identity: str, what: str, severity: Severity, error: AtpError) -> None:
+        self._alerts.raise_alert(
+            Alert(
+                id=identity,
+                severity=severity,
+                what=what,
+                subject="audit/trail",
+                raised=self._clock(),
+                details={"reason": str(error)},
+            )
+        )
+
+
+def _followed(known: _Known, stored: StoredCheckpoint, statement: Statement, streams: Streams) -> _Known:
+    """What is known behind a checkpoint."""
+    unstamped = None if known.unstamped and stored.stamped == known.unstamped[0] else known.unstamped
+    if stored.trees:
+        unstamped = (stored.number, stored.note)
+    return _Known(
+        statement,
+        streams,
+        statement.time if stored.trees else known.anchored,
+        unstamped,
+        stored.number if statement.next_kid else statement.handover,
+    )
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)

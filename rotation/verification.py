@@ -1,0 +1,386 @@
+"""Checks the lines of an audit trail, alone: without Azure, without a network, without a secret.
+
+Three verdicts, each for itself:
+
+- integrity: every record is the one that was signed, in its place, once; every checkpoint is signed by a key that is
+  trusted, or that a trusted one has handed over to; what is held from before is still there.
+- completeness: no record and no checkpoint is missing, from the time asked for to the time asked for.
+- time: no record claims a time that the checkpoints around it, or the time-stamps on them, speak against.
+
+Records are read once and forgotten, so that memory does not grow with them.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from rotation.audit import SCHEMA, event_digest, parsed, time_text
+from rotation.bundle import Anchor, Signed, heads_in, is_record, part_in
+from rotation.checkpoint import Checkpoint, from_der, key_id, parse, streams_root, to_der
+from rotation.repeats import Repeats
+from rotation.streams import Streams, from_texts, heads_of, no_records, to_texts
+from shared.errors import Integrity
+from shared.values import StreamHead
+
+TOLERANCE: Final = timedelta(minutes=5)
+"""How far clocks may differ, and how long a write may take."""
+STAMPED_EVERY: Final = timedelta(hours=2)
+"""Where time-stamps are asked for, no stretch without one may be longer: they are taken each hour."""
+_COUNTED_GAP: Final = timedelta(minutes=10)
+"""As how much a gap between checkpoints counts at most: in an outage there is nothing to be stamped."""
+_KEPT: Final = 100
+_PLACE_BITS: Final = 56  # of a record's place: its stream is above
+
+
+class Verdict(StrEnum):
+    """What can hold or not, each for itself."""
+
+    INTEGRITY = "integrity"
+    COMPLETENESS = "completeness"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that speaks against a verdict."""
+
+    verdict: Verdict
+    what: str
+    stream: int | None = None
+    seq: int | None = None  # of the first record concerned
+    upto: int | None = None  # of the last one, if they are several
+    checkpoint: int | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What the lines have come to."""
+
+    records: int = 0
+    checkpoints: int = 0
+    from_number: int = 0  # the checkpoint that the lines begin behind
+    to_number: int = 0
+    began: datetime | None = None  # the time from which records are in the lines; None: from the very first
+    ended: datetime | None = None  # time of the last checkpoint
+    longest_gap: timedelta = timedelta()  # between checkpoints: what was not yet signed could be changed for so long
+    handovers: int = 0
+    stamps: int = 0  # time-stamps that were checked and are right
+    findings: list[Finding] = field(default_factory=list)  # the first of them
+    counts: Counter[Verdict] = field(default_factory=Counter)
+
+    def holds(self, verdict: Verdict) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.counts[verdict]
+
+    @property
+    def sound(self) -> bool:
+        """Whether all verdicts hold."""
+        return not self.counts.total()
+
+    @property
+    def first_bad(self) -> Finding | None:
+        """The first finding that names a record."""
+        return next((each for each in self.findings if each.seq is not None), None)
+
+    def note(self, finding: Finding) -> None:
+        """Put a finding on record."""
+        self.counts[finding.verdict] += 1
+        if len(self.findings) < _KEPT:
+            self.findings.append(finding)
+
+
+type StampCheck = Callable[[bytes, bytes], datetime]
+"""Says when an authority saw a message, given its time-stamp and the message. Integrity if that does not say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What the auditor knows from elsewhere."""
+
+    keys: Sequence[EllipticCurvePublicKey]  # pinned
+    held: Sequence[str] = ()  # notes of checkpoints that were received earlier
+    stamps: StampCheck | None = None  # how to check time-stamps; None: they are not asked for
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unstamped:
+    """A checkpoint that no time-stamp covers yet."""
+
+    note: str
+    time: datetime
+    gap: timedelta  # since the one before
+
+
+class Verification:
+    """Feed it the lines of every file in order, then ask for the report. Use it in a `with`."""
+
+    def __init__(self, expected: Expectations) -> None:
+        self.report = Report()
+        self._expected = expected
+        self._streams: Streams = no_records()
+        self._signed: dict[int, StreamHead] = dict(heads_of(self._streams))  # as the last checkpoint says
+        self._root = streams_root(self._signed)
+        self._broken: set[int] = set()
+        self._touched: set[int] = set()
+        self._last: Checkpoint | None = None
+        self._last_note = ""
+        self._anchored = False
+        self._earliest = ""  # of a record's time
+        self._latest: tuple[str, int, int] = ("", 0, 0)  # latest time since the last checkpoint, and where
+        self._trusted: dict[bytes, tuple[EllipticCurvePublicKey, int, int | None]] = {
+            to_der(key): (key, 0, None) for key in expected.keys
+        }  # with the first and the last checkpoint that the key may sign
+        self._held = {checkpoint.statement.number: checkpoint for checkpoint in map(parse, expected.held)}
+        self._met: set[int] = set()
+        self._unstamped: dict[int, _Unstamped] = {}
+        self._begun = dict.fromkeys(self._streams, 0)  # records of each stream before the lines begin
+        self._repeats = Repeats()
+
+    def __enter__(self) -> Self:
+        self._repeats.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._repeats.__exit__(*error)
+
+    def feed(self, lines: Iterable[bytes]) -> None:
+        """Check the lines of one file, each with its line feed. Integrity if they cannot be a trail's at all."""
+        begins = True
+        for line in lines:
+            if is_record(line) and not begins:
+                self._record(line)
+                continue
+            part = part_in(line)
+            if begins:
+                if not isinstance(part, Anchor):
+                    raise Integrity("a file of the audit trail does not begin with an anchor")
+                self._anchor(part)
+                begins = False
+            elif isinstance(part, Signed):
+                self._checkpoint(part)
+            else:
+                raise Integrity("a file of the audit trail has a second anchor")
+        if begins:
+            raise Integrity("a file of the audit trail is empty")
+
+    def conclude(self) -> Report:
+        """What all lines have come to."""
+        report = self.report
+        if self._touched:
+            stream = min(self._touched)
+            size = self._signed[stream].size
+            self._find(Verdict.COMPLETENESS, "records are behind the last checkpoint", stream, size + 1)
+        for place in self._repeats.places():
+            stream, seq = place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1)
+            self._find(Verdict.INTEGRITY, "an event is recorded twice", stream, seq)
+        for number in self._held.keys() - self._met:
+            if number <= report.from_number:
+                what = "the lines begin behind the checkpoint that is held"
+            else:
+                what = "the trail was cut off: it ends before the checkpoint that is held"
+            self._find(Verdict.COMPLETENESS, what, checkpoint=number)
+        self._ensure_range()
+        return report
+
+    def _record(self, line: bytes) -> None:
+        canonical = line[:-1] if line.endswith(b"\n") else line
+        record = parsed(canonical)
+        report = self.report
+        report.records += 1
+        if record is None or record.schema != SCHEMA or record.stream not in self._streams:
+            self._find(Verdict.INTEGRITY, "a line is no record of ours", checkpoint=report.to_number)
+            return
+        stream, seq = record.stream, record.seq
+        state = self._streams[stream]
+        if seq != state.size + 1:
+            if seq <= state.size:
+                self._find(Verdict.INTEGRITY, "a record is out of its place, or there again", stream, seq)
+                return
+            self._broken.add(stream)
+            self._find(Verdict.COMPLETENESS, "records are missing", stream, state.size + 1, seq - 1)
+            state.size, state.prev = seq - 1, record.prev
+        if record.prev != state.prev:
+            # Its predecessor was changed, or it was; what is signed will not say which.
+            self._broken.add(stream)
+            bad = seq - 1 if state.size > self._begun[stream] else seq
+            self._find(Verdict.INTEGRITY, "a record was altered: the next one names another hash", stream, bad)
+        event = event_digest(record.job, record.outcome)
+        if record.event != event.hex():
+            self._find(Verdict.INTEGRITY, "a record does not have the id of its event", stream, seq)
+        self._repeats.add(event, stream << _PLACE_BITS | seq)
+        state.add(canonical)
+        self._touched.add(stream)
+        time = record.time
+        if time < self._earliest:
+            self._find(Verdict.TIME, "a record is dated before the checkpoint in front of it: backdated", stream, seq)
+        elif time > self._latest[0]:
+            self._latest = (time, stream, seq)
+
+    def _anchor(self, anchor: Anchor) -> None:
+        streams = from_texts(anchor.streams)
+        if self._anchored:
+            if anchor.number != self.report.to_number or anchor.note != self._last_note:
+                self._find(Verdict.COMPLETENESS, "checkpoints are missing between two files", checkpoint=anchor.number)
+            if not self._broken and to_texts(streams) != to_texts(self._streams):
+                self._find(Verdict.INTEGRITY, "a file begins with other streams than were", checkpoint=anchor.number)
+            return
+        self._anchored = True
+        self._streams = streams
+        self._begun = {stream: state.size for stream, state in streams.items()}
+        self._signed = dict(heads_of(streams))
+        self._root = streams_root(self._signed)
+        self.report.from_number = self.report.to_number = anchor.number
+        for note in anchor.handovers:
+            self._trust_from(parse(note))
+        if anchor.number == 0:
+            if any(state.size for state in streams.values()) or anchor.note:
+                raise Integrity("the beginning of an audit trail has records already")
+            return
+        checkpoint = parse(anchor.note)
+        self._ensure_signed(checkpoint)
+        statement = checkpoint.statement
+        if statement.number != anchor.number or statement.root != self._root:
+            self._find(Verdict.INTEGRITY, "the streams of an anchor are not the signed ones", checkpoint=anchor.number)
+        self.report.began = statement.time
+        self._follow(checkpoint, anchor.note)
+
+    def _checkpoint(self, part: Signed) -> None:
+        checkpoint = parse(part.note)
+        statement, number = checkpoint.statement, checkpoint.statement.number
+        report = self.report
+        report.checkpoints += 1
+        if number != part.number or number <= report.to_number:
+            self._find(Verdict.INTEGRITY, "a checkpoint is out of its place, or there again", checkpoint=number)
+            return
+        if number > report.to_number + 1:
+            self._find(Verdict.COMPLETENESS, "checkpoints are missing", checkpoint=report.to_number + 1)
+        self._ensure_signed(checkpoint)
+        heads = heads_in(part)
+        for stream in sorted(self._touched | heads.keys()):
+            self._compare(stream, heads.get(stream, self._signed[stream]), number)
+        self._touched.clear()
+        if heads:
+            self._signed.update(heads)
+            self._root = streams_root(self._signed)
+        if self._root != statement.root or sum(head.size for head in self._signed.values()) != statement.size:
+            self._find(Verdict.INTEGRITY, "the streams of a checkpoint are not the signed ones", checkpoint=number)
+        time, stream, seq = self._latest
+        if time and time > time_text(statement.time + TOLERANCE):
+            self._find(Verdict.TIME, "a record is dated after the checkpoint that signs it", stream, seq)
+        if self._last is not None:
+            if statement.time < self._last.statement.time:
+                self._find(Verdict.TIME, "a checkpoint is dated before the one in front of it", checkpoint=number)
+            if statement.origin != self._last.statement.origin:
+                self._find(Verdict.INTEGRITY, "a checkpoint is of another trail", checkpoint=number)
+        if part.stamped:
+            self._stamp(part, statement.time)
+        if statement.next_key:
+            self._trust_from(checkpoint)
+            report.handovers += 1
+        self._follow(checkpoint, part.note)
+
+    def _compare(self, stream: int, said: StreamHead, number: int) -> None:
+        """A stream as it was read, with what a checkpoint says of it."""
+        if stream in self._broken:
+            return
+        state, before = self._streams[stream], self._signed[stream].size
+        if state.size < said.size:
+            what = "records were cut off: fewer than were signed"
+            self._find(Verdict.COMPLETENESS, what, stream, state.size + 1, said.size, number)
+        elif state.size > said.size:
+            what = "records were inserted: more than were signed"
+            self._find(Verdict.INTEGRITY, what, stream, before + 1, state.size, number)
+        elif state.head().root != said.root:
+            what = "records are not the ones that were signed"
+            self._find(Verdict.INTEGRITY, what, stream, before + 1, state.size, number)
+        else:
+            return
+        self._broken.add(stream)
+
+    def _follow(self, checkpoint: Checkpoint, note: str) -> None:
+        """Go on behind a checkpoint."""
+        statement = checkpoint.statement
+        held = self._held.get(statement.number)
+        if held is not None:
+            self._met.add(statement.number)
+            if held.text != checkpoint.text:
+                self._find(
+                    Verdict.INTEGRITY,
+                    "the trail was forked or rewritten: it lacks the checkpoint that is held",
+                    checkpoint=statement.number,
+                )
+        gap = statement.time - self._last.statement.time if self._last else timedelta()
+        self.report.longest_gap = max(self.report.longest_gap, gap)
+        self._last, self._last_note = checkpoint, note
+        self._earliest = time_text(statement.time - TOLERANCE)
+        self._latest = ("", 0, 0)
+        self.report.to_number, self.report.ended = statement.number, statement.time
+        if self._expected.stamps:
+            self._unstamped[statement.number] = _Unstamped(note, statement.time, min(gap, _COUNTED_GAP))
+            if sum((each.gap for each in self._unstamped.values()), timedelta()) > STAMPED_EVERY:
+                self._find(Verdict.TIME, "checkpoints have no time-stamp", checkpoint=statement.number)
+                self._unstamped.clear()
+
+    def _stamp(self, part: Signed, time: datetime) -> None:
+        """Check the time-stamp that a checkpoint brings of an earlier one."""
+        about = self._unstamped.get(part.stamped)
+        if self._expected.stamps is None or about is None:  # not asked for, or of before the lines began
+            return
+        try:
+            when = self._expected.stamps(base64.b64decode(part.token), about.note.encode())
+        except (Integrity, ValueError):
+            self._find(Verdict.TIME, "a time-stamp is not valid", checkpoint=part.stamped)
+            return
+        if not about.time - TOLERANCE <= when <= time + TOLERANCE:
+            self._find(Verdict.TIME, "a time-stamp contradicts its checkpoint", checkpoint=part.stamped)
+            return
+        self.report.stamps += 1
+        self._unstamped = {number: each for number, each in self._unstamped.items() if number > part.stamped}
+
+    def _ensure_signed(self, checkpoint: Checkpoint) -> None:
+        number = checkpoint.statement.number
+        known = False
+        for key, first, last in self._trusted.values():
+            if first <= number and (last is None or number <= last):
+                if checkpoint.is_signed_by(key):
+                    return
+                known |= any(identity == key_id(key) for identity, _ in checkpoint.signatures)
+        what = "a checkpoint's signature is wrong" if known else "a checkpoint is signed by a key that is not trusted"
+        self._find(Verdict.INTEGRITY, what, checkpoint=number)
+
+    def _trust_from(self, handover: Checkpoint) -> None:
+        """Trust the key that a trusted one hands over to, and the old one no longer."""
+        number, der = handover.statement.number, handover.statement.next_key
+        if not der or not handover.is_signed_by(key := from_der(der)):
+            self._find(Verdict.INTEGRITY, "a handover is not signed by the key it names", checkpoint=number)
+            return
+        for old, (trusted, first, last) in tuple(self._trusted.items()):
+            if old != der and first <= number and last is None and handover.is_signed_by(trusted):
+                self._trusted[old] = (trusted, first, number)
+                self._trusted.setdefault(der, (key, number, None))
+
+    def _ensure_range(self) -> None:
+        report, expected = self.report, self._expected
+        if expected.since and report.began and report.began > expected.since:
+            self._find(Verdict.COMPLETENESS, "the lines begin after the time asked for", checkpoint=report.from_number)
+        if expected.until and (report.ended is None or report.ended < expected.until):
+            self._find(Verdict.COMPLETENESS, "the trail ends before the time asked for", checkpoint=report.to_number)
+
+    def _find(
+        self,
+        verdict: Verdict,
+        what: str,
+        stream: int | None = None,
+        seq: int | None = None,
+        upto: int | None = None,
+        checkpoint: int | None = None,
+    ) -> None:
+        self.report.note(Finding(verdict, what, stream, seq, upto, checkpoint))
