@@ -93,7 +93,7 @@ class Stack:
 def running(
     folder: Path, *, keep: bool = False, azurite_ports: Ports = ANY_PORTS, vault_port: int = 0, quota: bool = True
 ) -> Iterator[Stack]:
-    """A stack without hosts in `folder`, with storage set up and every KEK of the catalog created; stopped at the end.
+    """A stack without hosts in `folder`, with storage set up and every key created; stopped at the end.
 
     With `keep` the storage is on disk and survives a restart on the same folder; the vault always does. Call it from
     the main thread: the children die with the thread that started them.
@@ -140,7 +140,7 @@ def _started(folder: Path, azurite_ports: Ports, vault_port: int, *, keep: bool,
             settings = Settings.parse(json.loads(settings_file.read_text())["Values"])
             adapters = Adapters(settings)
             adapters.create_storage()
-            _create_keks(settings, adapters, clock)
+            _create_keys(settings, adapters, clock)
             stack = Stack(folder, azurite, vault, clock, settings_file, settings, adapters)
             try:
                 yield stack
@@ -169,10 +169,12 @@ def _write_settings(folder: Path, azurite: AzuriteProcess, vault: KeyVaultProces
     return settings_file
 
 
-def _create_keks(settings: Settings, adapters: Adapters, clock: MovableClock) -> None:
-    """What the infrastructure does in Azure: the KEKs of the catalog, once."""
+def _create_keys(settings: Settings, adapters: Adapters, clock: MovableClock) -> None:
+    """What the infrastructure does in Azure: the KEKs of the catalog and the key that signs checkpoints, once."""
     there = {key.name for key in adapters.key_client.list_properties_of_keys()}
     for name in load_catalog(settings).keks.keys() - there:
         adapters.key_client.create_rsa_key(
             name, size=2048, expires_on=clock() + _KEK_LIFE, key_operations=["wrapKey", "unwrapKey"]
         )
+    if settings.audit_signing_key not in there:
+        adapters.key_client.create_ec_key(settings.audit_signing_key, curve="P-256", key_operations=["sign", "verify"])

@@ -19,6 +19,10 @@ _NAMES: Final = ("ATP_", "AzureWebJobsStorage")
 _TITLE: Final = "app settings: "
 _DEVELOPMENT_STORAGE: Final = re.compile(r"(?i:UseDevelopmentStorage)=true")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+# https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
+_CONTAINER: Final = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
+_KEY_NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
+_ORIGIN: Final = re.compile(r"[!-*,-~]{1,100}")  # https://c2sp.org/signed-note: no blanks and no plus in names
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,9 @@ class Settings:
     more_vault_urls: tuple[str, ...] = ()  # ATP_MORE_VAULT_URLS, comma-separated: where KEKs come from or may go to
     catalog: Path = _ROOT / "rotation" / "catalog.toml"  # ATP_CATALOG, relative to the app's folder
     log_level: str = "INFO"  # ATP_LOG_LEVEL
+    evidence_url: str | None = None  # ATP_EVIDENCE_URL, https://<account>.blob.core.windows.net/<container>
+    audit_origin: str = "atp-audit"  # ATP_AUDIT_ORIGIN, the name in the signed checkpoints
+    audit_signing_key: str = "audit-signing"  # ATP_AUDIT_SIGNING_KEY, in the vault of ATP_VAULT_URL
     local_stack: LocalStack | None = None  # ATP_LOCAL_STACK, a file that the local stack writes
 
     @staticmethod
@@ -79,7 +86,18 @@ class Settings:
         more_vault_urls = tuple(dict.fromkeys(text for text in more if text and text != vault_url))
         if not all(_is_https(text) for text in more_vault_urls):
             mistakes.append("ATP_MORE_VAULT_URLS: must be URLs like https://name.vault.azure.net, separated by commas")
+        evidence_url = environment.get("ATP_EVIDENCE_URL", "").rstrip("/")
+        if evidence_url and not _is_container(evidence_url):
+            mistakes.append("ATP_EVIDENCE_URL: must be like https://account.blob.core.windows.net/container")
+        audit_origin = environment.get("ATP_AUDIT_ORIGIN") or "atp-audit"
+        if not _ORIGIN.fullmatch(audit_origin):
+            mistakes.append("ATP_AUDIT_ORIGIN: must be 1 to 100 ASCII characters without blanks and plus signs")
+        audit_signing_key = environment.get("ATP_AUDIT_SIGNING_KEY") or "audit-signing"
+        if not _KEY_NAME.fullmatch(audit_signing_key):
+            mistakes.append("ATP_AUDIT_SIGNING_KEY: must be the name of a key, of letters, digits and dashes")
         local_stack = _local_stack(environment.get("ATP_LOCAL_STACK", ""), vault_url, mistakes)
+        if evidence_url and local_stack:
+            mistakes.append("ATP_EVIDENCE_URL: not on a local stack, which has the copy in its own storage")
         if mistakes:
             raise InvalidSettings(_TITLE + "; ".join(mistakes))
         return Settings(
@@ -90,6 +108,9 @@ class Settings:
             more_vault_urls,
             _ROOT / (environment.get("ATP_CATALOG") or "rotation/catalog.toml"),
             log_level,
+            evidence_url or None,
+            audit_origin,
+            audit_signing_key,
             local_stack,
         )
 
@@ -101,6 +122,12 @@ def _is_https(url: str) -> bool:
         return bool(parts.hostname) and url.lower() == f"https://{parts.netloc}".lower() and "@" not in parts.netloc
     except ValueError:
         return False
+
+
+def _is_container(url: str) -> bool:
+    """Whether it names a container on a host, and nothing else."""
+    host, _, container = url.rpartition("/")
+    return _is_https(host) and _CONTAINER.fullmatch(container) is not None
 
 
 def _is_connection_string(text: str) -> bool:

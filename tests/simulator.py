@@ -18,16 +18,19 @@ from functools import cache
 from typing import override
 
 from cryptography.hazmat.primitives import hashes, keywrap
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from shared.errors import Conflict, Integrity, Rejected, Throttled, Transient, UnusableKey
 from shared.ports import (
     MAX_ROWS_PER_TRANSACTION,
     Alerts,
+    AuditSigner,
     Budgets,
+    Checkpoints,
     Consumers,
     DeadLetters,
     Deks,
+    Evidence,
     Keks,
     KekUses,
     Queues,
@@ -42,6 +45,7 @@ from shared.values import (
     ConsumerReport,
     DeadLetter,
     Etag,
+    EvidenceFile,
     FrozenPage,
     KekRecord,
     KekRun,
@@ -54,6 +58,8 @@ from shared.values import (
     Kid,
     Phase,
     ShardProgress,
+    SigningKey,
+    StoredCheckpoint,
     StoredRecord,
     Tenant,
     TenantId,
@@ -66,6 +72,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 VAULT_URL = "https://sim.vault.azure.net"
 OTHER_VAULT_URL = "https://other.vault.azure.net"
 VAULTS = (VAULT_URL, OTHER_VAULT_URL)
+SIGNING_KEY = "audit-signing"
+MAX_APPEND_BYTES = 4 * 1024 * 1024
+MAX_BLOCKS = 50_000
 
 
 class Killed(BaseException):
@@ -124,6 +133,9 @@ class World:
     outage: frozenset[str] = frozenset()  # ports that do not answer
     keyrings: dict[TenantId, Keyring] = field(default_factory=dict)
     streams: dict[int, list[StoredRecord]] = field(default_factory=dict)
+    checkpoints: dict[int, StoredCheckpoint] = field(default_factory=dict)
+    evidence: dict[str, list[bytes]] = field(default_factory=dict)  # the blocks of every file
+    signing_keys: dict[Kid, SigningKey] = field(default_factory=dict)  # in the order they were made
     messages: list[QueuedMessage] = field(default_factory=list)
     pointers: dict[str, KeyPointer] = field(default_factory=dict)
     reports: dict[tuple[str, TenantId], ConsumerReport] = field(default_factory=dict)
@@ -192,6 +204,13 @@ class World:
         self.keks[kid] = replace(kek, **changes)  # type: ignore[arg-type] # any field, by name
         return kid
 
+    def add_signing_key(self, *, enabled: bool = True) -> Kid:
+        """Create a version of the key that signs checkpoints."""
+        number = len(self.signing_keys) + 1
+        kid = Kid(f"{VAULT_URL}/keys/{SIGNING_KEY}/{number:032x}")
+        self.signing_keys[kid] = SigningKey(kid, _signing_secret(number).public_key(), enabled, self.now)
+        return kid
+
     def open(self, dek: WrappedDek) -> bytes:
         """The plaintext DEK, for checking invariants only."""
         return self.open_wrap(dek.wrap)
@@ -217,6 +236,12 @@ def private_key(number: int) -> rsa.RSAPrivateKey:
     """A KEK's private half; generated once, because generating is slow."""
     assert number in (0, 1)
     return rsa.generate_private_key(65537, 2048)
+
+
+@cache
+def _signing_secret(number: int) -> ec.EllipticCurvePrivateKey:
+    """The private half of a version of the key that signs checkpoints."""
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def _number(kid: Kid) -> int:
@@ -597,6 +622,123 @@ class SimRecords(Records):
             stream.extend(records)
 
         self._world.io("audit", "append", effect)
+
+
+class SimCheckpoints(Checkpoints):
+    """The port `Checkpoints` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @override
+    def read(self, first: int, limit: int) -> Sequence[StoredCheckpoint]:
+        assert first >= 1
+        assert limit >= 1
+
+        def effect() -> Sequence[StoredCheckpoint]:
+            numbers = sorted(number for number in self._world.checkpoints if number >= first)
+            return [self._world.checkpoints[number] for number in numbers[:limit]]
+
+        return self._world.io("checkpoints", "read", effect)
+
+    @override
+    def append(self, checkpoint: StoredCheckpoint) -> None:
+        assert bool(checkpoint.stamped) == bool(checkpoint.token), "a token is about a checkpoint"
+
+        def effect() -> None:
+            if checkpoint.number in self._world.checkpoints:
+                raise Conflict("taken")
+            assert checkpoint.number == max(self._world.checkpoints, default=0) + 1, "numbers have no gaps"
+            self._world.checkpoints[checkpoint.number] = checkpoint
+
+        self._world.io("checkpoints", "append", effect)
+
+
+class SimSigner(AuditSigner):
+    """The port `AuditSigner` in memory, with real keys on P-256."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @override
+    def newest(self) -> SigningKey:
+        return self._world.io("signer", "newest", lambda: self._found(next(reversed(self._world.signing_keys), None)))
+
+    @override
+    def version(self, kid: Kid) -> SigningKey:
+        _ensure_signing(kid)
+        return self._world.io("signer", "version", lambda: self._found(kid))
+
+    @override
+    def sign(self, kid: Kid, text: bytes) -> bytes:
+        _ensure_signing(kid)
+
+        def effect() -> bytes:
+            if not self._found(kid).enabled:
+                raise UnusableKey("the vault refuses to sign with this version", kid=kid)
+            return _signing_secret(int(kid[-32:], 16)).sign(text, ec.ECDSA(hashes.SHA256()))
+
+        return self._world.io("signer", "sign", effect)
+
+    def _found(self, kid: Kid | None) -> SigningKey:
+        if kid not in self._world.signing_keys:
+            raise Rejected("there is no such key in the vault", kid=kid)
+        return self._world.signing_keys[kid]
+
+
+def _ensure_signing(kid: Kid) -> None:
+    if not re.fullmatch(re.escape(f"{VAULT_URL}/keys/{SIGNING_KEY}/") + "[0-9a-f]{32}", kid):
+        raise Integrity("a key id is not one of the key that signs checkpoints", kid=kid)
+
+
+class SimEvidence(Evidence):
+    """The port `Evidence` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @override
+    def files(self) -> Sequence[EvidenceFile]:
+        return self._world.io("evidence", "files", self._files)
+
+    @override
+    def newest(self) -> EvidenceFile | None:
+        return self._world.io("evidence", "newest", lambda: next(reversed(self._files()), None))
+
+    @override
+    def create(self, name: str) -> None:
+        def effect() -> None:
+            if name in self._world.evidence:
+                raise Conflict("exists")
+            self._world.evidence[name] = []
+
+        self._world.io("evidence", "create", effect)
+
+    @override
+    def read(self, name: str, start: int, limit: int) -> bytes:
+        return self._world.io("evidence", "read", lambda: b"".join(self._blocks(name))[start : start + limit])
+
+    @override
+    def append(self, name: str, at: int, data: bytes) -> None:
+        assert 1 <= len(data) <= MAX_APPEND_BYTES, "the service takes no such block"
+
+        def effect() -> None:
+            blocks = self._blocks(name)
+            if sum(map(len, blocks)) != at:
+                raise Conflict("the file has another length")
+            assert len(blocks) < MAX_BLOCKS, "a file has no more blocks than this"
+            blocks.append(data)
+
+        self._world.io("evidence", "append", effect)
+
+    def _files(self) -> list[EvidenceFile]:
+        files = sorted(self._world.evidence.items())
+        return [EvidenceFile(name, sum(map(len, blocks)), len(blocks)) for name, blocks in files]
+
+    def _blocks(self, name: str) -> list[bytes]:
+        if name not in self._world.evidence:
+            raise Integrity("a file of the evidence copy is gone", file=name)
+        return self._world.evidence[name]
 
 
 class SimQueues(Queues):

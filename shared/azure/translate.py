@@ -30,7 +30,7 @@ RETRIES: Final = {
 TIMEOUTS: Final = {"connection_timeout": 5, "read_timeout": 20}
 """Seconds. The transport must know them: a client that is given a transport ignores its own."""
 _CONFLICT: Final = frozenset({409, 412})
-_NOT_SET_UP: Final = frozenset({"TableNotFound", "QueueNotFound"})
+_NOT_SET_UP: Final = frozenset({"TableNotFound", "QueueNotFound", "ContainerNotFound"})
 
 
 def pooled_transport(ca: Path | None = None) -> RequestsTransport:
@@ -45,21 +45,21 @@ def pooled_transport(ca: Path | None = None) -> RequestsTransport:
 def translated(what: str) -> Generator[None]:
     """Run SDK calls; their errors come out as Conflict, Transient or Throttled, saying `what` was tried.
 
-    A missing row is left to the caller; a request that the service calls wrong is a bug of ours. Refused access and
-    missing tables count as Transient: they get repaired, a lost message does not.
+    A missing row or blob is left to the caller; a request that the service calls wrong is a bug of ours. Refused access
+    and missing tables count as Transient: they get repaired, a lost message does not.
     """
     try:
         yield
     except ResourceNotFoundError as error:
         if getattr(error, "error_code", None) in _NOT_SET_UP:
-            raise Transient(f"{what}: the table or queue does not exist", status=404) from error
+            raise Transient(f"{what}: the table, queue or container does not exist", status=404) from error
         raise
     except (ResourceExistsError, ResourceModifiedError) as error:
         raise Conflict(f"{what}: changed meanwhile") from error
     except HttpResponseError as error:
         status = error.status_code
         if getattr(error, "error_code", None) in _NOT_SET_UP:  # as a transaction says it
-            raise Transient(f"{what}: the table or queue does not exist", status=404) from error
+            raise Transient(f"{what}: the table, queue or container does not exist", status=404) from error
         if status in _CONFLICT:
             raise Conflict(f"{what}: changed meanwhile") from error
         if status == 429:

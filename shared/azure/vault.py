@@ -1,12 +1,6 @@
-"""Key Vault keys, spoken to through the SDK, with the checks and the patience that the SDK leaves to its caller.
+"""Key Vault keys, spoken to through the SDK, with the checks that the SDK leaves to its caller."""
 
-Wrapping and unwrapping are requests to the vault, never work of the SDK's CryptographyClient: that wraps here whatever
-it can, and for a symmetric key, whose value no vault tells, it makes up a random one, wraps with that and forgets it.
-"""
-
-import base64
 import logging
-import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +8,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, override
 
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
-from azure.core.pipeline import PipelineResponse
-from azure.core.rest import HttpRequest, HttpResponse
+from azure.core.rest import HttpResponse
 from azure.keyvault.keys import KeyClient, KeyOperation, KeyProperties, KeyVaultKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
+from shared.azure.key_requests import FORBIDDEN, PAUSES_S, KeyRequest, Patience, inner_code
 from shared.azure.translate import translated
 from shared.clock import Clock, system_clock
-from shared.errors import Integrity, Rejected, Throttled, Transient, UnusableKey
+from shared.errors import Integrity, Rejected, UnusableKey
 from shared.ports import Vault
 from shared.secret import Secret
 from shared.values import KekVersion, KeyKind, KeyShape, Kid
@@ -31,17 +25,11 @@ log = logging.getLogger(__name__)
 RUN_TAG: Final = "atp-run"
 """The tag of a key version that names the run it was made for."""
 
-# A real 429 carries no Retry-After, and the SDK does not repeat such a POST: the pauses are ours. First part of
-# https://learn.microsoft.com/azure/key-vault/general/overview-throttling; then the caller puts its job back.
-_PAUSES_S: Final = (0.5, 1.0, 2.0)
-_LONGEST_PAUSE_S: Final = 10.0  # a whole window of the vault's quotas; for longer a job is put back
-
 # https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates#object-identifiers
 _NAME_AND_VERSION: Final = re.compile(r"(?P<name>[0-9a-zA-Z-]{1,127})/(?P<version>[0-9a-f]{32})")
 _RSA_OAEP_256: Final = "RSA-OAEP-256"
 _A256KW: Final = "A256KW"
 _A256KW_GROWTH: Final = 8  # bytes, RFC 3394 section 2.2.1
-_FORBIDDEN: Final = frozenset({"KeyDisabled", "KeyOperationForbidden", "KeyExpired", "KeyNotYetValid"})
 _DELETED: Final = "ObjectIsDeletedButRecoverable"
 
 
@@ -55,13 +43,12 @@ class AzureVault(Vault):
         self,
         keys: Mapping[str, KeyClient],
         sleep: Callable[[float], None] = time.sleep,
-        pauses: Sequence[float] = _PAUSES_S,
+        pauses: Sequence[float] = PAUSES_S,
         clock: Clock = system_clock,
     ) -> None:
         self._keys = dict(keys)
         self._default = next(iter(self._keys))
-        self._sleep = sleep
-        self._pauses = tuple(pauses)
+        self._patience = Patience(sleep, tuple(pauses))
         self._clock = clock
 
     @override
@@ -112,22 +99,13 @@ class AzureVault(Vault):
     def _operate(self, operation: str, kid: Kid, algorithm: str, value: bytes) -> bytes:
         """What the vault makes of `value`; patient with a vault that is throttled."""
         keys, name, version = self._located(kid)
-        path = f"/keys/{name}/{version}"
-        request = HttpRequest("POST", f"{path}/{operation}", json={"alg": algorithm, "value": _to_base64url(value)})
-        for pause in (*self._pauses, None):
-            try:
-                with translated("asking a vault to wrap or unwrap"):
-                    response = keys.send_request(request, raw_response_hook=_stop_when_throttled)
-                    _ensure_done(response, operation, kid)
-                    return _result(response, kid, path)
-            except Throttled as error:
-                stated = error.fields["retry_after"]
-                wanted = stated if isinstance(stated, float) else 0.0
-                if pause is None or wanted > _LONGEST_PAUSE_S:
-                    raise
-                jittered = pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads the load, protects nothing
-                self._sleep(max(jittered, wanted))
-        raise AssertionError("the last round returns or raises")
+        request = KeyRequest(f"/keys/{name}/{version}", kid, operation, algorithm, value)
+        return self._patience.ask(
+            keys,
+            request,
+            "asking a vault to wrap or unwrap",
+            lambda response: _ensure_done(response, operation, kid),
+        )
 
     def _create(self, keys: KeyClient, run: str, name: str, shape: KeyShape) -> KeyVaultKey:
         options: dict[str, Any] = {
@@ -147,7 +125,7 @@ class AzureVault(Vault):
                     raise Rejected(
                         "the vault makes no such keys", name=name, kind=shape.kind, bits=shape.bits
                     ) from error
-                if error.status_code == 409 and _inner_code(error) == _DELETED:
+                if error.status_code == 409 and inner_code(error) == _DELETED:
                     raise Rejected("the vault holds a deleted key of that name", name=name) from error
                 raise
 
@@ -197,13 +175,6 @@ def _made_for(run: str, versions: Sequence[KeyProperties]) -> KeyProperties | No
     return min(tagged, key=lambda each: (each.created_on or datetime.min.replace(tzinfo=UTC), each.id), default=None)
 
 
-def _stop_when_throttled(response: PipelineResponse[Any, Any]) -> None:
-    """A hook that ends a request answered 429: the SDK would wait for as long as a Retry-After says, and try again."""
-    if response.http_response.status_code == 429:
-        response.http_response.read()
-        raise HttpResponseError(response=response.http_response)
-
-
 def _ensure_done(response: HttpResponse, operation: str, kid: Kid) -> None:
     """UnusableKey or Integrity if the answer says that the key may not or cannot do it; else the SDK's own errors."""
     try:
@@ -211,34 +182,11 @@ def _ensure_done(response: HttpResponse, operation: str, kid: Kid) -> None:
     except HttpResponseError as error:
         if response.status_code == 404:
             raise Integrity("a KEK version that DEKs are wrapped under does not exist", kid=kid) from error
-        if response.status_code == 403 and _inner_code(error) in _FORBIDDEN:
+        if response.status_code == 403 and inner_code(error) in FORBIDDEN:
             raise UnusableKey("the vault refuses to use this KEK version", kid=kid, operation=operation) from error
         if response.status_code == 400 and operation == "unwrapkey":
             raise Integrity("a wrapped DEK does not open under its KEK version", kid=kid) from error
         raise
-
-
-def _result(response: HttpResponse, kid: Kid, path: str) -> bytes:
-    """The value in the answer. Transient if it is none of a vault, Integrity if it is about another key."""
-    try:
-        answer = response.json()
-        used, value = str(answer["kid"]), str(answer["value"])
-        result = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
-    except (ValueError, KeyError, TypeError):
-        raise Transient("a vault's answer cannot be read", kid=kid) from None
-    if not used.endswith(path):
-        raise Integrity("the vault has used another key than it was asked to", kid=kid, used=used)
-    return result
-
-
-def _to_base64url(octets: bytes) -> str:
-    """As RFC 7515 section 2 has it, without padding."""
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
-
-
-def _inner_code(error: HttpResponseError) -> str | None:
-    inner = getattr(error.error, "innererror", None)
-    return inner.get("code") if isinstance(inner, Mapping) else None
 
 
 def _described(key: KeyVaultKey) -> KekVersion:

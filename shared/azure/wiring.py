@@ -4,8 +4,10 @@ In Azure credentials come from azure-identity and the time from the machine. On 
 connection string, the vault's CA and the movable clock come from the stack's own file, and any token will do.
 """
 
+import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -14,6 +16,7 @@ from azure.core.credentials import AccessToken, TokenCredential
 from azure.data.tables import TableClient, TableServiceClient
 from azure.identity import DefaultAzureCredential
 from azure.keyvault.keys import KeyClient
+from azure.storage.blob import BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueServiceClient
 
 from rotation.audit_job import AuditTrail
@@ -29,7 +32,10 @@ from rotation.rewrap_job import ShardWalk
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
+from shared.azure.audit_signer import AzureAuditSigner
+from shared.azure.checkpoints import AzureCheckpoints
 from shared.azure.deks import AzureDeks
+from shared.azure.evidence import AzureEvidence
 from shared.azure.keks import AzureKeks
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
@@ -41,8 +47,13 @@ from shared.clock import Clock, MovableClock, system_clock
 from shared.errors import Conflict
 from shared.settings import Settings
 
-TABLES: Final = ("deks", "keys", "runs", "budgets", "audit", "consumers", "alerts", "deadletters")
+log = logging.getLogger(__name__)
+
+TABLES: Final = ("deks", "keys", "runs", "budgets", "audit", "checkpoints", "consumers", "alerts", "deadletters")
 QUEUES: Final = tuple(name + suffix for name in PARSERS for suffix in ("", POISON_SUFFIX))
+
+LOCAL_EVIDENCE: Final = "audit-evidence"
+"""The container of the evidence copy on a local stack, in its one storage account."""
 
 
 class _AnyToken(TokenCredential):
@@ -75,6 +86,25 @@ class Adapters:
     def records(self) -> AzureRecords:
         """Audit streams."""
         return AzureRecords(self.table("audit"))
+
+    @cached_property
+    def checkpoints(self) -> AzureCheckpoints:
+        """Signed checkpoints of the audit streams."""
+        return AzureCheckpoints(self.table("checkpoints"))
+
+    @cached_property
+    def audit_signer(self) -> AzureAuditSigner:
+        """What signs them."""
+        return AzureAuditSigner(self.key_client, self._settings.vault_url, self._settings.audit_signing_key)
+
+    @cached_property
+    def evidence(self) -> AzureEvidence | None:
+        """The second copy of the audit trail; None, and a warning for whoever needs it, if the settings name none."""
+        container = self._evidence_container
+        if container is None:
+            log.warning("the settings name no evidence copy")
+            return None
+        return AzureEvidence(container)
 
     @cached_property
     def keks(self) -> AzureKeks:
@@ -142,23 +172,40 @@ class Adapters:
     @cached_property
     def queue_service(self) -> QueueServiceClient:
         """The SDK's client for queues; messages are plain text, as host.json has it."""
-        options: dict[str, Any] = {
+        options = self._storage_options
+        secret = self._settings.connection_string
+        if secret is not None:
+            return QueueServiceClient.from_connection_string(secret.reveal().decode(), **options)
+        return QueueServiceClient(str(self._settings.queue_url), credential=self._credential, **options)
+
+    @property
+    def _evidence_container(self) -> ContainerClient | None:
+        """The SDK's client for the container of the evidence copy, None without one."""
+        options = self._storage_options
+        if self._settings.evidence_url is not None:
+            return ContainerClient.from_container_url(self._settings.evidence_url, self._credential, **options)
+        secret = self._settings.connection_string
+        if self._local is None or secret is None:
+            return None
+        service = BlobServiceClient.from_connection_string(secret.reveal().decode(), **options)
+        return service.get_container_client(LOCAL_EVIDENCE)
+
+    @property
+    def _storage_options(self) -> dict[str, Any]:
+        """Of the clients for queues and blobs, which name their patience in another way than the one for tables."""
+        return {
             "retry_total": RETRIES["retry_total"],
             "initial_backoff": 0.2,
             "increment_base": 1,
             "transport": self._transport,
         }
-        secret = self._settings.connection_string
-        if secret is not None:
-            return QueueServiceClient.from_connection_string(secret.reveal().decode(), **options)
-        return QueueServiceClient(str(self._settings.queue_url), credential=self._credential, **options)
 
     def table(self, name: str) -> TableClient:
         """The SDK's client for a table."""
         return self._table_service.get_table_client(name)
 
     def create_storage(self) -> None:
-        """Create the tables and queues that are missing. In Azure the infrastructure has made them."""
+        """Create the tables, queues and container that are missing. In Azure the infrastructure has made them."""
         for name in TABLES:
             with translated("creating a table"):
                 self._table_service.create_table_if_not_exists(name)
@@ -168,6 +215,10 @@ class Adapters:
                     self.queue_service.create_queue(name)
             except Conflict:
                 continue
+        container = self._evidence_container
+        if container is not None:
+            with suppress(Conflict), translated("creating a container"):
+                container.create_container()
 
     def close(self) -> None:
         """Close the connections. For processes that end with a stack; a worker keeps its own for life."""

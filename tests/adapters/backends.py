@@ -9,11 +9,15 @@ from typing import Protocol, override
 
 from azure.data.tables import TableClient
 from azure.keyvault.keys import KeyClient
+from azure.storage.blob import BlobServiceClient
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from local.stack import Stack
+from shared.azure.audit_signer import AzureAuditSigner
+from shared.azure.checkpoints import AzureCheckpoints
 from shared.azure.deks import AzureDeks
+from shared.azure.evidence import AzureEvidence
 from shared.azure.keks import AzureKeks
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
@@ -22,10 +26,13 @@ from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
 from shared.azure.vault import AzureVault
 from shared.ports import (
     Alerts,
+    AuditSigner,
     Budgets,
+    Checkpoints,
     Consumers,
     DeadLetters,
     Deks,
+    Evidence,
     Keks,
     KekUses,
     Queues,
@@ -35,7 +42,7 @@ from shared.ports import (
 )
 from shared.values import KekVersion, KeyKind, Kid
 from tests import simulator
-from tests.simulator import World
+from tests.simulator import SIGNING_KEY, World
 
 QUEUE = "contract"
 PATIENCE_S = 30.0
@@ -51,6 +58,9 @@ class Backend(Protocol):
     budgets: Budgets
     kek_uses: KekUses
     records: Records
+    checkpoints: Checkpoints
+    audit_signer: AuditSigner
+    evidence: Evidence
     queues: Queues
     consumers: Consumers
     alerts: Alerts
@@ -59,6 +69,9 @@ class Backend(Protocol):
 
     def new_kek(self, name: str, *operations: str, kind: KeyKind = KeyKind.RSA, other_vault: bool = False) -> Kid:
         """Create a version of a key, or the key; without operations it may do all that KEKs do."""
+
+    def new_signing_key(self) -> Kid:
+        """Create a version of the key that signs checkpoints, or the key."""
 
     def key_name(self, name: str) -> str:
         """The name that `new_kek` gives to a key of that name."""
@@ -91,6 +104,9 @@ class SimulatorBackend(Backend):
         self.budgets = simulator.SimBudgets(self.world)
         self.kek_uses = simulator.SimKekUses(self.world)
         self.records = simulator.SimRecords(self.world)
+        self.checkpoints = simulator.SimCheckpoints(self.world)
+        self.audit_signer = simulator.SimSigner(self.world)
+        self.evidence = simulator.SimEvidence(self.world)
         self.queues = simulator.SimQueues(self.world)
         self.consumers = simulator.SimConsumers(self.world)
         self.alerts = simulator.SimAlerts(self.world)
@@ -103,12 +119,19 @@ class SimulatorBackend(Backend):
         return self.world.add_kek(name, self.vaults[other_vault], kind=kind, **allowed)
 
     @override
+    def new_signing_key(self) -> Kid:
+        return self.world.add_signing_key()
+
+    @override
     def key_name(self, name: str) -> str:
         return name
 
     @override
     def disable(self, kid: Kid) -> None:
-        self.world.keks[kid] = replace(self.world.keks[kid], enabled=False)
+        if kid in self.world.signing_keys:
+            self.world.signing_keys[kid] = replace(self.world.signing_keys[kid], enabled=False)
+        else:
+            self.world.keks[kid] = replace(self.world.keks[kid], enabled=False)
 
     @override
     def vault_operations(self) -> int:
@@ -133,7 +156,7 @@ class SimulatorBackend(Backend):
 
 
 class AzureBackend(Backend):
-    """The adapters, on tables and a queue of their own in a running stack with a second vault."""
+    """The adapters, on tables, a queue and a container of their own in a running stack with a second vault."""
 
     def __init__(self, stack: Stack, other_keys: KeyClient) -> None:
         self._stack = stack
@@ -142,6 +165,7 @@ class AzureBackend(Backend):
         self.pauses: list[float] = []
         self.deks_table = self._table("deks")
         self.audit_table = self._table("audit")
+        self.checkpoints_table = self._table("checkpoints")
         self.keys_table = self._table("keys")
         self.consumers_table = self._table("consumers")
         self.alerts_table = self._table("alerts")
@@ -158,6 +182,13 @@ class AzureBackend(Backend):
         self.budgets = AzureBudgets(self.budgets_table)
         self.kek_uses = AzureKekUses(self.consumers_table)
         self.records = AzureRecords(self.audit_table)
+        self.checkpoints = AzureCheckpoints(self.checkpoints_table)
+        self.audit_signer = AzureAuditSigner(
+            stack.adapters.key_client, self.vaults[0], self.key_name(SIGNING_KEY), sleep=self.pauses.append
+        )
+        blobs = BlobServiceClient.from_connection_string(stack.azurite.connection_string)
+        self.container = blobs.create_container(f"evidence-{self._suffix}")
+        self.evidence = AzureEvidence(self.container)
         self.queues = AzureQueues({QUEUE: self.queue})
         self.consumers = AzureConsumers(self.consumers_table)
         self.alerts = AzureAlerts(self.alerts_table)
@@ -177,6 +208,11 @@ class AzureBackend(Backend):
             key_operations=list(operations or ("wrapKey", "unwrapKey")),
         )
         return Kid(str(key.id))
+
+    @override
+    def new_signing_key(self) -> Kid:
+        keys, name = self._stack.adapters.key_client, self.key_name(SIGNING_KEY)
+        return Kid(str(keys.create_ec_key(name, curve="P-256", key_operations=["sign", "verify"]).id))
 
     @override
     def key_name(self, name: str) -> str:
@@ -208,6 +244,8 @@ class AzureBackend(Backend):
         for table in self._tables:
             table.delete_table()
         self.queue.delete_queue()
+        self.container.delete_container()
+        self.container.close()
 
     def _table(self, name: str) -> TableClient:
         table = self._stack.adapters.table(name + self._suffix)

@@ -24,10 +24,23 @@ from shared.azure import translate
 from shared.azure.vault import AzureVault
 from shared.azure.wiring import Adapters
 from shared.errors import Conflict, Transient
+from shared.ports import Evidence
 from shared.secret import Secret
 from shared.settings import Settings
-from shared.values import Alert, ConsumerReport, DeadLetter, KekRecord, Keyring, Kid, Severity, TenantId, shard_of
+from shared.values import (
+    Alert,
+    ConsumerReport,
+    DeadLetter,
+    EvidenceFile,
+    KekRecord,
+    Keyring,
+    Kid,
+    Severity,
+    TenantId,
+    shard_of,
+)
 from tests.adapters.proxy import Loss, Proxy, proxy_to
+from tests.adapters.test_checkpoints import checkpoint
 from tests.adapters.test_keks import FIRST, POINTER, STALE, moved
 from tests.adapters.test_records import records
 from tests.adapters.test_registers import USE
@@ -47,18 +60,19 @@ class Line:
     adapters: Adapters
     tables: Proxy
     queues: Proxy
+    blobs: Proxy
 
 
 @contextmanager
 def line_to(stack: Stack) -> Iterator[Line]:
-    _, queue_port, table_port = stack.azurite.ports
-    with proxy_to(table_port) as tables, proxy_to(queue_port) as queues:
-        adapters = through(stack.settings, {table_port: tables.port, queue_port: queues.port})
+    blob_port, queue_port, table_port = stack.azurite.ports
+    with proxy_to(table_port) as tables, proxy_to(queue_port) as queues, proxy_to(blob_port) as blobs:
+        adapters = through(stack.settings, {table_port: tables.port, queue_port: queues.port, blob_port: blobs.port})
         try:
-            yield Line(adapters, tables, queues)
+            yield Line(adapters, tables, queues, blobs)
         finally:
             adapters.close()
-            for proxy in (tables, queues):
+            for proxy in (tables, queues, blobs):
                 proxy.closing.set()
 
 
@@ -84,6 +98,7 @@ def silent_line(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]
     with line_to(stack) as line:
         line.tables.lose_all(Loss.SILENCE)
         line.queues.lose_all(Loss.SILENCE)
+        line.blobs.lose_all(Loss.SILENCE)
         yield line
 
 
@@ -94,6 +109,11 @@ class Process:
         kek = PrimaryKek(POLICY.kek, adapters.keks, adapters.vault, adapters.clock)
         self.audit = AuditTrail(adapters.records, adapters.clock)
         self.jobs = DekJobs(adapters.deks, adapters.vault, kek, self.audit, POLICY, adapters.clock, os.urandom)
+
+
+def evidence_of(adapters: Adapters) -> Evidence:
+    assert adapters.evidence is not None
+    return adapters.evidence
 
 
 def new_tenant() -> TenantId:
@@ -268,6 +288,8 @@ TABLE_CALLS: dict[str, Callable[[Adapters], object]] = {
     "Records.read": lambda ports: ports.records.read(1, 1, 10),
     "Records.find": lambda ports: ports.records.find(1, "0" * 32),
     "Records.append": lambda ports: ports.records.append(records(1, 2)),
+    "Checkpoints.read": lambda ports: ports.checkpoints.read(1, 10),
+    "Checkpoints.append": lambda ports: ports.checkpoints.append(checkpoint(1)),
     "Consumers.report": lambda ports: ports.consumers.report(REPORT),
     "Consumers.of": lambda ports: ports.consumers.of(TENANT),
     "Alerts.raise_alert": lambda ports: ports.alerts.raise_alert(ALERT),
@@ -302,6 +324,83 @@ def test_queues_that_never_answer_are_given_up_after_three_tries_at_most(silent_
     with pytest.raises(Transient):
         silent_line.adapters.queues.send(PLAN_SHARDS, "{}")
     assert 1 <= silent_line.queues.seen <= 3
+
+
+EVIDENCE_CALLS: dict[str, Callable[[Evidence], object]] = {
+    "files": lambda evidence: evidence.files(),
+    "newest": lambda evidence: evidence.newest(),
+    "create": lambda evidence: evidence.create("silent.jsonl"),
+    "read": lambda evidence: evidence.read("silent.jsonl", 0, 10),
+    "append": lambda evidence: evidence.append("silent.jsonl", 0, b"line\n"),
+}
+
+
+@pytest.mark.parametrize("call", EVIDENCE_CALLS.values(), ids=EVIDENCE_CALLS.keys())
+def test_an_evidence_copy_that_never_answers_is_given_up_after_three_tries_at_most(
+    silent_line: Line, call: Callable[[Evidence], object]
+) -> None:
+    with pytest.raises(Transient):
+        call(evidence_of(silent_line.adapters))
+    assert 1 <= silent_line.blobs.seen <= 3
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
+def test_a_file_or_a_block_whose_writing_lost_something_is_there_once(stack: Stack, line: Line, loss: Loss) -> None:
+    name, content = f"{uuid.uuid4()}.jsonl", b""
+    evidence, truth = evidence_of(line.adapters), evidence_of(stack.adapters)
+    line.blobs.lose(1, loss)
+    with suppress(Transient, Conflict):
+        evidence.create(name)
+    assert line.blobs.lost == 1
+    if name not in {file.name for file in truth.files()}:
+        evidence.create(name)
+    for number in range(1, 4):
+        block = f"block {number}\n".encode()
+        line.blobs.lose(1, loss)
+        with suppress(Transient, Conflict):
+            evidence.append(name, len(content), block)
+        assert line.blobs.lost == 1
+        if truth.read(name, len(content), 1_000) == b"":
+            evidence.append(name, len(content), block)
+        content += block
+        assert truth.read(name, 0, 1_000) == content
+        assert EvidenceFile(name, len(content), number) in truth.files()
+
+
+@pytest.mark.parametrize("call", EVIDENCE_CALLS.values(), ids=EVIDENCE_CALLS.keys())
+def test_a_container_that_does_not_exist_is_transient(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, call: Callable[[Evidence], object]
+) -> None:
+    monkeypatch.setattr("shared.azure.wiring.LOCAL_EVIDENCE", "no-such-container")
+    adapters = Adapters(stack.settings)
+    try:
+        with pytest.raises(Transient):
+            call(evidence_of(adapters))
+    finally:
+        adapters.close()
+
+
+def test_an_app_without_an_evidence_copy_says_so_once(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    adapters = Adapters(replace(stack.settings, local_stack=None))
+    try:
+        assert [adapters.evidence, adapters.evidence] == [None, None]
+    finally:
+        adapters.close()
+    assert [record.getMessage() for record in caplog.records] == ["the settings name no evidence copy"]
+
+
+@pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
+def test_a_signed_checkpoint_whose_writing_lost_something_is_there_or_can_be_appended_again(
+    stack: Stack, line: Line, loss: Loss
+) -> None:
+    written = checkpoint(1_000 + list(Loss).index(loss))
+    line.tables.lose(1, loss)
+    with suppress(Transient, Conflict):
+        line.adapters.checkpoints.append(written)
+    assert line.tables.lost == 1
+    if not stack.adapters.checkpoints.read(written.number, 1):
+        line.adapters.checkpoints.append(written)
+    assert list(stack.adapters.checkpoints.read(written.number, 1)) == [written]
 
 
 def test_a_vault_that_never_answers_is_given_up_after_three_tries_at_most(

@@ -19,6 +19,7 @@ from shared.clock import system_clock
 from shared.errors import Integrity
 from shared.values import KekRecord, KeyPointer, Keyring, KeyState, Kid, TenantId, Wrap, shard_of
 from tests.adapters.backends import AzureBackend
+from tests.adapters.test_checkpoints import full as full_checkpoint
 from tests.adapters.test_keks import FULL, KEK, MOVE, POINTER
 from tests.adapters.test_outages import ALERT, LETTER, REPORT
 from tests.adapters.test_records import records
@@ -122,6 +123,30 @@ RUN_FORGERIES: dict[str, list[Any]] = {
     ],
 }
 BY_KID_FORGERIES: list[Any] = [b"x", b"[]", b"1", b'{"a": "1"}', b'{"a": true}', b'{"a": -1}', b"\xff", "{}", 1]
+HEADS_FORGERIES: list[Any] = [
+    head.replace(b"ROOT", b"5a" * 32)
+    for head in (
+        b"x",
+        b"[]",
+        b"1",
+        b"\xff",
+        b'{"x": [1, "ROOT"]}',
+        b'{"-1": [1, "ROOT"]}',
+        b'{"01": [1, "ROOT"]}',
+        b'{"": [1, "ROOT"]}',
+        b'{"0": 1}',
+        b'{"0": [1]}',
+        b'{"0": [1, "ROOT", 1]}',
+        b'{"0": ["1", "ROOT"]}',
+        b'{"0": [true, "ROOT"]}',
+        b'{"0": [1.0, "ROOT"]}',
+        b'{"0": [-1, "ROOT"]}',
+        b'{"0": [1, 1]}',
+        b'{"0": [1, "ROOTROOT"]}',
+        b'{"0": [1, "ROOT\\n"]}',
+        b'{"0": [1, "5A"]}',
+    )
+]
 CHECKPOINT_FORGERIES: dict[str, list[Any]] = {
     "pass_number": [13, *NO_NUMBER],
     "shard": [7, *NO_NUMBER],
@@ -300,6 +325,23 @@ REGISTERS = {
         lambda backend: backend.records.append(records(1, 1)),
         lambda backend: backend.records.find(3, records(1, 1)[0].event_id),
         {"seq": ["x", "", "-1", "²", 1]},
+    ),
+    "signed checkpoint": Register(
+        lambda backend: backend.checkpoints_table,
+        f"{2:020d}",
+        lambda backend: backend.checkpoints.append(full_checkpoint(2)),
+        lambda backend: backend.checkpoints.read(1, 10),
+        {
+            "number": [1, 3, *NO_NUMBER],
+            "stamped": [0, *NO_NUMBER],
+            "token_size": [0, 127_999, *NO_NUMBER],
+            "note_00": ["text", 1, b"\xff"],
+            "heads_00": [*HEADS_FORGERIES, "{}", 1],
+            "trees_00": [b"x", b"[]", b"1", b'{"0": 1}', b'{"-1": ""}', b'{"01": ""}', b"\xff", "{}", 1],
+            "trees_01": ["text", 1, b"x"],
+            "token_00": ["text", 1, b"x"],
+            "token_01": ["text", 1, b"x"],
+        },
     ),
     "consumer": Register(
         lambda backend: backend.consumers_table,

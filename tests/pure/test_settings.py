@@ -38,6 +38,24 @@ def test_the_settings_of_an_app_with_managed_identity() -> None:
     assert (settings.log_level, settings.local_stack) == ("INFO", None)
 
 
+def test_without_more_said_there_is_no_evidence_copy_and_the_rest_of_the_audit_trail_has_its_names() -> None:
+    settings = Settings.parse(IDENTITY | {"ATP_EVIDENCE_URL": "", "ATP_AUDIT_ORIGIN": "", "ATP_AUDIT_SIGNING_KEY": ""})
+    assert settings == Settings.parse(IDENTITY)
+    assert settings.evidence_url is None
+    assert (settings.audit_origin, settings.audit_signing_key) == ("atp-audit", "audit-signing")
+
+
+def test_evidence_copy_origin_and_signing_key_can_be_named() -> None:
+    named = {
+        "ATP_EVIDENCE_URL": "https://acc.blob.core.windows.net/audit-evidence/",
+        "ATP_AUDIT_ORIGIN": "audit.example.com/atp",
+        "ATP_AUDIT_SIGNING_KEY": "Audit-2",
+    }
+    settings = Settings.parse(IDENTITY | named)
+    assert settings.evidence_url == "https://acc.blob.core.windows.net/audit-evidence", "without the slash at its end"
+    assert (settings.audit_origin, settings.audit_signing_key) == ("audit.example.com/atp", "Audit-2")
+
+
 def test_the_settings_of_an_app_with_a_connection_string() -> None:
     settings = Settings.parse({"ATP_VAULT_URL": "https://atp.vault.azure.net/", "AzureWebJobsStorage": CONNECTION})
     assert settings.connection_string is not None
@@ -73,6 +91,35 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "a level that is none": (
         {"ATP_LOG_LEVEL": "loud"},
         "ATP_LOG_LEVEL: must be one of DEBUG, INFO, WARNING, ERROR",
+    ),
+    "an evidence copy without TLS": (
+        {"ATP_EVIDENCE_URL": "http://acc.blob.core.windows.net/audit-evidence"},
+        "ATP_EVIDENCE_URL: must be like https",
+    ),
+    "an evidence copy without a container": (
+        {"ATP_EVIDENCE_URL": "https://acc.blob.core.windows.net"},
+        "ATP_EVIDENCE_URL: must be like https",
+    ),
+    "an evidence copy in a folder": (
+        {"ATP_EVIDENCE_URL": "https://acc.blob.core.windows.net/audit/evidence"},
+        "ATP_EVIDENCE_URL: must be like https",
+    ),
+    "an evidence copy with a signature": (
+        {"ATP_EVIDENCE_URL": "https://acc.blob.core.windows.net/audit-evidence?sig=hunter2"},
+        "ATP_EVIDENCE_URL: must be like https",
+    ),
+    "an evidence copy with a password": (
+        {"ATP_EVIDENCE_URL": "https://u:hunter2@h/audit-evidence"},
+        "ATP_EVIDENCE_URL: must be like https",
+    ),
+    "an origin with a blank": ({"ATP_AUDIT_ORIGIN": "atp audit"}, "ATP_AUDIT_ORIGIN: must be 1 to 100 ASCII"),
+    "an origin with a plus": ({"ATP_AUDIT_ORIGIN": "atp+audit"}, "ATP_AUDIT_ORIGIN: must be 1 to 100 ASCII"),
+    "an origin with a line end": ({"ATP_AUDIT_ORIGIN": "atp\n"}, "ATP_AUDIT_ORIGIN: must be 1 to 100 ASCII"),
+    "an origin beyond ASCII": ({"ATP_AUDIT_ORIGIN": "atp-\xe4"}, "ATP_AUDIT_ORIGIN: must be 1 to 100 ASCII"),
+    "an origin too long": ({"ATP_AUDIT_ORIGIN": "a" * 101}, "ATP_AUDIT_ORIGIN: must be 1 to 100 ASCII"),
+    "a signing key by its id": (
+        {"ATP_AUDIT_SIGNING_KEY": "https://atp.vault.azure.net/keys/audit-signing"},
+        "ATP_AUDIT_SIGNING_KEY: must be the name of a key",
     ),
     "a number where text belongs": ({"ATP_LOG_LEVEL": cast("str", 7)}, "ATP_LOG_LEVEL: must be text"),
     "a list where text belongs": (
@@ -195,6 +242,13 @@ def test_a_local_stack_that_is_not_there_is_one_clear_mistake(tmp_path: Path, co
     if content is not None:
         stack.write_bytes(content)
     assert "start one with `make serve`" in mistakes(LOCAL | {"ATP_LOCAL_STACK": str(stack)})
+
+
+def test_a_local_stack_names_no_evidence_copy_elsewhere(tmp_path: Path) -> None:
+    stack = tmp_path / "stack.json"
+    stack.write_text(json.dumps({"ca": "/ca.pem", "clock": "/clock"}))
+    elsewhere = {"ATP_EVIDENCE_URL": "https://acc.blob.core.windows.net/audit-evidence", "ATP_LOCAL_STACK": str(stack)}
+    assert mistakes(LOCAL | elsewhere).startswith("app settings: ATP_EVIDENCE_URL: not on a local stack")
 
 
 def test_a_catalog_may_be_named_relative_to_the_app_or_absolutely(tmp_path: Path) -> None:
