@@ -89,14 +89,13 @@ class Checkpointer:
 
         Conflict if another one was first, Transient to be called again; the next minute will do for both.
         """
-        number = 0
+        newest = 0
         try:
-            known = self._caught_up()
-            number = known.number
-            self._known = self._sign_next(known)
+            newest = self._trail.newest()
+            self._known = self._sign_next(self._caught_up(newest))
         except (Integrity, Rejected) as error:
             self._known = None
-            self._refuse(error, number + 1)
+            self._refuse(error, newest + 1)
         except AtpError:
             self._known = None
             raise
@@ -195,16 +194,18 @@ class Checkpointer:
             )
             return 0, b""
 
-    def _caught_up(self) -> _Known:
+    def _caught_up(self, newest: int) -> _Known:
         """What is signed, up to the newest checkpoint; everything behind the one that we know is checked."""
-        known = self._known or self._loaded()
-        for stored in self._trail.checkpoints(known.number, self._trail.newest()):
+        known = self._known or self._loaded(newest)
+        if newest < known.number:
+            raise Integrity("a checkpoint is missing", checkpoint=newest + 1)
+        for stored in self._trail.checkpoints(known.number, newest):
             known = self._checked(known, stored)
         return known
 
-    def _loaded(self) -> _Known:
+    def _loaded(self, newest: int) -> _Known:
         """The last point that can be gone on from, its signature checked."""
-        point = self._trail.point_before(self._trail.newest())
+        point = self._trail.point_before(newest)
         if not point.number:
             return _Known(None, no_records(), None, None, 0)
         statement = self._ensure_signed(point.note)
@@ -246,13 +247,8 @@ class Checkpointer:
     def _refuse(self, error: AtpError, number: int) -> None:
         """Tell everybody that no checkpoint is signed, and why."""
         log.error("refused to sign a checkpoint", extra={"number": number, "because": str(error)})
-        place = "-".join(str(error.fields[name]) for name in ("stream", "seq", "checkpoint") if name in error.fields)
-        self._alert(
-            f"audit/refused/{number}/{error.message}/{place}"[:200],
-            "the audit trail cannot be signed",
-            Severity.CRITICAL,
-            error,
-        )
+        identity = f"audit/refused/{number}/{type(error).__name__}"
+        self._alert(identity, "the audit trail cannot be signed", Severity.CRITICAL, error)
         with suppress(AtpError):  # it may be the very stream that is broken; the alert is there
             self._audit.record(
                 AuditEvent(

@@ -56,7 +56,9 @@ class Trail:
         self._newest = 0
 
     def newest(self) -> int:
-        """Number of the last checkpoint, 0 if there is none."""
+        """Number of the last checkpoint, 0 if there is none. Integrity if one that was there is not."""
+        if self._newest:
+            self.checkpoint(self._newest)
         self._newest = last_number(lambda number: bool(self._checkpoints.read(number, 1)), self._newest)
         return self._newest
 

@@ -1,0 +1,213 @@
+"""Checkpoints: one each minute, each continuing the last, and none that contradicts it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rotation.checkpoint import parse
+from rotation.verification import Verdict
+from shared.errors import Transient
+from tests.jobs.auditing import AuditProcess, Platform, event, stream_with, verified
+from tests.simulator import SimRecords
+
+
+def test_a_trail_that_lived_verifies() -> None:
+    platform = Platform()
+    platform.live(130)
+    report = verified([platform.export()], platform.keys)
+    assert report.findings == []
+    assert (report.records, report.checkpoints) == (390, 130)
+    assert verified(platform.copies(), platform.keys).findings == []
+
+
+def test_a_minute_in_which_nothing_happened_has_a_checkpoint_too() -> None:
+    platform = Platform()
+    platform.sign(3)
+    statements = [parse(note).statement for note in platform.notes]
+    assert [statement.number for statement in statements] == [1, 2, 3]
+    assert [statement.size for statement in statements] == [0, 0, 0]
+    assert len({statement.root for statement in statements}) == 1
+    assert len({statement.time for statement in statements}) == 3
+    assert verified([platform.export()], platform.keys).sound
+
+
+def test_a_restarted_checkpointer_goes_on_from_what_is_signed() -> None:
+    platform = Platform()
+    for _ in range(70):
+        platform.live(1)
+        platform.restart()
+    report = verified([platform.export()], platform.keys)
+    assert report.findings == []
+    assert report.checkpoints == 70
+
+
+def test_of_two_checkpointers_at_once_one_signs_each_number() -> None:
+    platform = Platform()
+    other = AuditProcess(platform.world)
+    for number in range(9):
+        platform.record(2)
+        first, second = (platform.process, other)[:: 1 if number % 2 else -1]
+        first.checkpointer.run()
+        second.checkpointer.run()
+    assert len(platform.notes) == 18
+    assert verified([platform.export()], platform.keys).sound
+
+
+def test_a_checkpointer_that_comes_too_late_with_a_number_is_told_so_and_signs_the_next() -> None:
+    platform = Platform()
+    platform.live(2)
+    other = AuditProcess(platform.world)
+    calls = platform.world.calls
+    AuditProcess(platform.world).checkpointer.run()
+    length = platform.world.calls - calls  # the last call is the insertion
+    platform.world.interruptions[platform.world.calls + length] = other.checkpointer.run
+    platform.restart()
+    platform.world.now += timedelta(minutes=1)
+    with pytest.raises(Exception, match="taken"):
+        platform.process.checkpointer.run()
+    platform.process.checkpointer.run()
+    assert len(platform.notes) == 5
+    assert verified([platform.export()], platform.keys).sound
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_signed_record_that_was_changed_is_refused_recorded_and_alerted(restarted: bool) -> None:
+    platform = Platform()
+    platform.live(5, each=20)
+    stream = stream_with(platform.world, 3)
+    records = platform.world.streams[stream]
+    other = SimRecords(platform.world)
+    assert other.read(stream, 1, 1)
+    last = records[-1]
+    records[-1] = replace(last, canonical=last.canonical.replace(b"it was due", b"it was fun"))
+    if restarted:
+        platform.restart()
+    signed = len(platform.notes)
+    platform.sign(3)
+    assert len(platform.notes) == signed
+    (alert,) = [each for each in platform.world.alerts.values() if each.subject == "audit/trail"]
+    assert alert.what == "the audit trail cannot be signed"
+    assert str(stream) in alert.details["reason"]
+    failed = [job for job, outcomes in platform.world.outcomes().items() if "failed" in outcomes]
+    assert failed == [f"audit.checkpoint/{signed + 1}"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_signed_end_that_was_cut_off_is_refused(restarted: bool) -> None:
+    platform = Platform()
+    platform.live(5, each=20)
+    stream = stream_with(platform.world, 3)
+    platform.world.streams[stream].pop()
+    if restarted:
+        platform.restart()
+    signed = len(platform.notes)
+    platform.sign(2)
+    assert len(platform.notes) == signed
+    assert platform.world.alerts
+
+
+def test_a_hole_in_what_is_not_signed_yet_is_refused() -> None:
+    platform = Platform()
+    platform.live(2)
+    platform.record(30, tenant="acme")
+    stream = event(0, "acme").stream
+
+    class Holed(SimRecords):
+        """One row was deleted."""
+
+        def read(self, stream_: int, first_seq: int, limit: int):  # type: ignore[no-untyped-def] # noqa: ANN202
+            return [r for r in super().read(stream_, first_seq, limit) if (r.stream, r.seq) != (stream, 20)]
+
+    platform.process.checkpointer._records = Holed(platform.world)
+    platform.sign()
+    assert len(platform.notes) == 2
+    assert "seq=20" in next(iter(platform.world.alerts.values())).details["reason"]
+
+
+def test_a_forged_checkpoint_in_the_table_is_refused() -> None:
+    platform = Platform()
+    platform.live(3)
+    forged = platform.world.checkpoints[3]
+    statement = parse(forged.note).statement
+    platform.world.checkpoints[3] = replace(forged, note=forged.note.replace(f"\n{statement.size}\n", "\n7\n"))
+    platform.restart()
+    platform.sign()
+    assert len(platform.notes) == 3
+    assert "not signed by the audit signing key" in next(iter(platform.world.alerts.values())).details["reason"]
+
+
+def test_the_signing_key_rotates_and_verification_crosses_the_change() -> None:
+    platform = Platform()
+    platform.live(3)
+    for _ in range(3):
+        platform.world.add_signing_key()
+        platform.live(65, each=1)
+        platform.restart()
+    report = verified([platform.export()], platform.keys)
+    assert report.findings == []
+    assert report.handovers == 3
+    assert len({parse(note).statement.kid for note in platform.notes}) == 4
+    later = verified([platform.export(behind=190)], platform.keys)
+    assert later.findings == []
+    assert later.from_number > 130
+
+
+def test_a_new_signing_key_that_is_not_signed_in_is_not_trusted() -> None:
+    platform = Platform()
+    platform.live(3)
+    (old,) = platform.world.signing_keys.values()
+    kid = platform.world.add_signing_key()
+    new = platform.world.signing_keys[kid]
+    platform.live(3)
+    (handover,) = [note for note in platform.notes if parse(note).statement.next_key]
+    assert parse(handover).is_signed_by(old.public_key)
+    assert parse(handover).is_signed_by(new.public_key)
+    lines = [line for line in platform.export() if b"next-kid" not in line]
+    report = verified([lines], platform.keys)
+    assert not report.holds(Verdict.INTEGRITY)
+    assert not report.holds(Verdict.COMPLETENESS)
+
+
+def test_a_disabled_signing_key_stops_signing_with_an_alert_until_it_is_enabled() -> None:
+    platform = Platform()
+    platform.live(2)
+    ((kid, key),) = platform.world.signing_keys.items()
+    platform.world.signing_keys[kid] = replace(key, enabled=False)
+    platform.live(2)
+    assert len(platform.notes) == 2
+    assert [alert.what for alert in platform.world.alerts.values()] == ["the audit trail cannot be signed"] * 1
+    platform.world.signing_keys[kid] = key
+    platform.live(2)
+    assert len(platform.notes) == 4
+    assert verified([platform.export()], platform.keys).sound
+
+
+def test_an_outage_delays_a_checkpoint_and_nothing_more() -> None:
+    platform = Platform()
+    platform.live(2)
+    platform.record(5)
+    platform.world.outage = frozenset({"signer"})
+    with pytest.raises(Transient):
+        platform.sign()
+    platform.world.outage = frozenset()
+    platform.live(1)
+    assert verified([platform.export()], platform.keys).sound
+    assert platform.world.alerts == {}
+
+
+def test_a_clock_that_is_put_back_makes_no_checkpoint_older_than_the_one_before() -> None:
+    platform = Platform()
+    platform.live(2)
+    platform.world.now -= timedelta(minutes=4)
+    platform.live(2)
+    assert verified([platform.export()], platform.keys).sound
+
+
+def test_checkpoints_that_were_deleted_are_missed() -> None:
+    platform = Platform()
+    platform.live(5)
+    del platform.world.checkpoints[5]
+    platform.sign()
+    assert "a checkpoint is missing" in next(iter(platform.world.alerts.values())).details["reason"]
+    assert 5 not in platform.world.checkpoints
