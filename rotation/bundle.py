@@ -5,21 +5,21 @@ Every line ends with a line feed and is one of
 - an anchor: where the lines begin. The streams up to there, the checkpoint that signs them, and the checkpoints by
   which signing keys handed over before. The first line of every file. The anchor of number 0 is the very beginning.
 - a record: its canonical JSON, as it was hashed.
-- a checkpoint: the note, the streams that grew, and perhaps a time-stamp of an earlier checkpoint.
+- a checkpoint: the note, and perhaps a time-stamp of an earlier checkpoint.
 
 The records that a checkpoint signs stand right before it, by stream and number. What is stored decides every byte: who
 writes the same lines again, writes them the same.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from rotation.audit import STREAMS
-from rotation.merkle import HASH_BYTES
 from shared.errors import Integrity
-from shared.values import StoredCheckpoint, StreamHead
+from shared.values import StoredCheckpoint
 
 SCHEMA: Final = "atp-audit-bundle/1"
 _RECORD: Final = b'{"action":'
@@ -42,7 +42,6 @@ class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="check
 
     number: int
     note: str
-    heads: dict[str, tuple[int, str]]  # of the streams that grew: records, root in hex
     stamped: int = 0  # number of the checkpoint that the token is about
     token: str = ""  # RFC 3161, DER in base64
 
@@ -76,22 +75,7 @@ def part_in(line: bytes) -> Anchor | Signed:
 
 def checkpoint_line(stored: StoredCheckpoint) -> bytes:
     """A stored checkpoint as a line."""
-    heads = {f"{stream:02d}": (head.size, head.root.hex()) for stream, head in sorted(stored.heads.items())}
-    return line_of(Signed(stored.number, stored.note, heads, stored.stamped, msgspec.to_builtins(stored.token)))
-
-
-def heads_in(part: Signed) -> Mapping[int, StreamHead]:
-    """The streams that grew, as the line says. Integrity if they are not as we write them."""
-    heads = {}
-    for name, (size, root) in part.heads.items():
-        try:
-            stream, octets = int(name), bytes.fromhex(root)
-        except ValueError:
-            stream, octets = -1, b""
-        if f"{stream:02d}" != name or not 0 <= stream < STREAMS or len(octets) != HASH_BYTES or size < 1:
-            raise Integrity("the streams of a checkpoint are not as we write them", checkpoint=part.number)
-        heads[stream] = StreamHead(size, octets)
-    return heads
+    return line_of(Signed(stored.number, stored.note, stored.stamped, base64.b64encode(stored.token).decode()))
 
 
 def anchor_line(

@@ -2,6 +2,7 @@
 
 The tree of a checkpoint is one of RFC 6962 with one leaf for each stream: its number, how many records it holds and
 the root of the tree over them. So a checkpoint pins every record, and a path of hashes leads from any record to it.
+The leaves that are new since the checkpoint before stand in the text, so that a contradiction leads to its stream.
 
 The text is that of https://c2sp.org/tlog-checkpoint: origin, size, root, and lines of our own below. The size counts
 the records of all streams. It is signed as https://c2sp.org/signed-note has it, by ECDSA on P-256 with SHA-256:
@@ -13,6 +14,7 @@ the records of all streams. It is signed as https://c2sp.org/signed-note has it,
     time 2026-11-21T14:30:00.000000Z
     kid https://contoso.vault.azure.net/keys/audit-signing/0123...
     handover 0
+    stream 03 3014 8hFq...
     <empty line>
     -- contoso.example/audit <base64 of key id and signature>      (the dash is U+2014)
 
@@ -52,10 +54,12 @@ _TEXT: Final = re.compile(
     time\ (?P<time>[0-9T:.Z-]{{27}})\n
     kid\ (?P<kid>{_KID})\n
     handover\ (?P<handover>{_NUMBER})\n
+    (?P<grown>(?:stream\ [0-9]{{2}}\ {_NUMBER}\ [A-Za-z0-9+/]{{43}}=\n)*)
     (?:next-kid\ (?P<next_kid>{_KID})\nnext-key\ (?P<next_key>[A-Za-z0-9+/]{{1,200}}={{0,2}})\n)?""",
     re.VERBOSE,
 )
 _KEY_ID_BYTES: Final = 4
+_STREAMS: Final = frozenset(range(STREAMS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Statement:
     time: datetime  # by the clock of whoever had it signed
     kid: Kid  # the key that signs
     handover: int  # number of the last handover before this one, 0 without one
+    grown: Mapping[int, StreamHead]  # the streams that have grown since the checkpoint before
     next_kid: Kid | None = None  # of a handover: the key that signs from the next one on
     next_key: bytes = b""  # and its public half, DER
 
@@ -82,6 +87,7 @@ class Statement:
             f"time {time_text(self.time)}",
             f"kid {self.kid}",
             f"handover {self.handover}",
+            *(f"stream {leaf_text(stream, head)}" for stream, head in sorted(self.grown.items())),
         ]
         if self.next_kid:
             lines += [f"next-kid {self.next_kid}", f"next-key {base64.b64encode(self.next_key).decode()}"]
@@ -121,6 +127,7 @@ def parse(note: str) -> Checkpoint:
         parse_time(matched["time"]),
         Kid(matched["kid"]),
         int(matched["handover"]),
+        dict(map(_stream, matched["grown"].splitlines())),
         Kid(matched["next_kid"]) if matched["next_kid"] else None,
         _decoded(matched["next_key"] or ""),
     )
@@ -130,7 +137,7 @@ def parse(note: str) -> Checkpoint:
             raise Integrity("a signature of a checkpoint is not as we write it", checkpoint=statement.number)
         value = _decoded(each["signature"])
         signatures.append((value[:_KEY_ID_BYTES], value[_KEY_ID_BYTES:]))
-    if statement.to_text() != text or len(statement.root) != HASH_BYTES:
+    if statement.to_text() != text or len(statement.root) != HASH_BYTES or not statement.grown.keys() <= _STREAMS:
         raise Integrity("a checkpoint is not as we write it", checkpoint=statement.number)
     return Checkpoint(statement, text.encode(), tuple(signatures))
 
@@ -180,11 +187,18 @@ def streams_root(heads: Mapping[int, StreamHead]) -> bytes:
 
 
 def stream_leaves(heads: Mapping[int, StreamHead]) -> Sequence[bytes]:
-    """The leaf hashes of that tree: `stream size root`, in digits and base64."""
-    return [
-        leaf_hash(f"{stream:02d} {heads[stream].size} {base64.b64encode(heads[stream].root).decode()}".encode())
-        for stream in range(STREAMS)
-    ]
+    """The leaf hashes of that tree."""
+    return [leaf_hash(leaf_text(stream, heads[stream]).encode()) for stream in range(STREAMS)]
+
+
+def leaf_text(stream: int, head: StreamHead) -> str:
+    """A leaf of that tree."""
+    return f"{stream:02d} {head.size} {base64.b64encode(head.root).decode()}"
+
+
+def _stream(line: str) -> tuple[int, StreamHead]:
+    _, stream, size, root = line.split(" ")
+    return int(stream), StreamHead(int(size), _decoded(root))
 
 
 def _decoded(text: str) -> bytes:

@@ -16,7 +16,6 @@ and it is what the time-stamp authority is asked to stamp. The answer goes into 
 """
 
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,7 +32,7 @@ from rotation.trail import Trail
 from shared.clock import Clock
 from shared.errors import AtpError, Integrity, Rejected
 from shared.ports import Alerts, AuditSigner, Checkpoints, Records, TimestampAuthority
-from shared.values import Alert, Kid, Severity, StoredCheckpoint, StreamHead
+from shared.values import Alert, Kid, Severity, StoredCheckpoint
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ class Checkpointer:
             raise
 
     def _sign_next(self, known: _Known) -> _Known:
-        streams, heads = self._read_on(known.streams)
+        streams = self._read_on(known.streams)
         now = self._clock()
         if known.statement is not None:
             now = max(now, known.statement.time)  # a clock was put back: no checkpoint is older than the one before it
@@ -110,27 +109,30 @@ class Checkpointer:
         stored = StoredCheckpoint(
             statement.number,
             self._signed(statement),
-            heads,
             to_texts(streams) if is_anchor else {},
             *self._stamp(known),
         )
         self._checkpoints.append(stored)
         log.info(
             "signed a checkpoint",
-            extra={"number": statement.number, "records": statement.size, "grown": len(heads), "kid": statement.kid},
+            extra={
+                "number": statement.number,
+                "records": statement.size,
+                "grown": len(statement.grown),
+                "kid": statement.kid,
+            },
         )
         if statement.next_kid:
             log.warning("handed over to a new audit signing key", extra={"kid": statement.next_kid})
         return _followed(known, stored, statement, streams)
 
-    def _read_on(self, signed_streams: Streams) -> tuple[Streams, Mapping[int, StreamHead]]:
-        """The streams with what was recorded since, and the heads of those that grew. Integrity at a contradiction."""
+    def _read_on(self, signed_streams: Streams) -> Streams:
+        """The streams with what was recorded since. Integrity where that contradicts what is signed."""
         streams = copied(signed_streams)
         left = _MOST
         for stream in streams:
             left -= self._read_stream(streams, stream, left)
-        grown = {stream: state.head() for stream, state in streams.items() if state.size > signed_streams[stream].size}
-        return streams, grown
+        return streams
 
     def _read_stream(self, streams: Streams, stream: int, most: int) -> int:
         state = streams[stream]
@@ -165,6 +167,7 @@ class Checkpointer:
             time=now,
             kid=kid,
             handover=known.handover,
+            grown={stream: head for stream, head in heads.items() if head.size > known.streams[stream].size},
         )
         if statement.origin != self._origin:
             raise Rejected("the audit trail was begun under another name", origin=statement.origin)
@@ -211,14 +214,14 @@ class Checkpointer:
         statement = self._ensure_signed(point.note)
         if statement.number != point.number or streams_root(heads_of(point.streams)) != statement.root:
             raise Integrity("a checkpoint does not carry the streams that it signs", checkpoint=point.number)
-        stored = StoredCheckpoint(point.number, point.note, {}, to_texts(point.streams))
+        stored = StoredCheckpoint(point.number, point.note, to_texts(point.streams))
         return _followed(_Known(None, point.streams, None, None, statement.handover), stored, statement, point.streams)
 
     def _checked(self, known: _Known, stored: StoredCheckpoint) -> _Known:
         """Go on to the next checkpoint. Integrity unless it is signed and continues the one before."""
         statement = self._ensure_signed(stored.note)
         streams = copied(known.streams)
-        for stream, head in stored.heads.items():
+        for stream, head in statement.grown.items():
             for record in self._trail.records(stream, streams[stream].size, head.size):
                 extend(streams, stream, record.canonical)
         last = known.statement

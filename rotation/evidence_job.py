@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from rotation.audit import parsed
-from rotation.bundle import Anchor, Signed, checkpoint_line, heads_in, is_record, part_in
+from rotation.bundle import Anchor, Signed, checkpoint_line, is_record, part_in
 from rotation.checkpoint import parse
 from rotation.merkle import leaf_hash
 from rotation.streams import from_texts
@@ -165,7 +165,7 @@ class EvidenceCopy:
             point = self._trail.point_before(number)
             sizes = point.sizes
             for stored in self._trail.checkpoints(point.number, number):
-                sizes |= {stream: head.size for stream, head in stored.heads.items()}
+                sizes |= {stream: head.size for stream, head in parse(stored.note).statement.grown.items()}
             self._sizes = (number, sizes)
         return dict(self._sizes[1])
 
@@ -257,7 +257,7 @@ class Reconciler:
     def _compared_checkpoint(
         self, file: EvidenceFile, part: Signed, line: bytes, copied: dict[int, int]
     ) -> Iterator[Difference]:
-        for stream, head in heads_in(part).items():
+        for stream, head in parse(part.note).statement.grown.items():
             for seq in range(copied[stream] + 1, head.size + 1):
                 yield Difference("a record is missing in the evidence copy", file.name, part.number, stream, seq)
             copied[stream] = head.size

@@ -131,7 +131,7 @@ class Trail:
         `sizes` says how many records of each stream are signed up to `behind`, and afterwards up to `upto`.
         """
         for stored in self.checkpoints(behind, upto):
-            for stream, head in sorted(stored.heads.items()):
+            for stream, head in sorted(parse(stored.note).statement.grown.items()):
                 for record in self.records(stream, sizes[stream], head.size):
                     yield record.canonical + b"\n"
                 sizes[stream] = head.size
@@ -165,7 +165,7 @@ class Trail:
                 below = stored.number
                 break
         for stored in self.checkpoints(below, newest):
-            head = stored.heads.get(stream)
+            head = parse(stored.note).statement.grown.get(stream)
             if head is not None and head.size >= seq:
                 return stored.number
         raise Rejected("no checkpoint signs that record yet; the next one will, in a minute", stream=stream, seq=seq)

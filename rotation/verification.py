@@ -21,7 +21,7 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from rotation.audit import SCHEMA, event_digest, parsed, time_text
-from rotation.bundle import Anchor, Signed, heads_in, is_record, part_in
+from rotation.bundle import Anchor, Signed, is_record, part_in
 from rotation.checkpoint import Checkpoint, from_der, key_id, parse, streams_root, to_der
 from rotation.repeats import Repeats
 from rotation.streams import Streams, from_texts, heads_of, no_records, to_texts
@@ -263,15 +263,15 @@ class Verification:
         if number > report.to_number + 1:
             self._find(Verdict.COMPLETENESS, "checkpoints are missing", checkpoint=report.to_number + 1)
         self._ensure_signed(checkpoint)
-        heads = heads_in(part)
-        for stream in sorted(self._touched | heads.keys()):
-            self._compare(stream, heads.get(stream, self._signed[stream]), number)
+        grown = statement.grown
+        for stream in sorted(self._touched | grown.keys()):
+            self._compare(stream, grown.get(stream, self._signed[stream]), number)
         self._touched.clear()
-        if heads:
-            self._signed.update(heads)
+        if grown:
+            self._signed.update(grown)
             self._root = streams_root(self._signed)
         if self._root != statement.root or sum(head.size for head in self._signed.values()) != statement.size:
-            self._find(Verdict.INTEGRITY, "the streams of a checkpoint are not the signed ones", checkpoint=number)
+            self._find(Verdict.INTEGRITY, "a checkpoint does not have the root of its streams", checkpoint=number)
         time, stream, seq = self._latest
         if time and time > time_text(statement.time + TOLERANCE):
             self._find(Verdict.TIME, "a record is dated after the checkpoint that signs it", stream, seq)

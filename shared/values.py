@@ -353,7 +353,6 @@ class StoredCheckpoint:
 
     number: int  # 1, 2, 3 ... without gaps
     note: str  # a C2SP signed note, see rotation/checkpoint.py
-    heads: Mapping[int, StreamHead]  # by stream: those that grew since the one before
     trees: Mapping[int, str] = field(default_factory=dict)  # state of every stream's tree; of one checkpoint an hour
     stamped: int = 0  # number of the checkpoint that `token` is about, 0 without one
     token: bytes = b""  # an RFC 3161 time-stamp response, DER

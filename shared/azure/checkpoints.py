@@ -14,12 +14,11 @@ from azure.data.tables import TableClient
 from shared.azure.rows import StoredRow, spread
 from shared.azure.translate import translated
 from shared.ports import Checkpoints
-from shared.values import StoredCheckpoint, StreamHead
+from shared.values import StoredCheckpoint
 
 _PARTITION: Final = "checkpoints"
 _LARGEST_PAGE: Final = 1_000
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]*", re.ASCII)
-_ROOT: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class AzureCheckpoints(Checkpoints):
@@ -48,7 +47,6 @@ def _row_key(number: int) -> str:
 
 
 def _row(checkpoint: StoredCheckpoint) -> Mapping[str, Any]:
-    heads = {str(stream): [head.size, head.root.hex()] for stream, head in checkpoint.heads.items()}
     trees = {str(stream): tree for stream, tree in checkpoint.trees.items()}
     return {
         "PartitionKey": _PARTITION,
@@ -57,7 +55,6 @@ def _row(checkpoint: StoredCheckpoint) -> Mapping[str, Any]:
         "stamped": checkpoint.stamped,
         "token_size": len(checkpoint.token),
         **spread("note", checkpoint.note.encode()),
-        **spread("heads", json.dumps(heads).encode()),
         **spread("trees", json.dumps(trees).encode()),
         **spread("token", checkpoint.token),
     }
@@ -78,27 +75,14 @@ def _checkpoint(row: StoredRow) -> StoredCheckpoint:
         raise row.wrong("note") from None
     if not note:
         raise row.wrong("note")
-    heads = {stream: _head(row, value) for stream, value in _by_stream(row, "heads").items()}
-    trees = {stream: _tree(row, value) for stream, value in _by_stream(row, "trees").items()}
-    return StoredCheckpoint(number, note, heads, trees, stamped, token)
+    return StoredCheckpoint(number, note, _trees(row), stamped, token)
 
 
-def _by_stream(row: StoredRow, name: str) -> Mapping[int, object]:
+def _trees(row: StoredRow) -> Mapping[int, str]:
     """A JSON object with the numbers of streams for names."""
-    value = row.parsed(name, row.gathered(name))
+    value = row.parsed("trees", row.gathered("trees"))
     if not isinstance(value, dict) or not all(_NUMBER.fullmatch(stream) for stream in value):
-        raise row.wrong(name)
-    return {int(stream): each for stream, each in value.items()}
-
-
-def _head(row: StoredRow, value: object) -> StreamHead:
-    match value:
-        case [int(size), str(root)] if type(size) is int and size >= 0 and _ROOT.fullmatch(root):
-            return StreamHead(size, bytes.fromhex(root))
-    raise row.wrong("heads")
-
-
-def _tree(row: StoredRow, value: object) -> str:
-    if not isinstance(value, str):
         raise row.wrong("trees")
-    return value
+    if not all(isinstance(each, str) for each in value.values()):
+        raise row.wrong("trees")
+    return {int(stream): each for stream, each in value.items()}

@@ -4,7 +4,8 @@ Both rows of a record are inserted by one transaction, so that neither a number 
 """
 
 from collections.abc import Sequence
-from typing import Any, override
+from itertools import islice
+from typing import Any, Final, override
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient
@@ -13,6 +14,8 @@ from shared.azure.rows import StoredRow
 from shared.azure.translate import translated
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
 from shared.values import StoredRecord
+
+_LARGEST_PAGE: Final = 1_000
 
 
 class AzureRecords(Records):
@@ -23,11 +26,13 @@ class AzureRecords(Records):
 
     @override
     def read(self, stream: int, first_seq: int, limit: int) -> Sequence[StoredRecord]:
-        query = "PartitionKey eq @stream and RowKey ge @first and RowKey lt @end"
-        bounds = {"stream": _partition(stream), "first": _seq_key(first_seq), "end": _seq_key(first_seq + limit)}
+        # Up to the rows of events, not to the last number asked for: behind a row that is gone, the end is not near.
+        query = "PartitionKey eq @stream and RowKey ge @first and RowKey lt @events"
+        bounds = {"stream": _partition(stream), "first": _seq_key(first_seq), "events": _event_key("")}
         with translated("reading the audit trail"):
-            entities = list(self._table.query_entities(query, parameters=bounds))
-        return [_record(stream, StoredRow(entity)) for entity in entities]
+            entities = self._table.query_entities(query, parameters=bounds, results_per_page=min(limit, _LARGEST_PAGE))
+            rows = [StoredRow(entity) for entity in islice(entities, limit)]
+        return [_record(stream, row) for row in rows]
 
     @override
     def find(self, stream: int, event_id: str) -> int | None:

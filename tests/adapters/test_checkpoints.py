@@ -7,7 +7,7 @@ import pytest
 
 from rotation.audit import STREAMS
 from shared.errors import Conflict
-from shared.values import StoredCheckpoint, StreamHead
+from shared.values import StoredCheckpoint
 from tests.adapters.backends import AzureBackend, Backend
 
 COLUMN_BYTES = 64 * 1024
@@ -19,17 +19,15 @@ def root(number: int) -> bytes:
 
 
 def checkpoint(number: int) -> StoredCheckpoint:
-    """A checkpoint as most are: a few streams have grown, no trees, no token."""
-    heads = {stream: StreamHead(number * 10 + stream, root(stream)) for stream in (0, 7, 15)}
-    return StoredCheckpoint(number, f"atp-audit\n{number}\n\n— atp-audit AAAA=\n", heads)
+    """A checkpoint as most are: no trees, no token."""
+    return StoredCheckpoint(number, f"atp-audit\n{number}\n\n— atp-audit AAAA=\n")
 
 
 def full(number: int) -> StoredCheckpoint:
-    """The largest that can be: every stream has grown beyond all reason, with all trees and a long token."""
-    heads = {stream: StreamHead(2**63 - 1, root(stream)) for stream in range(STREAMS)}
+    """The largest that can be, with all trees and a long token."""
     trees = {stream: ",".join([root(stream).hex()] * 64) for stream in range(STREAMS)}
     token = b"".join(root(number) for number in range(4_000))
-    return StoredCheckpoint(number, checkpoint(1).note * 50, heads, trees, number - 1, token)
+    return StoredCheckpoint(number, checkpoint(1).note * 50, trees, number - 1, token)
 
 
 def test_no_checkpoint_is_there_at_first(backend: Backend) -> None:
@@ -40,12 +38,6 @@ def test_a_checkpoint_reads_back_as_appended(backend: Backend) -> None:
     backend.checkpoints.append(checkpoint(1))
     backend.checkpoints.append(full(2))
     assert list(backend.checkpoints.read(1, 10)) == [checkpoint(1), full(2)]
-
-
-def test_a_checkpoint_without_growth_reads_back_as_appended(backend: Backend) -> None:
-    written = replace(checkpoint(1), heads={})
-    backend.checkpoints.append(written)
-    assert list(backend.checkpoints.read(1, 1)) == [written]
 
 
 def test_a_read_of_checkpoints_begins_where_it_is_told_and_ends_at_its_limit_or_the_end(backend: Backend) -> None:

@@ -9,7 +9,7 @@ import pytest
 from shared.errors import Conflict
 from shared.ports import MAX_ROWS_PER_TRANSACTION
 from shared.values import StoredRecord
-from tests.adapters.backends import Backend
+from tests.adapters.backends import AzureBackend, Backend
 
 GROUP = MAX_ROWS_PER_TRANSACTION // 2
 
@@ -41,6 +41,13 @@ def test_a_read_begins_where_it_is_told_and_ends_at_its_limit_or_the_end(backend
     assert list(backend.records.read(3, 9, 3)) == written[8:11]
     assert list(backend.records.read(3, 11, 10)) == written[10:]
     assert list(backend.records.read(3, 13, 10)) == []
+
+
+def test_a_record_that_somebody_removed_does_not_pass_for_the_end(azure: AzureBackend) -> None:
+    azure.records.append(records(1, 5))
+    azure.audit_table.delete_entity("s03", f"{3:020d}")
+    assert [record.seq for record in azure.records.read(3, 3, 1)] == [4]
+    assert [record.seq for record in azure.records.read(3, 1, 10)] == [1, 2, 4, 5]
 
 
 def test_a_group_of_the_largest_size_is_appended_as_a_whole(backend: Backend) -> None:

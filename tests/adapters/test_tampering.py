@@ -123,30 +123,6 @@ RUN_FORGERIES: dict[str, list[Any]] = {
     ],
 }
 BY_KID_FORGERIES: list[Any] = [b"x", b"[]", b"1", b'{"a": "1"}', b'{"a": true}', b'{"a": -1}', b"\xff", "{}", 1]
-HEADS_FORGERIES: list[Any] = [
-    head.replace(b"ROOT", b"5a" * 32)
-    for head in (
-        b"x",
-        b"[]",
-        b"1",
-        b"\xff",
-        b'{"x": [1, "ROOT"]}',
-        b'{"-1": [1, "ROOT"]}',
-        b'{"01": [1, "ROOT"]}',
-        b'{"": [1, "ROOT"]}',
-        b'{"0": 1}',
-        b'{"0": [1]}',
-        b'{"0": [1, "ROOT", 1]}',
-        b'{"0": ["1", "ROOT"]}',
-        b'{"0": [true, "ROOT"]}',
-        b'{"0": [1.0, "ROOT"]}',
-        b'{"0": [-1, "ROOT"]}',
-        b'{"0": [1, 1]}',
-        b'{"0": [1, "ROOTROOT"]}',
-        b'{"0": [1, "ROOT\\n"]}',
-        b'{"0": [1, "5A"]}',
-    )
-]
 CHECKPOINT_FORGERIES: dict[str, list[Any]] = {
     "pass_number": [13, *NO_NUMBER],
     "shard": [7, *NO_NUMBER],
@@ -336,7 +312,6 @@ REGISTERS = {
             "stamped": [0, *NO_NUMBER],
             "token_size": [0, 127_999, *NO_NUMBER],
             "note_00": ["text", 1, b"\xff"],
-            "heads_00": [*HEADS_FORGERIES, "{}", 1],
             "trees_00": [b"x", b"[]", b"1", b'{"0": 1}', b'{"-1": ""}', b'{"01": ""}', b"\xff", "{}", 1],
             "trees_01": ["text", 1, b"x"],
             "token_00": ["text", 1, b"x"],
