@@ -35,6 +35,27 @@ def drive_kek_rotations(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what
     parts.kek_jobs.drive_all()
 
 
+@app.timer_trigger(arg_name="tick", schedule="%ATP_WATCH_SCHEDULE%", use_monitor=False)
+def watch_intents(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is open does not depend on the tick
+    """Have every job finished or settled that was begun and has no outcome."""
+    parts.intents.run()
+
+
+@app.timer_trigger(arg_name="tick", schedule="%ATP_CHECKPOINT_SCHEDULE%", use_monitor=False)
+def checkpoint_audit_trail(tick: func.TimerRequest) -> None:  # noqa: ARG001 - every tick signs what there is
+    """Sign how far the audit trail is, and copy it to the evidence."""
+    parts.checkpointer.run()
+    if parts.copy is not None:
+        parts.copy.run()
+
+
+@app.timer_trigger(arg_name="tick", schedule="%ATP_RECONCILE_SCHEDULE%", use_monitor=True)
+def reconcile_evidence(tick: func.TimerRequest) -> None:  # noqa: ARG001 - the day decides what is compared
+    """Compare the audit trail with its evidence copy."""
+    if parts.reconciler is not None:
+        parts.reconciler.run()
+
+
 @app.queue_trigger(arg_name="message", queue_name=PLAN_SHARDS, connection=STORAGE)
 def plan_shard(message: func.QueueMessage) -> None:
     """Enqueue the due jobs of one page of one shard."""

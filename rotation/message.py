@@ -38,7 +38,8 @@ _SIZES: Final[Mapping[KeyKind, Sequence[int]]] = {
     KeyKind.RSA_HSM: (2048, 3072, 4096),
     KeyKind.OCT_HSM: (256,),
 }
-_PLANNED: Final = re.compile(r"v[0-9]+")
+PLANNED: Final = re.compile(r"v[0-9]+")
+"""The planner's name for the job that makes that version."""
 _FAILURE: Final = re.compile(r"[A-Za-z]{1,40}")
 
 
@@ -144,7 +145,7 @@ class Job(_Delivered):
             **fields.way(),
         )
         fields.finish()
-        if job.action is Action.ROTATE_DEK and _PLANNED.fullmatch(job.request) and job.request != f"v{job.target}":
+        if job.action is Action.ROTATE_DEK and PLANNED.fullmatch(job.request) and job.request != f"v{job.target}":
             # The planner's own name for another version: its job would be taken for done.
             raise InvalidMessage("a request may be named v and a number only if that is its target", field="request")
         return job

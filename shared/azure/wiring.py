@@ -21,15 +21,19 @@ from azure.storage.queue import QueueServiceClient
 
 from rotation.audit_job import AuditTrail
 from rotation.catalog import Catalog, load
+from rotation.checkpoint_job import Checkpointer
 from rotation.dek_job import DekJobs
+from rotation.evidence_job import EvidenceCopy, Reconciler
 from rotation.expiry_job import ExpiryWatch
 from rotation.health import Health
+from rotation.intents_job import IntentWatch
 from rotation.kek_job import KekJobs
 from rotation.message import PARSERS, POISON_SUFFIX
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
 from rotation.tenant_cipher import CachePolicy, TenantCipher
+from rotation.trail import Trail
 from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
 from shared.azure.audit_signer import AzureAuditSigner
@@ -247,6 +251,10 @@ class App:
     kek_jobs: KekJobs
     expiry: ExpiryWatch
     health: Health
+    intents: IntentWatch
+    checkpointer: Checkpointer
+    copy: EvidenceCopy | None  # None where no evidence copy is configured
+    reconciler: Reconciler | None
 
 
 def load_catalog(settings: Settings) -> Catalog:
@@ -293,7 +301,32 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         dek_jobs, kek_jobs, walk, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock
     )
     expiry = ExpiryWatch(catalog, kek_jobs, ports.alerts, ports.clock)
-    return App(worker, planner, kek_jobs, expiry, Health(ports.deks, kek, ports.clock))
+    trail = Trail(ports.records, ports.checkpoints)
+    checkpointer = Checkpointer(
+        ports.records,
+        ports.checkpoints,
+        ports.audit_signer,
+        None,
+        audit,
+        ports.alerts,
+        settings.audit_origin,
+        ports.clock,
+    )
+    copy, reconciler = None, None
+    if ports.evidence is not None:
+        copy = EvidenceCopy(trail, ports.evidence, ports.alerts, ports.clock)
+        reconciler = Reconciler(ports.records, trail, copy, ports.evidence, ports.alerts, ports.clock)
+    return App(
+        worker,
+        planner,
+        kek_jobs,
+        expiry,
+        Health(ports.deks, kek, ports.clock),
+        IntentWatch(trail, dek_jobs, ports.queues, ports.alerts, ports.clock),
+        checkpointer,
+        copy,
+        reconciler,
+    )
 
 
 def tenant_cipher(settings: Settings, consumer: str, policy: CachePolicy | None = None) -> TenantCipher:
