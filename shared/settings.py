@@ -41,6 +41,7 @@ class Settings:
     catalog: Path = _ROOT / "rotation" / "catalog.toml"  # ATP_CATALOG, relative to the app's folder
     log_level: str = "INFO"  # ATP_LOG_LEVEL
     local_stack: LocalStack | None = None  # ATP_LOCAL_STACK, a file that the local stack writes
+    timestamp_url: str | None = None  # ATP_TSA_URL, an RFC 3161 time-stamp authority
 
     @staticmethod
     def parse(environment: Mapping[str, str]) -> "Settings":
@@ -79,6 +80,9 @@ class Settings:
         more_vault_urls = tuple(dict.fromkeys(text for text in more if text and text != vault_url))
         if not all(_is_https(text) for text in more_vault_urls):
             mistakes.append("ATP_MORE_VAULT_URLS: must be URLs like https://name.vault.azure.net, separated by commas")
+        timestamp_url = environment.get("ATP_TSA_URL", "")
+        if timestamp_url and not _is_timestamp_authority(timestamp_url):
+            mistakes.append("ATP_TSA_URL: must be an https or http URL without credentials and query")
         local_stack = _local_stack(environment.get("ATP_LOCAL_STACK", ""), vault_url, mistakes)
         if mistakes:
             raise InvalidSettings(_TITLE + "; ".join(mistakes))
@@ -91,6 +95,7 @@ class Settings:
             _ROOT / (environment.get("ATP_CATALOG") or "rotation/catalog.toml"),
             log_level,
             local_stack,
+            timestamp_url or None,
         )
 
 
@@ -101,6 +106,11 @@ def _is_https(url: str) -> bool:
         return bool(parts.hostname) and url.lower() == f"https://{parts.netloc}".lower() and "@" not in parts.netloc
     except ValueError:
         return False
+
+
+def _is_timestamp_authority(url: str) -> bool:
+    """Whether it names a service and nothing that is a secret; http will do, because what it says is signed."""
+    return _is_service(url) and url.isascii() and url.isprintable() and not set(url) & set(" @?#")
 
 
 def _is_connection_string(text: str) -> bool:
