@@ -11,9 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from asn1crypto import tsp
+from asn1crypto import x509 as asn1_x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509 import Certificate, ExtendedKeyUsage
+from cryptography.x509 import Certificate, ExtendedKeyUsage, load_der_x509_certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -32,6 +35,7 @@ ROOT = Issuer.root()
 ROOTS = (ROOT.certificate,)
 AUTHORITY = Authority.new(ROOT)
 TOKEN = AUTHORITY.granted(DIGEST, NOW, nonce=1)
+GRANTED = b"\x30\x03\x02\x01\x00"
 TIME_STAMPING, SERVER_AUTH = ExtendedKeyUsageOID.TIME_STAMPING, ExtendedKeyUsageOID.SERVER_AUTH
 UNTRUSTED = "time-stamp is not signed under a root that is trusted"
 WRONG_PURPOSE = "certificate of the time-stamp authority is not one for time-stamps"
@@ -76,11 +80,39 @@ def under(between: Issuer, *, with_chain: bool = True) -> bytes:
     return certified(between, chain=(between.certificate,) if with_chain else ()).granted(DIGEST, NOW)
 
 
+def in_sha1(certificate: Certificate, issuer: Issuer) -> Certificate:
+    """The same certificate with the kind of signature that cryptography no longer makes."""
+    rewritten = asn1_x509.Certificate.load(certificate.public_bytes(Encoding.DER))
+    rewritten["tbs_certificate"]["signature"] = rewritten["signature_algorithm"] = {"algorithm": "sha1_ecdsa"}
+    body = rewritten["tbs_certificate"].dump(force=True)
+    rewritten["signature_value"] = issuer.key.sign(body, ec.ECDSA(hashes.SHA1()))
+    return load_der_x509_certificate(rewritten.dump(force=True))
+
+
+def certified_in_sha1() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return Authority(key, (in_sha1(ROOT.issue(key.public_key()), ROOT),)).granted(DIGEST, NOW)
+
+
+def under_sha1() -> bytes:
+    between = intermediate()
+    return certified(between, chain=(in_sha1(between.certificate, ROOT),)).granted(DIGEST, NOW)
+
+
 def twins() -> bytes:
     """A token with two certificates that both answer to the signer's name and number."""
     key, serial = ec.generate_private_key(ec.SECP256R1()), 7
     first, second = (ROOT.issue(each.public_key(), serial=serial) for each in (key, ec.generate_private_key(key.curve)))
     return Authority(key, (first, second)).granted(DIGEST, NOW)
+
+
+def signed_by(signers: int) -> bytes:
+    """The token, with its one signer so many times."""
+    response = tsp.TimeStampResp.load(TOKEN)
+    content = response["time_stamp_token"]["content"]
+    content["signer_infos"] = list(content["signer_infos"]) * signers
+    changed: bytes = response.dump(force=True)
+    return changed
 
 
 def over(digest: bytes, algorithm: str) -> bytes:
@@ -134,10 +166,19 @@ BAD = {
     "two certificates of the signer's name and number": Bad(
         twins(), "time-stamp does not hold exactly one certificate of its signer", openssl_minds=None
     ),
+    "no signer": Bad(signed_by(0), "time-stamp does not have exactly one signer"),
+    "a signer who signs twice": Bad(signed_by(2), "time-stamp does not have exactly one signer"),
     "a signature over SHA-1": Bad(AUTHORITY.granted(DIGEST, NOW, signed_over="sha1"), WEAK, openssl_minds=False),
+    "a certificate signed over SHA-1": Bad(certified_in_sha1(), WEAK, openssl_minds=False),
+    "an intermediate signed over SHA-1": Bad(under_sha1(), WEAK, openssl_minds=False),
     "a key that is too short": Bad(certified(curve=ec.SECP192R1()).granted(DIGEST, NOW), WEAK, openssl_minds=False),
     "a refusal": Bad(refusal("bad_request"), "time-stamp was refused by the authority"),
     "a promise for later": Bad(refusal("add_info_not_available", "waiting"), "time-stamp was refused by the authority"),
+    "a token that is granted with modifications": Bad(
+        TOKEN.replace(GRANTED, b"\x30\x03\x02\x01\x01", 1),
+        "time-stamp was refused by the authority",
+        openssl_minds=False,
+    ),
     "nothing": Bad(b"", "time-stamp cannot be read"),
     "a web page": Bad(b"<html></html>", "time-stamp cannot be read"),
     "a token and more": Bad(TOKEN + b"\0", "time-stamp cannot be read", openssl_minds=False),
@@ -164,6 +205,13 @@ def test_of_two_roots_of_one_name_either_may_have_signed() -> None:
 
 def test_an_authority_under_an_intermediate_is_believed() -> None:
     assert verified(under(intermediate()), MESSAGE, ROOTS) == NOW
+
+
+def test_how_a_root_signed_itself_does_not_matter() -> None:
+    root = Issuer.root("As old as the hills")
+    old = Issuer(root.key, in_sha1(root.certificate, root))
+    token = certified(old, chain=(old.certificate,)).granted(DIGEST, NOW)
+    assert verified(token, MESSAGE, (old.certificate,)) == NOW
 
 
 def test_a_token_outlives_the_certificate_that_signed_it() -> None:
@@ -222,7 +270,7 @@ def test_only_what_nobody_has_signed_may_have_a_flipped_bit() -> None:
 @given(st.binary(max_size=300))
 @example(b"")
 @example(TOKEN[:-1])
-@example(b"\x30\x03\x02\x01\x00")
+@example(GRANTED)
 def test_any_bytes_at_all_are_no_time_stamp(data: bytes) -> None:
     assert not still_holds(data)
 
