@@ -41,6 +41,7 @@ _MIN_RSA_BITS: Final = 2048
 _MIN_CURVE_BITS: Final = 256
 _UNREADABLE: Final = (
     ValueError,
+    TypeError,  # cryptography, at names whose parts are of odd types
     VerificationError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,

@@ -181,6 +181,7 @@ BAD = {
     ),
     "nothing": Bad(b"", "time-stamp cannot be read"),
     "a web page": Bad(b"<html></html>", "time-stamp cannot be read"),
+    "names of an odd type": Bad(TOKEN.replace(b"\x0c\x15L", b"\x03\x15\0"), "time-stamp cannot be read"),
     "a token and more": Bad(TOKEN + b"\0", "time-stamp cannot be read", openssl_minds=False),
     "a token that is cut": Bad(TOKEN[:-1], "time-stamp cannot be read"),
 }
