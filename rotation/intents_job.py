@@ -1,7 +1,7 @@
 """The watchdog over intents: finds those without an outcome, and has them finished, settled or looked at.
 
-It reads each stream from where it was, and remembers what is open. All of that may be forgotten: a new process reads the
-last two weeks again, far more than an intent can stay open before it is settled or a person is told.
+It reads each stream from where it was, and remembers what is open. All of that may be forgotten: a new process reads
+the last two weeks again, far more than an intent can stay open before it is settled or a person is told.
 """
 
 import logging

@@ -48,6 +48,7 @@ class Settings:
     audit_origin: str = "atp-audit"  # ATP_AUDIT_ORIGIN, the name in the signed checkpoints
     audit_signing_key: str = "audit-signing"  # ATP_AUDIT_SIGNING_KEY, in the vault of ATP_VAULT_URL
     local_stack: LocalStack | None = None  # ATP_LOCAL_STACK, a file that the local stack writes
+    timestamp_url: str | None = None  # ATP_TSA_URL, an RFC 3161 time-stamp authority
 
     @staticmethod
     def parse(environment: Mapping[str, str]) -> "Settings":
@@ -95,6 +96,9 @@ class Settings:
         audit_signing_key = environment.get("ATP_AUDIT_SIGNING_KEY") or "audit-signing"
         if not _KEY_NAME.fullmatch(audit_signing_key):
             mistakes.append("ATP_AUDIT_SIGNING_KEY: must be the name of a key, of letters, digits and dashes")
+        timestamp_url = environment.get("ATP_TSA_URL", "")
+        if timestamp_url and not _is_timestamp_authority(timestamp_url):
+            mistakes.append("ATP_TSA_URL: must be an https or http URL without credentials and query")
         local_stack = _local_stack(environment.get("ATP_LOCAL_STACK", ""), vault_url, mistakes)
         if evidence_url and local_stack:
             mistakes.append("ATP_EVIDENCE_URL: not on a local stack, which has the copy in its own storage")
@@ -112,6 +116,7 @@ class Settings:
             audit_origin,
             audit_signing_key,
             local_stack,
+            timestamp_url or None,
         )
 
 
@@ -128,6 +133,11 @@ def _is_container(url: str) -> bool:
     """Whether it names a container on a host, and nothing else."""
     host, _, container = url.rpartition("/")
     return _is_https(host) and _CONTAINER.fullmatch(container) is not None
+
+
+def _is_timestamp_authority(url: str) -> bool:
+    """Whether it names a service and nothing that is a secret; http will do, because what it says is signed."""
+    return _is_service(url) and url.isascii() and url.isprintable() and not set(url) & set(" @?#")
 
 
 def _is_connection_string(text: str) -> bool:

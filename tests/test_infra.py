@@ -195,6 +195,7 @@ def test_settings_accept_what_is_set() -> None:
     values = {
         "vaultUrl": "https://atp-kv.vault.azure.net",
         "moreVaultUrls": "https://atp-kv2.vault.azure.net",
+        "timestampUrl": "http://timestamp.example.com",
         "planSchedule": "0 0 2 * * *",
         "driveSchedule": "0 * * * * *",
         "logLevel": "INFO",
@@ -211,6 +212,7 @@ def test_settings_accept_what_is_set() -> None:
     assert settings.table_url == "https://atprot.table.core.windows.net"
     assert settings.queue_url == "https://atprot.queue.core.windows.net"
     assert settings.more_vault_urls == ("https://atp-kv2.vault.azure.net",)
+    assert settings.timestamp_url == "http://timestamp.example.com"
     assert settings.catalog.is_file()
 
 

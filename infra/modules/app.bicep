@@ -9,6 +9,9 @@ param vaultUrl string
 
 @description('Separated by commas; may be empty.')
 param moreVaultUrls string
+
+@description('URL of an RFC 3161 time-stamp authority; may be empty.')
+param timestampUrl string = ''
 param insightsConnection string
 
 @description('Empty: no virtual network.')
@@ -100,6 +103,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
     properties: {
       ATP_VAULT_URL: vaultUrl
       ATP_MORE_VAULT_URLS: moreVaultUrls
+      ATP_TSA_URL: timestampUrl
       ATP_PLAN_SCHEDULE: planSchedule
       ATP_DRIVE_SCHEDULE: driveSchedule
       ATP_LOG_LEVEL: logLevel

@@ -50,6 +50,7 @@ from shared.azure.vault import AzureVault
 from shared.clock import Clock, MovableClock, system_clock
 from shared.errors import Conflict
 from shared.settings import Settings
+from shared.timestamps import HttpTimestampAuthority
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +307,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         ports.records,
         ports.checkpoints,
         ports.audit_signer,
-        None,
+        HttpTimestampAuthority(settings.timestamp_url) if settings.timestamp_url else None,
         audit,
         ports.alerts,
         settings.audit_origin,

@@ -35,7 +35,7 @@ def test_the_settings_of_an_app_with_managed_identity() -> None:
     assert settings.connection_string is None
     assert settings.catalog.name == "catalog.toml"
     assert settings.catalog.is_file()
-    assert (settings.log_level, settings.local_stack) == ("INFO", None)
+    assert (settings.log_level, settings.local_stack, settings.timestamp_url) == ("INFO", None, None)
 
 
 def test_without_more_said_there_is_no_evidence_copy_and_the_rest_of_the_audit_trail_has_its_names() -> None:
@@ -87,6 +87,10 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "queues with a signature": (
         {"AzureWebJobsStorage__queueServiceUri": "https://acc.queue.core.windows.net?sig=hunter2"},
         "AzureWebJobsStorage__queueServiceUri: must be an https URL",
+    ),
+    "a time-stamp authority that is none": (
+        {"ATP_TSA_URL": "ftp://tsa.example.com"},
+        "ATP_TSA_URL: must be an https or http URL",
     ),
     "a level that is none": (
         {"ATP_LOG_LEVEL": "loud"},
@@ -203,6 +207,34 @@ def test_all_mistakes_are_reported_at_once_and_nothing_of_a_connection_string() 
 
 def test_an_empty_environment_lacks_three_settings() -> None:
     assert mistakes({}).count(": is missing") == 3
+
+
+@pytest.mark.parametrize(
+    "url", ["http://tsa.example.com", "https://tsa.example.com/tsr", "http://127.0.0.1:318/", "https://[::1]:8443/a/b"]
+)
+def test_a_time_stamp_authority_may_be_reached_with_or_without_tls(url: str) -> None:
+    assert Settings.parse(IDENTITY | {"ATP_TSA_URL": url}).timestamp_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "tsa.example.com",
+        "file:///etc/passwd",
+        "http://",
+        "https://u:hunter2@tsa.example.com",
+        "https://tsa.example.com/tsr?key=hunter2",
+        "https://tsa.example.com/#hunter2",
+        "http://[::1",
+        "http://tsa.example.com:hunter2",
+        "http://tsa.example.com/a b",
+        "http://tsa.example.com/\n",
+        " http://tsa.example.com",
+    ],
+)
+def test_a_time_stamp_authority_that_cannot_be_asked_is_a_mistake_and_not_quoted(url: str) -> None:
+    said = mistakes(IDENTITY | {"ATP_TSA_URL": url})
+    assert said == "app settings: ATP_TSA_URL: must be an https or http URL without credentials and query"
 
 
 LOCAL = {"ATP_VAULT_URL": "https://localhost:8443", "AzureWebJobsStorage": "UseDevelopmentStorage=true"}
