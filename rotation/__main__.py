@@ -5,16 +5,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from rotation.commands import alerts, kek_history, kek_orders, kek_plan, kek_status, letters
+from rotation.commands import alerts, audit_list, audit_proof, kek_history, kek_orders, kek_plan, kek_status, letters
 from rotation.commands import tenants as tenant_commands
 from rotation.commands.grammar import add_group, example
+from rotation.commands.ports import Command, OfflineCommand
 from rotation.commands.tenants import tenants
 from shared import log
-from shared.azure import wiring
 from shared.errors import AtpError, Conflict, Integrity, InvalidSettings, Transient
 from shared.redact import mask
 from shared.settings import Settings
@@ -30,10 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; the exit code says how it went: 0, or one of the EXIT_ codes."""
     options = _parser().parse_args(arguments)
     try:
-        settings = Settings.parse(_environment(options.settings))
-        log.configure("WARNING")
-        adapters = wiring.Adapters(settings)
-        for line in options.command(options, settings, adapters):
+        for line in _lines(options):
             print(line)
         sys.stdout.flush()
     except AtpError as error:
@@ -50,6 +47,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _lines(options: argparse.Namespace) -> Iterator[str]:
+    """What the command has to say, as it comes."""
+    log.configure("WARNING")
+    if "offline" in options:
+        offline: OfflineCommand = options.offline
+        return offline(options)
+    settings = Settings.parse(_environment(options.settings))
+    # Only here: who verifies an audit trail needs no Azure package.
+    from shared.azure import wiring
+
+    command: Command = options.command
+    return command(options, settings, wiring.Adapters(settings))
+
+
 def _advice(error: AtpError) -> str:
     """What to do about a refusal; no status at all is a sign-in that failed before anything was sent."""
     refused = "status" in error.fields and error.fields["status"] in (None, 401, 403)
@@ -61,13 +72,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m rotation", description="Operate ATP key rotation.", epilog=example("tenant list")
     )
     parser.add_argument("--settings", type=Path, help="a local.settings.json to read instead of the environment")
-    nouns = parser.add_subparsers(required=True, metavar="{tenant,plan,kek,alerts,letters}")
+    nouns = parser.add_subparsers(required=True, metavar="{tenant,plan,kek,audit,alerts,letters}")
     tenant_commands.add_to(nouns)
     kek_plan.add_to(add_group(nouns, "plan", "what a rotation would cost, without doing anything"))
     kek = add_group(nouns, "kek", "rotate KEKs, pause, resume and roll back rotations, see how far they are")
     kek_orders.add_to(kek)
     kek_status.add_to(kek)
     kek_history.add_to(kek)
+    audit = add_group(nouns, "audit", "search the audit trail, export and verify it, prove what is in it")
+    audit_list.add_to(audit)
+    audit_proof.add_to(audit)
     alerts.add_to(nouns)
     letters.add_to(nouns)
     return parser

@@ -6,15 +6,14 @@ midst, the next call finds what is there to be a beginning of what belongs there
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from rotation.audit import parsed
-from rotation.bundle import Anchor, Signed, checkpoint_line, is_record, part_in
+from rotation.bundle import part_in
 from rotation.checkpoint import parse
-from rotation.merkle import leaf_hash
+from rotation.comparison import Difference, differences
 from rotation.streams import from_texts
 from rotation.trail import BEGINNING, Point, Trail
 from shared.clock import Clock
@@ -28,7 +27,6 @@ BLOCKS: Final = 40_000
 """Appends to one file before the next one is begun; Azure takes 50,000 to a blob, and an hour must fit in between."""
 _BLOCK_BYTES: Final = 4 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
-_ROWS: Final = 1000
 _CYCLE: Final = 30
 """Days in which every file is compared once. The newest two are compared each day."""
 _MAX_BEHIND: Final = 10
@@ -170,17 +168,6 @@ class EvidenceCopy:
         return dict(self._sizes[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Something that table and evidence copy do not agree on."""
-
-    what: str
-    file: str
-    checkpoint: int
-    stream: int | None = None
-    seq: int | None = None
-
-
 class Reconciler:
     """Compares the tables with the evidence copy, line by line."""
 
@@ -200,82 +187,13 @@ class Reconciler:
         files = list(self._evidence.files())
         chosen = [file for index, file in enumerate(files) if index % _CYCLE == today or index >= len(files) - 2]
         found = 0
-        for difference in self.differences(chosen):
+        for difference in differences(self._records, self._trail, self._evidence, chosen):
             found += 1
             self._tell(difference)
         behind = self._trail.newest() - (self._copy.copied(files[-1]) if files else 0)
         if behind > _MAX_BEHIND:
             self._raise("behind", "the evidence copy is behind", {"checkpoints": str(behind)})
         log.info("reconciled the evidence copy", extra={"files": len(chosen), "differences": found, "behind": behind})
-
-    def differences(self, files: Iterable[EvidenceFile]) -> Iterator[Difference]:
-        """Every difference between those files and the tables."""
-        for file in files:
-            yield from self._differences(file)
-
-    def _differences(self, file: EvidenceFile) -> Iterator[Difference]:
-        lines = self._lines(file)
-        anchor = part_in(next(lines, b""))
-        if not isinstance(anchor, Anchor):
-            raise Integrity("a file of the evidence copy does not begin with an anchor", file=file.name)
-        number = anchor.number
-        copied = {stream: state.size for stream, state in from_texts(anchor.streams).items()}
-        batch: list[tuple[int, int, bytes]] = []  # consecutive records of one stream
-        for line in lines:
-            record = parsed(line[:-1]) if is_record(line) else None
-            at = (record.stream, record.seq) if record else None
-            if batch and (at != (batch[-1][0], batch[-1][1] + 1) or len(batch) == _ROWS):
-                yield from self._compared(file, number + 1, batch)
-                batch = []
-            if record is None:
-                part = part_in(line)
-                number = part.number
-                if isinstance(part, Signed):
-                    yield from self._compared_checkpoint(file, part, line, copied)
-                continue
-            for seq in range(copied[record.stream] + 1, record.seq):
-                yield Difference("a record is missing in the evidence copy", file.name, number + 1, record.stream, seq)
-            copied[record.stream] = record.seq
-            batch.append((record.stream, record.seq, line[:-1]))
-        yield from self._compared(file, number + 1, batch)
-
-    def _compared(
-        self, file: EvidenceFile, number: int, batch: Sequence[tuple[int, int, bytes]]
-    ) -> Iterator[Difference]:
-        """Records of the copy with those of the table."""
-        if not batch:
-            return
-        stream, first, _ = batch[0]
-        rows = {row.seq: row for row in self._records.read(stream, first, len(batch))}
-        for _, seq, canonical in batch:
-            row = rows.get(seq)
-            if row is None:
-                yield Difference("a record is missing in the table", file.name, number, stream, seq)
-            elif row.canonical != canonical or row.leaf_hash != leaf_hash(canonical):
-                yield Difference("a record differs", file.name, number, stream, seq)
-
-    def _compared_checkpoint(
-        self, file: EvidenceFile, part: Signed, line: bytes, copied: dict[int, int]
-    ) -> Iterator[Difference]:
-        for stream, head in parse(part.note).statement.grown.items():
-            for seq in range(copied[stream] + 1, head.size + 1):
-                yield Difference("a record is missing in the evidence copy", file.name, part.number, stream, seq)
-            copied[stream] = head.size
-        try:
-            stored = self._trail.checkpoint(part.number)
-        except Integrity:
-            yield Difference("a checkpoint is missing in the table", file.name, part.number)
-            return
-        if checkpoint_line(stored) != line:
-            yield Difference("a checkpoint differs", file.name, part.number)
-
-    def _lines(self, file: EvidenceFile) -> Iterator[bytes]:
-        """The whole lines of a file: the last one may still be being written."""
-        left, start = b"", 0
-        while part := self._evidence.read(file.name, start, _BLOCK_BYTES):
-            start += len(part)
-            *whole, left = (left + part).split(b"\n")
-            yield from (line + b"\n" for line in whole)
 
     def _tell(self, difference: Difference) -> None:
         details = {"file": difference.file, "checkpoint": str(difference.checkpoint)}

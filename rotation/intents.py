@@ -6,11 +6,12 @@ long have been given up is settled as it stands. Steps of KEK rotations have no 
 drives them finishes them; if it cannot, a person is told.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
-from rotation.audit import Record
+from rotation.audit import Outcome, Record
 from rotation.message import PLANNED, Action, Job, Trigger
 from shared.errors import Integrity, Rejected
 from shared.values import tenant_id
@@ -22,6 +23,22 @@ GIVEN_UP_AFTER: Final = timedelta(days=4)
 """Messages are put back for three days, then poison."""
 TOLD_AFTER: Final = timedelta(days=1)
 """Of an intent that has no message."""
+
+
+def note(opened: dict[str, Record], record: Record) -> None:
+    """Keep in `opened`, by job, the intents without an outcome, as one record after the other is read."""
+    if record.outcome == Outcome.INTENT:
+        opened[record.job] = record
+    else:
+        opened.pop(record.job, None)
+
+
+def openings(records: Iterable[Record]) -> Iterable[Record]:
+    """The intents among consecutive records of a stream that have no outcome."""
+    opened: dict[str, Record] = {}
+    for record in records:
+        note(opened, record)
+    return opened.values()
 
 
 class Remedy(Enum):

@@ -11,7 +11,7 @@ from typing import Final
 
 from rotation.audit import STREAMS, Outcome, Record, record_in
 from rotation.dek_job import DekJobs
-from rotation.intents import SENT_AGAIN_EVERY, Remedy, job_of, remedy
+from rotation.intents import SENT_AGAIN_EVERY, Remedy, job_of, note, remedy
 from rotation.message import ROTATION_JOBS
 from rotation.trail import Trail
 from shared.clock import Clock
@@ -25,17 +25,9 @@ _WINDOW: Final = timedelta(days=14)
 
 
 @dataclass(slots=True)
-class _Open:
-    """An intent without an outcome."""
-
-    record: Record
-    sent: datetime | None = None
-
-
-@dataclass(slots=True)
 class _Stream:
     seq: int  # of the last record that was read
-    open: dict[str, _Open] = field(default_factory=dict)  # by job
+    opened: dict[str, Record] = field(default_factory=dict)  # intents without an outcome, by job
 
 
 class IntentWatch:
@@ -48,55 +40,41 @@ class IntentWatch:
         self._alerts = alerts
         self._clock = clock
         self._streams: dict[int, _Stream] | None = None
+        self._sent: dict[str, datetime] = {}  # when a job was sent again
 
     def run(self) -> None:
         """Do about every open intent what is to be done now. The first error is raised when all had their turn."""
         errors: list[AtpError] = []
-        for intent in self._open():
+        self._sent = {job: sent for job, sent in self._sent.items() if self._clock() - sent < SENT_AGAIN_EVERY}
+        for record in self._open():
             try:
-                self._treat(intent)
+                self._treat(record)
             except AtpError as error:
-                log.warning("an open intent stays open", extra={"job": intent.record.job, "because": str(error)})
+                log.warning("an open intent stays open", extra={"job": record.job, "because": str(error)})
                 errors.append(error)
         if errors:
             raise errors[0]
 
-    def open_intents(self, since: datetime) -> list[Record]:
-        """Every intent since that time that has no outcome, oldest first."""
-        self._streams = self._from(since)
-        return sorted((intent.record for intent in self._open()), key=lambda record: record.time)
-
-    def _open(self) -> list[_Open]:
+    def _open(self) -> list[Record]:
         if self._streams is None:
-            self._streams = self._from(self._clock() - _WINDOW)
+            sizes = self._trail.point_before(self._trail.number_at(self._clock() - _WINDOW)).sizes
+            self._streams = {stream: _Stream(sizes[stream]) for stream in range(STREAMS)}
         for number, stream in self._streams.items():
             try:
-                self._read_on(number, stream)
+                for stored in self._trail.records(number, stream.seq):
+                    note(stream.opened, record_in(stored))
+                    stream.seq = stored.seq
             except Integrity as error:
                 # Whoever signs checkpoints alerts; the other streams' intents are looked after meanwhile.
                 log.error("cannot read an audit stream", extra={"because": str(error)})  # noqa: TRY400 - no bug
-        return [intent for stream in self._streams.values() for intent in stream.open.values()]
+        return [record for stream in self._streams.values() for record in stream.opened.values()]
 
-    def _from(self, since: datetime) -> dict[int, _Stream]:
-        """The streams as they were before that time, as far as checkpoints tell."""
-        sizes = self._trail.point_before(self._trail.number_at(since)).sizes
-        return {stream: _Stream(sizes[stream]) for stream in range(STREAMS)}
-
-    def _read_on(self, number: int, stream: _Stream) -> None:
-        for stored in self._trail.records(number, stream.seq):
-            record = record_in(stored)
-            if record.outcome == Outcome.INTENT:
-                stream.open[record.job] = _Open(record)
-            else:
-                stream.open.pop(record.job, None)
-            stream.seq = stored.seq
-
-    def _treat(self, intent: _Open) -> None:
-        record, now = intent.record, self._clock()
+    def _treat(self, record: Record) -> None:
+        now = self._clock()
         match remedy(record, now):
-            case Remedy.SEND_AGAIN if intent.sent is None or now - intent.sent >= SENT_AGAIN_EVERY:
+            case Remedy.SEND_AGAIN if record.job not in self._sent:
                 self._queues.send(ROTATION_JOBS, job_of(record).to_json())
-                intent.sent = now
+                self._sent[record.job] = now
                 log.warning("an intent was open and its job is sent again", extra={"job": record.job})
             case Remedy.SETTLE:
                 outcome = self._dek_jobs.settle(job_of(record))

@@ -100,6 +100,11 @@ def verified(proof: Proof, keys: Sequence[EllipticCurvePublicKey]) -> tuple[Reco
     return record, checkpoint
 
 
+def fields(record: Record) -> dict[str, object]:
+    """What a record says, by the names of its fields."""
+    return {str(name): value for name, value in msgspec.structs.asdict(record).items()}
+
+
 def _joined(hashes: Sequence[bytes]) -> str:
     return base64.b64encode(b"".join(hashes)).decode()
 

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Final
 
 from rotation.bundle import anchor_line, checkpoint_line
-from rotation.checkpoint import parse
+from rotation.checkpoint import parse, streams_root
 from rotation.merkle import leaf_hash
-from rotation.streams import Streams, from_texts, no_records, to_texts
+from rotation.proof import Proof, made
+from rotation.streams import Streams, copied, extend, from_texts, heads_of, no_records, to_texts
 from shared.errors import Integrity, Rejected
 from shared.ports import Checkpoints, Records
 from shared.values import StoredCheckpoint, StoredRecord
@@ -169,6 +170,27 @@ class Trail:
             if head is not None and head.size >= seq:
                 return stored.number
         raise Rejected("no checkpoint signs that record yet; the next one will, in a minute", stream=stream, seq=seq)
+
+    def streams_at(self, number: int) -> Streams:
+        """The streams at that checkpoint. Integrity unless the records stored are the ones that it signs."""
+        point = self.point_before(number)
+        streams = copied(point.streams)
+        for stored in self.checkpoints(point.number, number):
+            for stream, head in parse(stored.note).statement.grown.items():
+                for record in self.records(stream, streams[stream].size, head.size):
+                    extend(streams, stream, record.canonical)
+        if streams_root(heads_of(streams)) != parse(self.checkpoint(number).note).statement.root:
+            raise Integrity("a checkpoint does not sign the records that are stored", checkpoint=number)
+        return streams
+
+    def proof(self, stream: int, seq: int) -> Proof:
+        """The proof that a record is in the trail. Rejected if it is not signed yet, or is not there."""
+        number = self.located(stream, seq)
+        streams = self.streams_at(number)
+        stored = list(self.records(stream, 0, streams[stream].size))
+        note = self.checkpoint(number).note
+        earlier = [each for each in self.handovers(Point(number, note, streams)) if each != note]
+        return made(stored[seq - 1].canonical, [each.leaf_hash for each in stored], streams, note, earlier)
 
     def _with_trees(self, upto: int) -> Iterator[StoredCheckpoint]:
         while upto > 0:

@@ -3,9 +3,10 @@
 import argparse
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
-from rotation.commands.ports import Command
+from rotation.commands.ports import Command, OfflineCommand
 
 WAIT_S: Final = 60
 MOST: Final = 10**6 - 1
@@ -27,6 +28,16 @@ def add_command(
         name, help=purpose, description=purpose, epilog=example(sample) if sample is not None else None
     )
     parser.set_defaults(command=command)
+    return parser
+
+
+def add_offline(
+    commands: Commands, name: str, purpose: str, command: OfflineCommand, *, sample: str
+) -> argparse.ArgumentParser:
+    """A command that needs neither settings nor a network."""
+    epilog = f"example: python -m rotation {sample}"
+    parser = commands.add_parser(name, help=purpose, description=purpose, epilog=epilog)
+    parser.set_defaults(offline=command)
     return parser
 
 
@@ -58,6 +69,15 @@ def add_wait(parser: argparse.ArgumentParser, behind: str) -> None:
         metavar="SECONDS",
         help=f"wait until it is done, {WAIT_S} s unless given; stands behind {behind}",
     )
+
+
+def moment(text: str) -> datetime:
+    """Reads a date, or a date with a time; UTC unless it says otherwise."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a date like 2026-11-01, or with a time: 2026-11-01T14:30Z") from None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 def number(what: str, most: int = MOST, besides: str = "", least: int = 1) -> Callable[[str], int]:

@@ -5,7 +5,20 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from shared.clock import Clock
-from shared.ports import Alerts, DeadLetters, Deks, Keks, KekUses, Queues, Shards, Vault
+from shared.ports import (
+    Alerts,
+    AuditSigner,
+    Checkpoints,
+    DeadLetters,
+    Deks,
+    Evidence,
+    Keks,
+    KekUses,
+    Queues,
+    Records,
+    Shards,
+    Vault,
+)
 from shared.settings import Settings
 
 
@@ -15,6 +28,22 @@ class Ports(Protocol):
     @property
     def clock(self) -> Clock:
         """The time."""
+
+    @property
+    def records(self) -> Records:
+        """Audit streams."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Their signed checkpoints."""
+
+    @property
+    def audit_signer(self) -> AuditSigner:
+        """What signs those."""
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """The second copy of the audit trail, if there is one."""
 
     @property
     def deks(self) -> Deks:
@@ -48,6 +77,9 @@ class Ports(Protocol):
     def dead_letters(self) -> DeadLetters:
         """Messages that wait for an operator."""
 
+
+type OfflineCommand = Callable[[argparse.Namespace], Iterator[str]]
+"""The same without settings and ports."""
 
 type Command = Callable[[argparse.Namespace, Settings, Ports], Iterator[str]]
 """Does what the options say and answers with the lines to print, as they come."""

@@ -237,7 +237,8 @@ def test_wrong_settings_are_told_in_a_sentence(
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     program = (
         "import sys; from types import SimpleNamespace as N; from rotation import __main__ as m;"
-        "m.wiring.Adapters = lambda _: N(alerts=N(all=list)); sys.exit(m.main(['alerts']))"
+        "from shared.azure import wiring as w;"
+        "w.Adapters = lambda _: N(alerts=N(all=list)); sys.exit(m.main(['alerts']))"
     )
     reader, writer = os.pipe()
     os.close(reader)
