@@ -12,7 +12,6 @@ from typing import Final
 from rotation.commands import alerts, audit_list, audit_proof, kek_history, kek_orders, kek_plan, kek_status, letters
 from rotation.commands import tenants as tenant_commands
 from rotation.commands.grammar import add_group, example
-from rotation.commands.ports import Command, OfflineCommand
 from rotation.commands.tenants import tenants
 from shared import log
 from shared.errors import AtpError, Conflict, Integrity, InvalidSettings, Transient
@@ -51,14 +50,13 @@ def _lines(options: argparse.Namespace) -> Iterator[str]:
     """What the command has to say, as it comes."""
     log.configure("WARNING")
     if "offline" in options:
-        offline: OfflineCommand = options.offline
-        return offline(options)
+        yield from options.offline(options)
+        return
     settings = Settings.parse(_environment(options.settings))
     # Only here: who verifies an audit trail needs no Azure package.
     from shared.azure import wiring
 
-    command: Command = options.command
-    return command(options, settings, wiring.Adapters(settings))
+    yield from options.command(options, settings, wiring.Adapters(settings))
 
 
 def _advice(error: AtpError) -> str:

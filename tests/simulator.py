@@ -208,7 +208,7 @@ class World:
         """Create a version of the key that signs checkpoints."""
         number = len(self.signing_keys) + 1
         kid = Kid(f"{VAULT_URL}/keys/{SIGNING_KEY}/{number:032x}")
-        self.signing_keys[kid] = SigningKey(kid, _signing_secret(number).public_key(), enabled, self.now)
+        self.signing_keys[kid] = SigningKey(kid, signing_secret(number).public_key(), enabled, self.now)
         return kid
 
     def open(self, dek: WrappedDek) -> bytes:
@@ -239,7 +239,7 @@ def private_key(number: int) -> rsa.RSAPrivateKey:
 
 
 @cache
-def _signing_secret(number: int) -> ec.EllipticCurvePrivateKey:
+def signing_secret(number: int) -> ec.EllipticCurvePrivateKey:
     """The private half of a version of the key that signs checkpoints."""
     return ec.generate_private_key(ec.SECP256R1())
 
@@ -676,7 +676,7 @@ class SimSigner(AuditSigner):
         def effect() -> bytes:
             if not self._found(kid).enabled:
                 raise UnusableKey("the vault refuses to sign with this version", kid=kid)
-            return _signing_secret(int(kid[-32:], 16)).sign(text, ec.ECDSA(hashes.SHA256()))
+            return signing_secret(int(kid[-32:], 16)).sign(text, ec.ECDSA(hashes.SHA256()))
 
         return self._world.io("signer", "sign", effect)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
@@ -107,9 +107,11 @@ def verified(
     *,
     held: Sequence[str] = (),
     stamps: StampCheck | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> Report:
     """What the verification says of files."""
-    with Verification(Expectations(keys, held, stamps)) as verification:
+    with Verification(Expectations(keys, held, stamps, since, until)) as verification:
         for lines in files:
             verification.feed(lines)
         return verification.conclude()
