@@ -87,6 +87,9 @@ class Queue:
             return False
         return True
 
+    def create(self) -> None:
+        self._client.create_queue()
+
     def delete(self) -> None:
         self._client.delete_queue()
 
@@ -347,11 +350,12 @@ def test_an_output_binding_sends_a_message_in_the_same_encoding(shared_site: Sit
 
 
 def test_as_many_sync_functions_run_at_once_as_there_are_threads(site: Site) -> None:
-    site.start()
     release = site.folder / "release"
+    site.queue().create()
     for number in range(8):
         site.queue().send({"hold": str(release), "number": number})
 
+    site.start()  # with all of them there: above newBatchThreshold no more are taken
     site.wait_for("work", 8)
     release.touch()
     site.wait_for("released", 8)
