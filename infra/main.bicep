@@ -1,6 +1,6 @@
 // Everything that ATP key rotation runs on, in one resource group. README.md says how to deploy it.
 //
-// Nothing here has a password: the storage account takes no account keys, the vault takes no access policies, telemetry
+// Nothing here has a password: the storage accounts take no account keys, the vault takes no access policies, telemetry
 // takes no instrumentation keys. Who may do what stands in modules/access.bicep, and nowhere else.
 
 targetScope = 'resourceGroup'
@@ -27,6 +27,9 @@ param planSchedule string = '0 0 2 * * *'
 
 @description('When KEK rotations are looked at, likewise. Between the steps of one lies no more than this.')
 param driveSchedule string = '0 * * * * *'
+
+@description('URL of an RFC 3161 time-stamp authority, which says once an hour when the audit trail was signed; empty for none.')
+param timestampUrl string = ''
 
 @description('The alert rules need INFO at least: they look for what the app says when all is well, too.')
 @allowed(['DEBUG', 'INFO'])
@@ -55,6 +58,15 @@ param services string[] = []
 @description('Object ids of the Entra groups whose members operate key rotation from the command line.')
 param operators string[] = []
 
+@description('Object ids of the Entra groups whose members check the audit trail against its evidence.')
+param auditors string[] = []
+
+@description('The name in signed checkpoints, unique among those that an auditor sees. Never change it.')
+param auditOrigin string = '${prefix}-audit'
+
+@description('Set once the policy on the evidence copy is locked: modules/evidence.bicep says how, and what that means.')
+param evidenceLocked bool = false
+
 @description('Who is told of alerts.')
 param alertAddresses string[]
 
@@ -71,14 +83,45 @@ param maxInstances int = 40
 var unique = take(uniqueString(resourceGroup().id, prefix), 8)
 var names = {
   app: '${prefix}-rotation-${unique}'
+  auditApp: '${prefix}-audit-${unique}'
+  auditHost: '${prefix}aud${unique}'
+  evidence: '${prefix}evi${unique}'
   storage: '${prefix}rot${unique}'
   vault: '${prefix}-kv-${unique}'
 }
 var vaults = concat([names.vault], moreVaults)
+var signingKeyName = 'audit-signing'
+
+// Which app does what. One package holds all of it; each app has the functions of the other one disabled, and neither has
+// the roles for them.
+var rotationFunctions = [
+  'plan_daily'
+  'drive_kek_rotations'
+  'plan_shard'
+  'rotation_job'
+  'kek_order'
+  'rewrap_batch'
+  'plan_shard_poison'
+  'rotation_job_poison'
+  'kek_order_poison'
+  'rewrap_batch_poison'
+  'key_vault_event'
+  'watch_intents'
+  'health'
+]
+var auditFunctions = [
+  'checkpoint_audit_trail'
+  'reconcile_evidence'
+]
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   // Its own resource, so that its roles are there before the app first starts.
   name: '${prefix}-rotation'
+  location: location
+}
+
+resource auditIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
+  name: '${prefix}-audit'
   location: location
 }
 
@@ -112,6 +155,38 @@ module storage 'modules/storage.bicep' = {
   }
 }
 
+// One after the other: they share the private DNS zone for blobs.
+module evidence 'modules/evidence.bicep' = {
+  name: 'evidence'
+  params: {
+    name: names.evidence
+    location: location
+    replication: replication
+    locked: evidenceLocked
+    workspaceId: monitoring.outputs.workspaceId
+    endpointSubnetId: privateNetwork ? network!.outputs.endpointSubnetId : ''
+    networkId: privateNetwork ? network!.outputs.networkId : ''
+  }
+  dependsOn: [
+    storage
+  ]
+}
+
+module auditHost 'modules/audit-host.bicep' = {
+  name: 'audit-host'
+  params: {
+    name: names.auditHost
+    location: location
+    replication: replication
+    workspaceId: monitoring.outputs.workspaceId
+    endpointSubnetId: privateNetwork ? network!.outputs.endpointSubnetId : ''
+    networkId: privateNetwork ? network!.outputs.networkId : ''
+  }
+  dependsOn: [
+    evidence
+  ]
+}
+
 module vault 'modules/vault.bicep' = {
   name: 'vault'
   params: {
@@ -120,6 +195,7 @@ module vault 'modules/vault.bicep' = {
     keks: keks
     kekBits: kekBits
     kekExpires: kekExpires
+    signingKeyName: signingKeyName
     workspaceId: monitoring.outputs.workspaceId
     endpointSubnetId: privateNetwork ? network!.outputs.endpointSubnetId : ''
     networkId: privateNetwork ? network!.outputs.networkId : ''
@@ -137,6 +213,7 @@ module moreVault 'modules/vault.bicep' = [
       keks: keks
       kekBits: kekBits
       kekExpires: kekExpires
+      signingKeyName: ''
       workspaceId: monitoring.outputs.workspaceId
       endpointSubnetId: privateNetwork ? network!.outputs.endpointSubnetId : ''
       networkId: privateNetwork ? network!.outputs.networkId : ''
@@ -157,6 +234,12 @@ module access 'modules/access.bicep' = {
     appPrincipalId: identity.properties.principalId
     services: services
     operators: operators
+    evidenceStorageName: evidence.outputs.name
+    evidenceContainerName: evidence.outputs.containerName
+    auditHostStorageName: auditHost.outputs.name
+    signingKeyName: signingKeyName
+    auditPrincipalId: auditIdentity.properties.principalId
+    auditors: auditors
   }
   dependsOn: [
     vault
@@ -172,10 +255,47 @@ module app 'modules/app.bicep' = {
     identityId: identity.id
     identityClientId: identity.properties.clientId
     storageName: storage.outputs.name
+    hostStorageName: storage.outputs.name
     vaultUrl: vault.outputs.url
     moreVaultUrls: join(map(moreVaults, name => 'https://${name}${environment().suffixes.keyvaultDns}'), ',')
     insightsConnection: monitoring.outputs.insightsConnection
+    evidenceUrl: ''
+    auditOrigin: auditOrigin
+    signingKeyName: signingKeyName
+    timestampUrl: ''
+    disabledFunctions: auditFunctions
+    takesEvents: true
     subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
+    allowedAddresses: allowedAddresses
+    planSchedule: planSchedule
+    driveSchedule: driveSchedule
+    logLevel: logLevel
+    maxInstances: maxInstances
+  }
+  dependsOn: [
+    access
+  ]
+}
+
+module auditApp 'modules/app.bicep' = {
+  name: 'audit-app'
+  params: {
+    name: names.auditApp
+    location: location
+    identityId: auditIdentity.id
+    identityClientId: auditIdentity.properties.clientId
+    storageName: storage.outputs.name
+    hostStorageName: auditHost.outputs.name
+    vaultUrl: vault.outputs.url
+    moreVaultUrls: ''
+    insightsConnection: monitoring.outputs.insightsConnection
+    evidenceUrl: evidence.outputs.url
+    auditOrigin: auditOrigin
+    signingKeyName: signingKeyName
+    timestampUrl: timestampUrl
+    disabledFunctions: rotationFunctions
+    takesEvents: false
+    subnetId: privateNetwork ? network!.outputs.auditSubnetId : ''
     allowedAddresses: allowedAddresses
     planSchedule: planSchedule
     driveSchedule: driveSchedule
@@ -217,6 +337,9 @@ module alerts 'modules/alerts.bicep' = {
 }
 
 output functionApp string = app.outputs.name
+output auditApp string = auditApp.outputs.name
+output evidenceAccount string = evidence.outputs.name
+output evidenceUrl string = evidence.outputs.url
 output vaultUrl string = vault.outputs.url
 output tableUrl string = storage.outputs.tableUrl
 output queueUrl string = storage.outputs.queueUrl

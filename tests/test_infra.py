@@ -19,6 +19,7 @@ from shared.values import ShardState
 
 ROOT = Path(__file__).parent.parent
 INFRA = ROOT / "infra"
+MAIN = INFRA / "main.bicep"
 FILES = sorted(INFRA.rglob("*.bicep"))
 PARSER = Parser(Language(tree_sitter_bicep.language()))
 SETTING = re.compile(r"\"(ATP_\w+|AzureWebJobsStorage\w*)\"|%(\w+)%")
@@ -67,6 +68,13 @@ def parameters(file: Path) -> dict[str, bool]:
     """The parameters of a file, and whether each must be given."""
     declared = list(nodes(tree(file), "parameter_declaration"))
     return {text(node.named_children[0]): b"=" not in (node.text or b"") for node in declared}
+
+
+def module_parameters(name: str) -> dict[str, str]:
+    """What main.bicep gives to a module."""
+    (module,) = (node for node in nodes(tree(MAIN), "module_declaration") if text(node.named_children[0]) == name)
+    (given,) = (node for node in nodes(module, "object_property") if text(node.named_children[0]) == "params")
+    return properties(given.named_children[1])
 
 
 def app_settings() -> dict[str, str]:
@@ -121,7 +129,7 @@ def test_the_app_may_reach_every_table_that_it_uses_and_only_one_of_them_freely(
     no_delete = set(array("modules/access.bicep", "noDeleteTables"))
     assert "audit" in insert_only
     assert not insert_only & no_delete
-    assert insert_only | no_delete == set(wiring.TABLES) - {"deks", "consumers"}
+    assert insert_only | no_delete == set(wiring.TABLES) - {"deks", "consumers", "checkpoints"}
     assert assigned("appOnDeks") == ("deks", "tableContributor")
     assert assigned("appOnConsumers") == ("consumers", "tableReader"), "to be written by services alone"
     assert assigned("appInserts") == ("insertOnly[index]", "inserter")
@@ -135,12 +143,114 @@ def test_what_the_roles_of_our_own_allow() -> None:
     keys = "Microsoft.KeyVault/vaults/keys/"
     actions = ("read", "create/action", "update/action", "wrap/action", "unwrap/action")
     assert allowed("rotator") == {keys + action for action in actions}
+    assert allowed("signer") == {f"{keys}read", f"{keys}sign/action"}
+    blobs = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/"
+    assert allowed("appender") == {f"{blobs}read", f"{blobs}add/action"}
 
 
 def test_the_app_rotates_the_keks_of_the_catalog_and_can_do_nothing_with_another_key() -> None:
     assert assigned("appOnKeks") == ("kek[number]", "rotator")
     scopes = [scope for scope, _ in map(assigned, declarations("roleAssignments"))]
     assert not {"vault", "vault[index]"} & set(scopes)
+
+
+def test_the_audit_app_may_sign_append_and_insert_and_can_delete_nothing_but_its_hosts_own() -> None:
+    assert assigned_to("auditPrincipalId") == {
+        ("auditHost", "blobOwner"),
+        ("auditAppTable[index]", "inserter"),
+        ("signingKey", "signer"),
+        ("evidence", "appender"),
+        ("insights", "metricsPublisher"),
+    }
+    assert array("modules/access.bicep", "auditAppTables") == ["audit", "checkpoints", "alerts"]
+    host = (INFRA / "modules/audit-host.bicep").read_text()
+    assert host.count("/containers@") == host.count("name: 'app-package'") == 1, "its package and no data"
+
+
+def test_the_main_app_can_neither_sign_nor_reach_the_evidence_nor_the_audit_apps_code() -> None:
+    scopes = {scope for scope, _ in assigned_to("appPrincipalId")}
+    assert scopes == {
+        "account",
+        "deks",
+        "insertOnly[index]",
+        "noDelete[index]",
+        "consumers",
+        "kek[number]",
+        "insights",
+    }
+    assert "checkpoints" not in array("modules/access.bicep", "insertOnlyTables")
+
+
+def test_auditors_read_the_trail_its_checkpoints_the_evidence_and_the_signing_key_and_write_nothing() -> None:
+    assert array("modules/access.bicep", "auditedTables") == ["audit", "checkpoints"]
+    assert {assigned(name) for name in declarations("roleAssignments") if name.startswith("auditor")} == {
+        ("audited[number % length(auditedTables)]", "tableReader"),
+        ("evidence", "blobReader"),
+        ("signingKey", "keyReader"),
+    }
+
+
+def test_every_function_runs_in_exactly_one_of_the_two_apps() -> None:
+    rotation, audit = set(array("main.bicep", "rotationFunctions")), set(array("main.bicep", "auditFunctions"))
+    assert not rotation & audit
+    functions = set(re.findall(r"^def (\w+)\(", (ROOT / "function_app.py").read_text(), re.MULTILINE))
+    assert functions <= rotation | audit
+    assert module_parameters("app")["disabledFunctions"] == "auditFunctions"
+    assert module_parameters("auditApp")["disabledFunctions"] == "rotationFunctions"
+    app = (INFRA / "modules/app.bicep").read_text()
+    assert "toObject(disabledFunctions, name => 'AzureWebJobs.${name}.Disabled', name => 'true')" in app
+
+
+def test_the_two_apps_share_no_identity_no_package_and_no_network() -> None:
+    main, audit = module_parameters("app"), module_parameters("auditApp")
+    for name in ("name", "identityId", "identityClientId", "hostStorageName", "subnetId", "evidenceUrl", "takesEvents"):
+        assert main[name] != audit[name], name
+    for name in ("storageName", "vaultUrl", "auditOrigin", "signingKeyName", "logLevel"):
+        assert main[name] == audit[name], name
+    assert (main["evidenceUrl"], main["takesEvents"], audit["takesEvents"]) == ("", "true", "false")
+
+
+def test_the_evidence_is_kept_for_seven_years_and_may_grow_and_locking_is_explained() -> None:
+    source = (INFRA / "modules/evidence.bicep").read_text()
+    (policy,) = re.findall(r"^resource policy '(.*?)' = if \(!locked\) (.*?)^}$", source, re.MULTILINE | re.DOTALL)
+    assert policy[0].startswith("Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies@")
+    assert "name: 'default'" in policy[1]
+    assert "immutabilityPeriodSinceCreationInDays: 2557" in policy[1]
+    assert "allowProtectedAppendWrites: true" in policy[1]
+    assert "level: 'CanNotDelete'" in source
+    assert "az storage container immutability-policy lock" in source
+    assert f"name: '{wiring.LOCAL_EVIDENCE}'" in source
+    assert parameters(MAIN)["evidenceLocked"] is False
+    assert "az storage container immutability-policy lock" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("module", ["storage", "evidence", "audit-host"])
+def test_every_storage_account_takes_no_keys_and_no_old_tls_and_says_who_wrote(module: str) -> None:
+    source = (INFRA / "modules" / f"{module}.bicep").read_text()
+    for line in (
+        "allowSharedKeyAccess: false",
+        "allowBlobPublicAccess: false",
+        "minimumTlsVersion: 'TLS1_2'",
+        "supportsHttpsTrafficOnly: true",
+        "requireInfrastructureEncryption: true",
+        "publicNetworkAccess: empty(endpointSubnetId) ? 'Enabled' : 'Disabled'",
+        "category: 'StorageWrite'",
+        "category: 'StorageDelete'",
+    ):
+        assert line in source, line
+    assert source.count("'Microsoft.Storage/storageAccounts@") == 1
+
+
+def test_the_key_that_signs_checkpoints_is_what_the_code_signs_with_and_stays_in_the_hsm() -> None:
+    source = (INFRA / "modules/vault.bicep").read_text()
+    (key,) = re.findall(r"^resource signingKey .*?^}$", source, re.MULTILINE | re.DOTALL)
+    for line in ("kty: 'EC-HSM'", "curveName: 'P-256'", "keyOps: ['sign', 'verify']", "exportable: false"):
+        assert line in key
+    assert "timeAfterCreate: 'P1Y'" in key
+    assert "type: 'rotate'" in key
+    name = Settings("https://atp.vault.azure.net", None, None, None).audit_signing_key
+    assert f"var signingKeyName = '{name}'" in MAIN.read_text()
+    assert name not in array("main.bicep", "keks")
 
 
 def test_operators_may_send_to_every_queue_that_a_person_asks_by_and_to_no_poison_queue() -> None:
@@ -160,6 +270,12 @@ def assigned(name: str) -> tuple[str, str]:
     (scope,) = re.findall(r"^ +scope: (.+)$", body, re.MULTILINE)
     (role,) = re.findall(r"roleDefinitionId: (?:.*roles\.)?(\w+)(?:\)|\.id)$", body, re.MULTILINE)
     return scope, role
+
+
+def assigned_to(principal: str) -> set[tuple[str, str]]:
+    """Scopes and roles of everything that is assigned to the principal of that parameter."""
+    bodies = declarations("roleAssignments")
+    return {assigned(name) for name, body in bodies.items() if f"principalId: {principal}\n" in body}
 
 
 def allowed(role: str) -> set[str]:
@@ -199,6 +315,10 @@ def test_settings_accept_what_is_set() -> None:
         "planSchedule": "0 0 2 * * *",
         "driveSchedule": "0 * * * * *",
         "logLevel": "INFO",
+        "evidenceUrl": "https://atpevi.blob.core.windows.net/audit-evidence",
+        "auditOrigin": "atp-audit",
+        "signingKeyName": "audit-signing",
+        "${hostStorageName}": "atpaud",
         "${storageName}": "atprot",
         "${environment().suffixes.storage}": "core.windows.net",
     }
@@ -214,6 +334,7 @@ def test_settings_accept_what_is_set() -> None:
     assert settings.more_vault_urls == ("https://atp-kv2.vault.azure.net",)
     assert settings.timestamp_url == "http://timestamp.example.com"
     assert settings.catalog.is_file()
+    assert settings.evidence_url == "https://atpevi.blob.core.windows.net/audit-evidence"
 
 
 def test_schedules_are_those_of_a_local_stack() -> None:
@@ -256,6 +377,13 @@ def test_the_subscribed_function_is_one_of_the_app() -> None:
 def test_alert_rules_look_for_what_the_app_logs(event: str, source: str) -> None:
     assert f'tostring(record.event) == "{event}"' in rules() or f'.event) == "{event}"' in rules()
     assert re.search(rf'log\.\w+\(\s*"{event}"', (ROOT / source).read_text())
+
+
+def test_a_rule_tells_when_no_checkpoint_was_signed_for_ten_minutes() -> None:
+    (rule,) = re.findall(r"\{[^{}]*name: 'not-checkpointed'.*?\n  \}", rules(), re.DOTALL)
+    assert '.event) == "signed a checkpoint"' in rule
+    assert "window: 'PT10M'" in rule
+    assert re.search(r"operator: 'LessThan'\s+threshold: 1\b", rule)
 
 
 def test_the_rule_on_progress_knows_the_phases_that_walk_and_what_is_logged_of_them() -> None:

@@ -3,9 +3,13 @@
 // The app      rotates: it changes rows of deks, keys, runs and budgets, adds rows to the other tables, and reads who uses
 //              what. With the KEKs of the catalog, and no other key, it may make versions, enable and disable them, wrap
 //              and unwrap: never delete, purge, import, export, back up or sign. It cannot change or delete an audit record.
+// The audit    signs checkpoints with its one key, appends to the evidence copy, reads the audit trail and adds rows to it, to
+// app          checkpoints and alerts: it cannot change or delete a row or a file, and can do nothing with a KEK or a DEK.
+//              The main app in turn can neither sign nor reach the evidence, so that it takes both to forge a history.
 // Services     read wrapped DEKs and have the vault open them; they report which versions they use.
 // Operators    read every table and what the KEKs are, ask by queue message, resolve dead letters. They cannot change a
 //              key's row, and neither wrap nor unwrap.
+// Auditors     read the audit trail, its checkpoints, the evidence copy, and the public half of the key that signs.
 
 param storageName string
 param vaults string[]
@@ -15,8 +19,16 @@ param appPrincipalId string
 param services string[]
 param operators string[]
 
+param evidenceStorageName string
+param evidenceContainerName string
+param auditHostStorageName string
+param signingKeyName string
+param auditPrincipalId string
+param auditors string[]
+
 // https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 var roles = {
+  blobReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1' // Storage Blob Data Reader
   blobOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b' // Storage Blob Data Owner
   queueContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88' // Storage Queue Data Contributor
   queueSender: 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a' // Storage Queue Data Message Sender
@@ -28,6 +40,9 @@ var roles = {
 }
 var insertOnlyTables = ['audit', 'alerts', 'deadletters']
 var noDeleteTables = ['keys', 'runs', 'budgets']
+// What the audit app adds rows to, and what auditors read.
+var auditAppTables = ['audit', 'checkpoints', 'alerts']
+var auditedTables = ['audit', 'checkpoints']
 // What operators ask by, and send dead letters to again.
 var askedQueues = ['rotation-jobs', 'plan-shards', 'kek-orders', 'rewrap-batches']
 
@@ -69,6 +84,38 @@ resource noDelete 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-0
   }
 ]
 
+resource auditAppTable 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01' existing = [
+  for table in auditAppTables: {
+    parent: tableService
+    name: table
+  }
+]
+
+resource audited 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01' existing = [
+  for table in auditedTables: {
+    parent: tableService
+    name: table
+  }
+]
+
+resource evidenceAccount 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
+  name: evidenceStorageName
+}
+
+resource evidenceService 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' existing = {
+  parent: evidenceAccount
+  name: 'default'
+}
+
+resource evidence 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' existing = {
+  parent: evidenceService
+  name: evidenceContainerName
+}
+
+resource auditHost 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
+  name: auditHostStorageName
+}
+
 resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2023-05-01' existing = {
   parent: account
   name: 'default'
@@ -100,6 +147,11 @@ resource kek 'Microsoft.KeyVault/vaults/keys@2023-07-01' existing = [
     name: keks[number % length(keks)]
   }
 ]
+
+resource signingKey 'Microsoft.KeyVault/vaults/keys@2023-07-01' existing = {
+  parent: vault[0]
+  name: signingKeyName
+}
 
 resource inserter 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   // No built-in role may insert into a table without being allowed to change and delete there too.
@@ -165,6 +217,51 @@ resource rotator 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.KeyVault/vaults/keys/update/action'
           'Microsoft.KeyVault/vaults/keys/wrap/action'
           'Microsoft.KeyVault/vaults/keys/unwrap/action'
+        ]
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+resource signer 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  // Every built-in role that may sign may encrypt, wrap and change the key besides.
+  name: guid(resourceGroup().id, 'checkpoint-signer')
+  properties: {
+    roleName: 'ATP Checkpoint Signer (${storageName})'
+    description: 'Read a key and sign with it.'
+    type: 'CustomRole'
+    assignableScopes: [resourceGroup().id]
+    permissions: [
+      {
+        actions: []
+        notActions: []
+        dataActions: [
+          'Microsoft.KeyVault/vaults/keys/read'
+          'Microsoft.KeyVault/vaults/keys/sign/action'
+        ]
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+resource appender 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  // Without `write` a blob can be created and appended to and not be overwritten.
+  // https://learn.microsoft.com/rest/api/storageservices/authorize-with-azure-active-directory: Put Blob, Append Block.
+  name: guid(resourceGroup().id, 'evidence-appender')
+  properties: {
+    roleName: 'ATP Evidence Appender (${storageName})'
+    description: 'Read and create blobs and append to them; never overwrite or delete one.'
+    type: 'CustomRole'
+    assignableScopes: [resourceGroup().id]
+    permissions: [
+      {
+        actions: []
+        notActions: []
+        dataActions: [
+          'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read'
+          'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action'
         ]
         notDataActions: []
       }
@@ -263,6 +360,61 @@ resource appOnInsights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
+// The audit app
+
+resource auditAppOnItsHost 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  // The host's own: its package, its locks, its keys. There is nothing else in that account.
+  name: guid(auditHost.id, auditPrincipalId, roles.blobOwner)
+  scope: auditHost
+  properties: {
+    principalId: auditPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.blobOwner)
+  }
+}
+
+resource auditAppInserts 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (table, index) in auditAppTables: {
+    name: guid(auditAppTable[index].id, auditPrincipalId, inserter.id)
+    scope: auditAppTable[index]
+    properties: {
+      principalId: auditPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: inserter.id
+    }
+  }
+]
+
+resource auditAppSigns 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(signingKey.id, auditPrincipalId, signer.id)
+  scope: signingKey
+  properties: {
+    principalId: auditPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: signer.id
+  }
+}
+
+resource auditAppAppends 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(evidence.id, auditPrincipalId, appender.id)
+  scope: evidence
+  properties: {
+    principalId: auditPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: appender.id
+  }
+}
+
+resource auditAppOnInsights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(insights.id, auditPrincipalId, roles.metricsPublisher)
+  scope: insights
+  properties: {
+    principalId: auditPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.metricsPublisher)
+  }
+}
+
 // Services
 
 resource serviceOnDeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
@@ -355,6 +507,44 @@ resource operatorOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
     scope: kek[number % (length(vaults) * length(keks))]
     properties: {
       principalId: operators[number / (length(vaults) * length(keks))]
+      principalType: 'Group'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyReader)
+    }
+  }
+]
+
+// Auditors
+
+resource auditorOnTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for number in range(0, length(auditors) * length(auditedTables)): {
+    name: guid(audited[number % length(auditedTables)].id, auditors[number / length(auditedTables)], roles.tableReader)
+    scope: audited[number % length(auditedTables)]
+    properties: {
+      principalId: auditors[number / length(auditedTables)]
+      principalType: 'Group'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.tableReader)
+    }
+  }
+]
+
+resource auditorOnEvidence 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for auditor in auditors: {
+    name: guid(evidence.id, auditor, roles.blobReader)
+    scope: evidence
+    properties: {
+      principalId: auditor
+      principalType: 'Group'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.blobReader)
+    }
+  }
+]
+
+resource auditorOnSigningKey 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for auditor in auditors: {
+    name: guid(signingKey.id, auditor, roles.keyReader)
+    scope: signingKey
+    properties: {
+      principalId: auditor
       principalType: 'Group'
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyReader)
     }

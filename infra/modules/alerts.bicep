@@ -1,6 +1,7 @@
 // What wakes whom. The app says what is wrong in a log record with the event "alert"; these rules pass it on, and watch
 // for what the app cannot say because it does not run. A shard that stopped, a KEK rotation that failed or cannot go on, a
-// consumer that lags and a KEK version that is missed are records "alert", severity critical.
+// consumer that lags, a KEK version that is missed, an audit trail that contradicts its checkpoints and an evidence copy that
+// differs are records "alert", severity critical.
 
 param prefix string
 param location string
@@ -72,6 +73,21 @@ AppTraces
 '''
     frequency: 'PT1H'
     window: 'P2D'
+    operator: 'LessThan'
+    threshold: 1
+    dimension: ''
+  }
+  {
+    // The audit app signs one every minute. What happens meanwhile can be rewritten without a trace.
+    name: 'not-checkpointed'
+    what: 'No checkpoint of the audit trail was signed for 10 minutes: the audit app does not run, or may not sign.'
+    severity: 1
+    query: '''
+AppTraces
+| where tostring(parse_json(Message).event) == "signed a checkpoint"
+'''
+    frequency: 'PT5M'
+    window: 'PT10M'
     operator: 'LessThan'
     threshold: 1
     dimension: ''

@@ -1,4 +1,4 @@
-// A virtual network with one subnet for the app's outgoing traffic and one for the private endpoints it reaches.
+// A virtual network with one subnet for each app's outgoing traffic and one for the private endpoints they reach.
 
 param prefix string
 param location string
@@ -7,7 +7,7 @@ param location string
 param addressRange string = '10.90.0.0/24'
 
 resource closed 'Microsoft.Network/networkSecurityGroups@2024-05-01' = {
-  // The app only dials out and endpoints only answer the network itself, so nothing may come in from elsewhere.
+  // The apps only dial out and endpoints only answer the network itself, so nothing may come in from elsewhere.
   name: '${prefix}-rotation'
   location: location
   properties: {
@@ -65,10 +65,28 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
           privateEndpointNetworkPolicies: 'Enabled'
         }
       }
+      {
+        name: 'audit'
+        properties: {
+          addressPrefix: cidrSubnet(addressRange, 26, 2)
+          networkSecurityGroup: {
+            id: closed.id
+          }
+          delegations: [
+            {
+              name: 'flex'
+              properties: {
+                serviceName: 'Microsoft.App/environments'
+              }
+            }
+          ]
+        }
+      }
     ]
   }
 }
 
 output networkId string = network.id
 output appSubnetId string = network.properties.subnets[0].id
+output auditSubnetId string = network.properties.subnets[2].id
 output endpointSubnetId string = network.properties.subnets[1].id

@@ -1,4 +1,4 @@
-// The storage account: tables and queues of key rotation, and the blobs that Functions itself needs.
+// The storage account: tables and queues of key rotation, and the blobs that the main app's host needs.
 
 param name string
 param location string
@@ -10,7 +10,7 @@ param endpointSubnetId string
 param networkId string
 
 // As shared/azure/wiring.py names them (a test compares).
-var tables = ['deks', 'keys', 'runs', 'budgets', 'audit', 'consumers', 'alerts', 'deadletters']
+var tables = ['deks', 'keys', 'runs', 'budgets', 'audit', 'checkpoints', 'consumers', 'alerts', 'deadletters']
 var queues = [
   'plan-shards'
   'plan-shards-poison'

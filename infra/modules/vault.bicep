@@ -1,10 +1,13 @@
-// The vault and the KEKs in it.
+// The vault, the KEKs in it, and in the first one the key that signs checkpoints of the audit trail.
 
 param name string
 param location string
 param keks string[]
 param kekBits int
 param kekExpires int
+
+@description('Name of the key that signs checkpoints. Empty: none in this vault.')
+param signingKeyName string
 param workspaceId string
 
 @description('Empty: reached over its public address.')
@@ -68,6 +71,34 @@ resource kek 'Microsoft.KeyVault/vaults/keys@2023-07-01' = [
     }
   }
 ]
+
+resource signingKey 'Microsoft.KeyVault/vaults/keys@2023-07-01' = if (!empty(signingKeyName)) {
+  parent: vault
+  name: empty(signingKeyName) ? 'none' : signingKeyName // a name must not be empty, even of what is not made
+  properties: {
+    kty: 'EC-HSM'
+    curveName: 'P-256'
+    keyOps: ['sign', 'verify']
+    attributes: {
+      enabled: true
+      exportable: false
+    }
+    // Every year the vault makes a version by itself, and the audit app signs with the newest one. None expires: what an
+    // old version has signed must be checked for as long as the evidence is kept.
+    rotationPolicy: {
+      lifetimeActions: [
+        {
+          trigger: {
+            timeAfterCreate: 'P1Y'
+          }
+          action: {
+            type: 'rotate'
+          }
+        }
+      ]
+    }
+  }
+}
 
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   // Every unwrap, with who asked: what an investigation after a leak begins with.

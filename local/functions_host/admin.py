@@ -81,4 +81,9 @@ class Admin:
 
 
 def _described(function: Function) -> dict[str, object]:
-    return {"name": function.name, "language": "python", "config": {"bindings": function.bindings}}
+    return {
+        "name": function.name,
+        "language": "python",
+        "isDisabled": function.disabled,
+        "config": {"bindings": function.bindings},
+    }

@@ -62,6 +62,15 @@ class Settings:
             for key, value in binding.items()
         }
 
+    def disables(self, function: str) -> bool:
+        """Whether `AzureWebJobs.NAME.Disabled`, or its form without dots, says that nothing triggers the function.
+
+        Source: learn.microsoft.com/azure/azure-functions/disable-function.
+        """
+        said = {name.lower(): value.lower() for name, value in self.values.items()}
+        names = (f"azurewebjobs.{function.lower()}.disabled", f"azurewebjobs_{function.lower()}_disabled")
+        return any(said.get(name) in ("true", "1") for name in names)
+
     def connection_string(self, binding: Binding, function: str) -> str:
         """The storage account of a binding; raises `ConfigError` when its setting holds no connection string."""
         name = binding.get("connection") or "AzureWebJobsStorage"

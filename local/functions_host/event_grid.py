@@ -28,7 +28,7 @@ class EventGridWebhook:
         self._functions = {
             function.name.lower(): function
             for function in invoker.functions
-            if function.trigger_type == "eventgridtrigger"
+            if function.trigger_type == "eventgridtrigger" and not function.disabled
         }
 
     async def handle(self, request: web.Request) -> web.Response:

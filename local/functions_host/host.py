@@ -96,7 +96,7 @@ async def serve(options: HostOptions) -> bool:
 
 
 class _Parts:
-    """One listener per trigger, and how to run each function by hand. Raises `ConfigError`."""
+    """One listener per trigger that is not disabled, and how to run each function by hand. Raises `ConfigError`."""
 
     def __init__(
         self, options: HostOptions, settings: Settings, host_json: HostJson, runtime: Runtime, storage: QueueStorage
@@ -118,11 +118,13 @@ class _Parts:
     def _add(self, function: Function) -> None:
         match function.trigger_type:
             case "queuetrigger":
-                self.queues.append(self._queue_listener(function))
+                if not function.disabled:
+                    self.queues.append(self._queue_listener(function))
                 self.inputs_by_hand[function.name] = message_input
             case "timertrigger":
                 listener = self._timer_listener(function)
-                self.timers.append(listener)
+                if not function.disabled:
+                    self.timers.append(listener)
                 self.inputs_by_hand[function.name] = lambda _: listener.input_now()
             case "eventgridtrigger":
                 self.inputs_by_hand[function.name] = lambda text: event_input(json.loads(text))
@@ -173,7 +175,8 @@ def _resolved(function: Function, settings: Settings) -> Function:
         return settings.resolve(binding, function.name)
 
     outputs = {name: resolve(binding) for name, binding in function.outputs.items()}
-    return replace(function, trigger=resolve(function.trigger), outputs=outputs)
+    disabled = settings.disables(function.name)
+    return replace(function, trigger=resolve(function.trigger), outputs=outputs, disabled=disabled)
 
 
 def _log_to_stdout() -> None:

@@ -25,7 +25,11 @@ class HttpTriggers:
     def __init__(self, invoker: Invoker, prefix: str) -> None:
         """`prefix` is host.json's routePrefix. Raises `ConfigError` for a bad route."""
         self._invoker = invoker
-        self._functions = {f.name: f for f in invoker.functions if f.trigger_type == "httptrigger"}
+        self._functions = {
+            function.name: function
+            for function in invoker.functions
+            if function.trigger_type == "httptrigger" and not function.disabled
+        }
         self._table = RouteTable(_route(function, prefix) for function in self._functions.values())
 
     async def handle(self, request: web.Request) -> web.Response:

@@ -65,6 +65,8 @@ class Function:
     outputs: Mapping[str, Binding]
     """By parameter name; `$return` is the returned value."""
     retry: RetryPolicy | None
+    disabled: bool = False
+    """By the app settings: nothing triggers it, and it can be run by hand only."""
 
     @property
     def trigger_type(self) -> str:

@@ -90,6 +90,19 @@ def test_a_key_id_that_is_not_one_of_the_signing_key_is_an_integrity_failure_and
             assert backend.vault_operations() == before
 
 
+def test_a_local_stack_has_a_key_that_signs_a_table_for_checkpoints_and_a_container_for_the_evidence(
+    stack: Stack,
+) -> None:
+    ports = stack.adapters
+    key = ports.audit_signer.newest()
+    assert key.kid.startswith(f"{stack.vault.url}/keys/{stack.settings.audit_signing_key}/")
+    verify(key, ports.audit_signer.sign(key.kid, TEXT), TEXT)
+    assert list(ports.checkpoints.read(1_000_000, 1)) == []
+    assert ports.evidence is not None
+    ports.evidence.create("there.jsonl")
+    assert "there.jsonl" in {file.name for file in ports.evidence.files()}
+
+
 MADE: dict[str, Callable[[KeyClient, str], object]] = {
     "P-384": lambda keys, name: keys.create_ec_key(name, curve="P-384"),
     "P-521": lambda keys, name: keys.create_ec_key(name, curve="P-521"),

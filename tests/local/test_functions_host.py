@@ -18,7 +18,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue import QueueClient
 
 from local.functions_host.client import HostProcess, HostStartError
-from local.functions_host.config import ConfigError, HostJson
+from local.functions_host.config import ConfigError, HostJson, Settings
 from local.functions_host.ncrontab import NEVER, Schedule, Status
 from local.functions_host.routes import NoRoute, Route, RouteTable
 from local.functions_host.runtime import RetryPolicy
@@ -86,6 +86,9 @@ class Queue:
         except ResourceNotFoundError:
             return False
         return True
+
+    def create(self) -> None:
+        self._client.create_queue()
 
     def delete(self) -> None:
         self._client.delete_queue()
@@ -347,11 +350,12 @@ def test_an_output_binding_sends_a_message_in_the_same_encoding(shared_site: Sit
 
 
 def test_as_many_sync_functions_run_at_once_as_there_are_threads(site: Site) -> None:
-    site.start()
     release = site.folder / "release"
+    site.queue().create()
     for number in range(8):
         site.queue().send({"hold": str(release), "number": number})
 
+    site.start()  # with all of them there: above newBatchThreshold no more are taken
     site.wait_for("work", 8)
     release.touch()
     site.wait_for("released", 8)
@@ -670,6 +674,47 @@ def test_a_function_can_be_run_by_hand(
 )
 def test_a_bad_run_by_hand_is_refused(host: HostProcess, function: str, body: object, status: int) -> None:
     assert call("POST", f"{host.url}/admin/functions/{function}", body).status == status
+
+
+# Disabled functions
+
+
+def test_nothing_triggers_a_disabled_function_and_it_can_be_run_by_hand(site: Site) -> None:
+    disabled = ("work", "nightly", "at_start", "key_event", "echo")
+    site.values |= {f"AzureWebJobs.{name}.Disabled": "true" for name in disabled}
+    host = site.start()
+    listed = {function["name"]: function for function in call("GET", f"{host.url}/admin/functions").json()}
+    assert list(listed) == host.functions
+    assert {name for name, function in listed.items() if function["isDisabled"]} == set(disabled)
+
+    assert not site.queue().exists(), "nobody asked for it"
+    assert call("GET", f"{host.url}/api/echo/acme").status == 404
+    assert call("POST", webhook(host), event(), NOTIFICATION).status == 404
+    site.clock.move(timedelta(days=3))
+    assert call("POST", f"{host.url}/admin/functions/work", {"input": '{"by": "hand"}'}).status == 202
+    site.wait_for("work", body={"by": "hand"})
+    host.stop()
+    assert [site.records(name) for name in ("nightly", "at_start", "key_event")] == [[], [], []]
+    assert len(site.records("work")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "disabled"),
+    [
+        ("AzureWebJobs.work.Disabled", "true", True),
+        ("AzureWebJobs.Work.Disabled", "True", True),
+        ("azurewebjobs.work.disabled", "1", True),
+        ("AzureWebJobs_work_Disabled", "1", True),
+        ("AzureWebJobs.work.Disabled", "false", False),
+        ("AzureWebJobs.work.Disabled", "0", False),
+        ("AzureWebJobs.work.Disabled", "", False),
+        ("AzureWebJobs.work.Disabled", "yes", False),
+        ("AzureWebJobs.work_poison.Disabled", "true", False),
+        ("AzureWebJobs.other.Disabled", "true", False),
+    ],
+)
+def test_a_function_is_disabled_by_the_setting_of_its_name_alone(name: str, value: str, disabled: bool) -> None:
+    assert Settings({name: value}).disables("work") is disabled
 
 
 # Configuration
