@@ -5,6 +5,7 @@
 3. wait until every tenant has its second DEK
 4. rotate the KEK, see local/kek_demo.py; stop the load
 5. decrypt every ciphertext ever written, verify the audit chain, count vault operations
+6. export the audit trail and verify it offline, see local/audit_demo.py
 """
 
 import json
@@ -22,7 +23,8 @@ from azure.storage.blob import ContainerClient
 from rich.console import Console
 from rich.table import Table
 
-from local import kek_demo
+from local import audit_demo, kek_demo
+from local.audit_demo import AuditReport
 from local.kek_demo import KekReport
 from local.load import MIB, EventStore, Load, RequestLogs, Work
 from local.progress import Steps, Unfinished
@@ -62,6 +64,7 @@ class Report:
     open_intents: int = 0
     vault_operations: Mapping[str, int] = field(default_factory=dict)
     kek: KekReport = field(default_factory=KekReport)
+    audit: AuditReport = field(default_factory=AuditReport)
     alerts: int = 0
     unfinished: str = ""
 
@@ -79,6 +82,7 @@ class Report:
             "every intent in the audit trail has its outcome": self.open_intents == 0,
             "no vault operation per rotated tenant": rotation_operations <= 2 + self.tenants // 10,
             **self.kek.promises(),
+            **self.audit.promises(),
             "nobody was alerted": self.alerts == 0,
         }
 
@@ -103,6 +107,7 @@ class Report:
             },
             "vault_operations_during_rotation": dict(self.vault_operations),
             "kek": self.kek.to_json(),
+            "offline": self.audit.to_json(),
             "alerts": self.alerts,
             "unfinished": self.unfinished,
             "promises": promises,
@@ -160,6 +165,10 @@ def _play(stack: Stack, report: Report, show: Steps) -> None:
         kek_demo.play(stack, report.kek, show, store, cipher, names)
         report.failures += report.kek.failures
         _verify(stack, report, show, store)
+        try:
+            audit_demo.play(stack, report.audit, show)
+        finally:
+            report.failures += report.audit.failures
 
 
 def _rotate_under_load(
@@ -237,6 +246,7 @@ def _print_summary(console: Console, report: Report) -> None:
         ("during rotation", report.load.told),
         ("on the new DEKs", report.load_afterwards.told),
         *report.kek.rows_told(),
+        *report.audit.rows_told(),
         ("ciphertexts", f"{report.decrypted} of {report.ciphertexts} decrypted, up to {report.largest_bytes:,} bytes"),
         ("audit records", f"{report.audit_records} in {STREAMS} streams"),
         ("vault operations", ", ".join(f"{kind} {n}" for kind, n in report.vault_operations.items()) or "none"),

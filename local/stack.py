@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final
 from local.functions_host.client import HostProcess
 from local.key_vault.client import KeyVaultProcess
 from local.storage import AzuriteProcess, Ports
+from local.timestamp_authority.client import TimestampAuthorityProcess
 from shared.azure.wiring import Adapters, load_catalog
 from shared.clock import MovableClock
 from shared.settings import Settings
@@ -41,6 +42,7 @@ class Stack:
     folder: Path
     azurite: AzuriteProcess
     vault: KeyVaultProcess
+    authority: TimestampAuthorityProcess
     clock: MovableClock
     settings_file: Path
     settings: Settings
@@ -76,6 +78,8 @@ class Stack:
         vault = json.loads((self.folder / "vault" / "endpoint.json").read_text())
         if vault["pid"] == found.si_pid:
             return "the vault", self.folder / "vault.log"
+        if self.authority.pid == found.si_pid:
+            return "the time-stamp authority", self.folder / "timestamps.log"
         return "storage", self.folder / "azurite.log"
 
     @property
@@ -99,7 +103,7 @@ def running(
     the main thread: the children die with the thread that started them.
     """
     folder = folder.resolve()
-    for part in ("vault", "host", "storage"):
+    for part in ("vault", "host", "storage", "timestamps"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     with _claimed(folder):
         for port in (*azurite_ports, vault_port):
@@ -129,32 +133,32 @@ def _ensure_free(port: int) -> None:
 
 @contextmanager
 def _started(folder: Path, azurite_ports: Ports, vault_port: int, *, keep: bool, quota: bool) -> Iterator[Stack]:
-    clock = MovableClock(folder / "clock")
-    vault = KeyVaultProcess.start(
-        folder / "vault", folder / "clock", folder / "vault.log", port=vault_port, quota=quota
-    )
-    try:
+    clock_file = folder / "clock"
+    clock = MovableClock(clock_file)
+    with ExitStack() as children:
+        vault = KeyVaultProcess.start(folder / "vault", clock_file, folder / "vault.log", port=vault_port, quota=quota)
+        children.callback(vault.stop)
+        authority = TimestampAuthorityProcess.start(folder / "timestamps", clock_file, folder / "timestamps.log")
+        children.callback(authority.stop)
         azurite = AzuriteProcess.start(folder / "storage" if keep else None, folder / "azurite.log", azurite_ports)
+        children.callback(azurite.stop)
+        settings_file = _write_settings(folder, azurite, vault, authority)
+        settings = Settings.parse(json.loads(settings_file.read_text())["Values"])
+        adapters = Adapters(settings)
+        children.callback(adapters.close)
+        adapters.create_storage()
+        _create_keys(settings, adapters, clock)
+        stack = Stack(folder, azurite, vault, authority, clock, settings_file, settings, adapters)
         try:
-            settings_file = _write_settings(folder, azurite, vault)
-            settings = Settings.parse(json.loads(settings_file.read_text())["Values"])
-            adapters = Adapters(settings)
-            adapters.create_storage()
-            _create_keys(settings, adapters, clock)
-            stack = Stack(folder, azurite, vault, clock, settings_file, settings, adapters)
-            try:
-                yield stack
-            finally:
-                for host in stack.hosts:
-                    host.stop()
-                adapters.close()
+            yield stack
         finally:
-            azurite.stop()
-    finally:
-        vault.stop()
+            for host in stack.hosts:
+                host.stop()
 
 
-def _write_settings(folder: Path, azurite: AzuriteProcess, vault: KeyVaultProcess) -> Path:
+def _write_settings(
+    folder: Path, azurite: AzuriteProcess, vault: KeyVaultProcess, authority: TimestampAuthorityProcess
+) -> Path:
     """The app settings of this stack: those of the example, pointed at what runs here."""
     stack_file = folder / "stack.json"
     stack_file.write_text(json.dumps({"ca": str(vault.ca), "clock": str(folder / "clock")}))
@@ -162,6 +166,7 @@ def _write_settings(folder: Path, azurite: AzuriteProcess, vault: KeyVaultProces
     settings["Values"] |= {
         "AzureWebJobsStorage": azurite.connection_string,
         "ATP_VAULT_URL": vault.url,
+        "ATP_TSA_URL": authority.url,
         "ATP_LOCAL_STACK": str(stack_file),
     }
     settings_file = folder / "local.settings.json"

@@ -175,9 +175,11 @@ def test_the_main_app_can_neither_sign_nor_reach_the_evidence_nor_the_audit_apps
         "insertOnly[index]",
         "noDelete[index]",
         "consumers",
+        "audited[1]",
         "kek[number]",
         "insights",
     }
+    assert assigned("appOnCheckpoints") == ("audited[1]", "tableReader")
     assert "checkpoints" not in array("modules/access.bicep", "insertOnlyTables")
 
 

@@ -338,6 +338,17 @@ resource appOnConsumers 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
+resource appOnCheckpoints 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  // Where to begin to look for what was begun and has no outcome.
+  name: guid(audited[1].id, appPrincipalId, roles.tableReader)
+  scope: audited[1]
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.tableReader)
+  }
+}
+
 resource appOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for number in range(0, length(vaults) * length(keks)): {
     name: guid(kek[number].id, appPrincipalId, rotator.id)
