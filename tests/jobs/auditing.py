@@ -62,8 +62,8 @@ class Platform:
     def record(self, count: int = 1, tenant: str = "") -> None:
         """Record that many events."""
         for _ in range(count):
+            self.process.audit.record(event(self.recorded + 1, tenant))
             self.recorded += 1
-            self.process.audit.record(event(self.recorded, tenant))
 
     def sign(self, minutes: int = 1) -> None:
         """Let minutes pass, with a checkpoint and its copy in each."""
