@@ -1,7 +1,7 @@
 """Writing the audit trail: every event once, in order, however many workers write and whatever fails.
 
-Writers of one process that want the same stream at the same time are served by one transaction (group commit): the
-first takes the stream's lock and commits for all who came before it was free.
+Events of one process that want the same stream at the same time are served by one transaction (group commit): the
+first writer takes the stream's lock and commits for all who came before it was free.
 
 Appending: build the records behind the head as we know it -> insert them. A Conflict means that somebody was first or
 that an event is there already: read on to the true head, drop what is there, chain again. While others write the same
@@ -25,8 +25,10 @@ from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
 _GROUP: Final = MAX_ROWS_PER_TRANSACTION // 2
 _PAGE: Final = 1000
 _TRIES: Final = 60
+_STALE_HEADS: Final = 8
+"""Conflicts in a row that are taken for somebody having been first."""
 _LONGEST_PAUSE_S: Final = 0.01
-"""Between tries: about what an append takes, so that others who lost do not all come at once again."""
+"""About what an append takes."""
 
 
 @dataclass(slots=True)
@@ -55,16 +57,22 @@ class AuditTrail:
         self._sleep = sleep
         self._streams = [_Stream(number) for number in range(STREAMS)]
 
-    def record(self, event: AuditEvent) -> None:
-        """Make the event part of its stream; returns when it is durable. Recording it again changes nothing."""
-        stream = self._streams[event.stream]
-        mine = _Waiting(event)
-        stream.waiting.append(mine)
-        with stream.lock:
-            while not mine.done:
-                self._commit(stream)
-        if mine.error is not None:
-            raise mine.error
+    def record(self, *events: AuditEvent) -> None:
+        """Make the events part of their streams; returns when they are durable. Recording one again changes nothing.
+
+        Many at once take few transactions. If some fail the first error is raised when all had their turn.
+        """
+        mine = [_Waiting(event) for event in events]
+        for waiting in mine:
+            self._streams[waiting.event.stream].waiting.append(waiting)
+        for waiting in mine:
+            stream = self._streams[waiting.event.stream]
+            with stream.lock:
+                while not waiting.done:
+                    self._commit(stream)
+        for waiting in mine:
+            if waiting.error is not None:
+                raise waiting.error
 
     def knows(self, event: AuditEvent) -> bool:
         """Whether the event is in its stream."""
@@ -96,12 +104,16 @@ class AuditTrail:
 
     def _append(self, stream: _Stream, group: list[_Waiting]) -> None:
         events = list({waiting.event.id: waiting.event for waiting in group}.values())
-        for _ in range(_TRIES):
+        conflicts = 0
+        while conflicts < _TRIES:
             if stream.seq is None:
                 self._find_head(stream)
-            elif stream.contended:
+            elif conflicts or stream.contended:
                 passed = self._read_on(stream)
                 stream.contended = bool(passed)
+                if conflicts > _STALE_HEADS or (conflicts and not passed):
+                    # Not because somebody was first: an event is there from before.
+                    passed |= {event.id for event in events if self.knows(event)}
                 events = [event for event in events if event.id not in passed]
                 if not events:
                     return
@@ -110,14 +122,8 @@ class AuditTrail:
             try:
                 self._records.append(records)
             except Conflict:
-                passed = self._read_on(stream)
-                stream.contended = bool(passed)
-                # Where nobody was first, the conflict is with an event that was there before.
-                passed = passed or {event.id for event in events if self.knows(event)}
-                events = [event for event in events if event.id not in passed]
-                if not events:
-                    return
-                self._sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - lets others go first
+                conflicts += 1
+                self._sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - so that not all who lost come at once
             else:
                 stream.seq, stream.head = records[-1].seq, records[-1].leaf_hash
                 return
