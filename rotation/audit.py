@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -127,6 +127,10 @@ def chained(events: Iterable[AuditEvent], seq: int, previous: bytes, now: dateti
     return records
 
 
+_NUMBER: Final = msgspec.Meta(ge=0, lt=2**53)  # RFC 8785, by way of RFC 7493: what every reader reads alike
+_STREAM: Final = msgspec.Meta(ge=0, lt=STREAMS)
+
+
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What a stored record says. Its fields stand in the order in which canonical JSON has them."""
 
@@ -135,14 +139,14 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     details: dict[str, str]
     event: str
     job: str
-    new_version: int | None
-    old_version: int | None
+    new_version: Annotated[int, _NUMBER] | None
+    old_version: Annotated[int, _NUMBER] | None
     outcome: str
     prev: str
     reason: str
     schema: str
-    seq: int
-    stream: int
+    seq: Annotated[int, _NUMBER]
+    stream: Annotated[int, _STREAM]
     subject: str
     time: str
     trigger: str

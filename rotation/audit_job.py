@@ -21,6 +21,7 @@ from rotation.trail import last_number
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, Transient
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
+from shared.values import StoredRecord
 
 _GROUP: Final = MAX_ROWS_PER_TRANSACTION // 2
 _PAGE: Final = 1000
@@ -75,15 +76,23 @@ class AuditTrail:
                 raise waiting.error
 
     def knows(self, event: AuditEvent) -> bool:
-        """Whether the event is in its stream."""
-        return self._records.find(event.stream, event.id) is not None
+        """Whether the event is in its stream. Integrity if its row leads elsewhere."""
+        return self._located(event.stream, event.id) is not None
 
     def find(self, job: str, outcome: Outcome, subject: str) -> Record | None:
         """What was recorded as that outcome of a job on that subject, None if nothing was."""
-        stream = stream_of(subject)
-        seq = self._records.find(stream, event_id(job, outcome))
-        found = self._records.read(stream, seq, 1) if seq else ()
-        return record_in(found[0]) if found else None
+        stored = self._located(stream_of(subject), event_id(job, outcome))
+        return record_in(stored) if stored else None
+
+    def _located(self, stream: int, event: str) -> StoredRecord | None:
+        """The record of an event. The row that says where it is may be a lie: the record itself has to say so."""
+        seq = self._records.find(stream, event)
+        if seq is None:
+            return None
+        found = self._records.read(stream, seq, 1)
+        if not found or (found[0].seq, found[0].event_id) != (seq, event):
+            raise Integrity("an audit event does not lead to its record", stream=stream, seq=seq)
+        return found[0]
 
     def _commit(self, stream: _Stream) -> None:
         group = stream.waiting[:_GROUP]
