@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
@@ -60,6 +60,8 @@ _TEXT: Final = re.compile(
 )
 _KEY_ID_BYTES: Final = 4
 _STREAMS: Final = frozenset(range(STREAMS))
+_YEARS: Final = range(2000, 3000)
+"""What is said to be signed in another year is no checkpoint: so a time can be counted from without a second look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,12 @@ def parse(note: str) -> Checkpoint:
             raise Integrity("a signature of a checkpoint is not as we write it", checkpoint=statement.number)
         value = _decoded(each["signature"])
         signatures.append((value[:_KEY_ID_BYTES], value[_KEY_ID_BYTES:]))
-    if statement.to_text() != text or len(statement.root) != HASH_BYTES or not statement.grown.keys() <= _STREAMS:
+    if (
+        statement.to_text() != text
+        or len(statement.root) != HASH_BYTES
+        or not statement.grown.keys() <= _STREAMS
+        or statement.time.year not in _YEARS
+    ):
         raise Integrity("a checkpoint is not as we write it", checkpoint=statement.number)
     return Checkpoint(statement, text.encode(), tuple(signatures))
 
@@ -174,7 +181,7 @@ def from_der(der: bytes) -> ec.EllipticCurvePublicKey:
     """The P-256 key in a SubjectPublicKeyInfo; Integrity for anything else."""
     try:
         key = load_der_public_key(der)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Integrity("a public key in the audit trail is no P-256 key")
@@ -202,7 +209,11 @@ def _stream(line: str) -> tuple[int, StreamHead]:
 
 
 def _decoded(text: str) -> bytes:
+    """What the base64 says. Bits behind the end must be zero: nothing may be written in two ways."""
     try:
-        return base64.b64decode(text, validate=True)
+        value = base64.b64decode(text, validate=True)
     except binascii.Error:
-        raise Integrity("a checkpoint is not as we write it") from None
+        value = b""
+    if base64.b64encode(value).decode() != text:
+        raise Integrity("a checkpoint is not as we write it")
+    return value
