@@ -63,6 +63,8 @@ _TEXT: Final = re.compile(
 )
 _KEY_ID_BYTES: Final = 4
 _STREAMS: Final = frozenset(range(STREAMS))
+_YEARS: Final = range(2000, 3000)
+"""What is said to be signed in another year is no checkpoint: so a time can be counted from without a second look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,12 @@ def parse(note: str) -> Checkpoint:
             continue  # a witness's, of whom we know nothing
         value = _decoded(each["signature"])
         signatures.append((value[:_KEY_ID_BYTES], value[_KEY_ID_BYTES:]))
-    if statement.to_text() != text or len(statement.root) != HASH_BYTES or not statement.grown.keys() <= _STREAMS:
+    if (
+        statement.to_text() != text
+        or len(statement.root) != HASH_BYTES
+        or not statement.grown.keys() <= _STREAMS
+        or statement.time.year not in _YEARS
+    ):
         raise Integrity("a checkpoint is not as we write it", checkpoint=statement.number)
     return Checkpoint(statement, text.encode(), tuple(signatures))
 
@@ -207,7 +214,11 @@ def _stream(line: str) -> tuple[int, StreamHead]:
 
 
 def _decoded(text: str) -> bytes:
+    """What the base64 says. Bits behind the end must be zero: nothing may be written in two ways."""
     try:
-        return base64.b64decode(text, validate=True)
+        value = base64.b64decode(text, validate=True)
     except binascii.Error:
-        raise Integrity("a checkpoint is not as we write it") from None
+        value = b""
+    if base64.b64encode(value).decode() != text:
+        raise Integrity("a checkpoint is not as we write it")
+    return value

@@ -67,16 +67,29 @@ class DekJobs:
         if job.action is Action.ADD_TENANT:
             self.run(_first_rotation(job))
 
-    def settle(self, job: Job) -> Outcome:
-        """Record how a job that was given up stands in truth: done after all, superseded, or failed."""
-        outcome = self._settle(job)
+    def standing(self, job: Job) -> Outcome:
+        """How a job that was given up stands in truth: done after all, superseded, or failed. Records nothing."""
+        outcome = self._found(job)[0]
         if job.action is Action.ADD_TENANT and outcome is not Outcome.FAILED:
-            return self._settle(_first_rotation(job))
+            return self._found(_first_rotation(job))[0]
         return outcome
 
-    def _settle(self, job: Job) -> Outcome:
+    def settle(self, job: Job) -> Outcome:
+        """Record how a job that was given up stands; the answer is that of `standing`.
+
+        Its own outcome comes last: if we die before, its intent is still open, and whoever looks for those comes again.
+        """
+        outcome, keyring = self._found(job)
+        answer = outcome
+        if job.action is Action.ADD_TENANT and outcome is not Outcome.FAILED:
+            answer = self.settle(_first_rotation(job))
+        if not self._has_succeeded(job):
+            self._audit.record(_event(job, outcome, keyring))
+        return answer
+
+    def _found(self, job: Job) -> tuple[Outcome, Keyring | None]:
         if self._has_succeeded(job):
-            return Outcome.SUCCEEDED
+            return Outcome.SUCCEEDED, None
         keyring = None
         try:
             keyring = self._deks.read(job.tenant)
@@ -84,9 +97,7 @@ class DekJobs:
         except (Rejected, Integrity) as error:
             step = None
             log.warning("job was given up", extra={"job": job.id, "because": str(error)})
-        outcome = _OUTCOMES[step] if isinstance(step, Standing) else Outcome.FAILED
-        self._audit.record(_event(job, outcome, keyring))
-        return outcome
+        return _OUTCOMES[step] if isinstance(step, Standing) else Outcome.FAILED, keyring
 
     def _perform(self, job: Job) -> None:
         for _ in range(_TRIES):

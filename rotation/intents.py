@@ -18,7 +18,8 @@ from shared.values import tenant_id
 
 SENT_AGAIN_AFTER: Final = timedelta(minutes=30)
 """A message whose worker died is delivered again after 10 minutes; put back, after 15 at most."""
-SENT_AGAIN_EVERY: Final = timedelta(hours=6)
+REPEATED_EVERY: Final = timedelta(hours=6)
+"""Sent or told again by one watchdog, while nothing changes."""
 GIVEN_UP_AFTER: Final = timedelta(days=4)
 """Messages are put back for three days, then poison."""
 TOLD_AFTER: Final = timedelta(days=1)

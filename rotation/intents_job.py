@@ -11,7 +11,7 @@ from typing import Final
 
 from rotation.audit import STREAMS, Outcome, Record, record_in
 from rotation.dek_job import DekJobs
-from rotation.intents import SENT_AGAIN_EVERY, Remedy, job_of, note, remedy
+from rotation.intents import REPEATED_EVERY, Remedy, job_of, note, remedy
 from rotation.message import ROTATION_JOBS
 from rotation.trail import Trail
 from shared.clock import Clock
@@ -40,12 +40,12 @@ class IntentWatch:
         self._alerts = alerts
         self._clock = clock
         self._streams: dict[int, _Stream] | None = None
-        self._sent: dict[str, datetime] = {}  # when a job was sent again
+        self._acted: dict[str, datetime] = {}  # when something was done about a job
 
     def run(self) -> None:
         """Do about every open intent what is to be done now. The first error is raised when all had their turn."""
         errors: list[AtpError] = []
-        self._sent = {job: sent for job, sent in self._sent.items() if self._clock() - sent < SENT_AGAIN_EVERY}
+        self._acted = {job: acted for job, acted in self._acted.items() if self._clock() - acted < REPEATED_EVERY}
         for record in self._open():
             try:
                 self._treat(record)
@@ -72,17 +72,20 @@ class IntentWatch:
     def _treat(self, record: Record) -> None:
         now = self._clock()
         match remedy(record, now):
-            case Remedy.SEND_AGAIN if record.job not in self._sent:
+            case Remedy.SEND_AGAIN if record.job not in self._acted:
                 self._queues.send(ROTATION_JOBS, job_of(record).to_json())
-                self._sent[record.job] = now
+                self._acted[record.job] = now
                 log.warning("an intent was open and its job is sent again", extra={"job": record.job})
             case Remedy.SETTLE:
-                outcome = self._dek_jobs.settle(job_of(record))
-                log.warning("an intent was open and is settled", extra={"job": record.job, "outcome": outcome})
-                if outcome is Outcome.FAILED:
+                job = job_of(record)
+                # Before the outcome, which closes the intent: if we die in between, an alert too many is left at worst.
+                if self._dek_jobs.standing(job) is Outcome.FAILED:
                     self._alert(record, "a job was begun and never ended: it has failed")
-            case Remedy.TELL:
+                outcome = self._dek_jobs.settle(job)
+                log.warning("an intent was open and is settled", extra={"job": record.job, "outcome": outcome})
+            case Remedy.TELL if record.job not in self._acted:
                 self._alert(record, "a step was begun and has no outcome")
+                self._acted[record.job] = now
             case _:
                 pass
 

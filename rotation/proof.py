@@ -5,7 +5,6 @@ checkpoint. Whoever has the public key can check it, and learns nothing of any o
 """
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from rotation.audit import STREAMS, Record, parsed
 from rotation.checkpoint import Checkpoint, from_der, leaf_text, parse, stream_leaves
-from rotation.merkle import HASH_BYTES, inclusion_proof, leaf_hash, root_from
+from rotation.merkle import HASH_BYTES, inclusion_proof, leaf_hash, root_from, root_of
 from rotation.streams import Streams, heads_of
 from shared.errors import Integrity, Rejected
 from shared.values import StreamHead
@@ -46,11 +45,16 @@ _DECODE: Final = msgspec.json.Decoder(Proof).decode
 def made(
     canonical: bytes, leaf_hashes: Sequence[bytes], streams: Streams, note: str, handovers: Sequence[str]
 ) -> Proof:
-    """The proof of a record, given the hashes of all records of its stream and the streams at a checkpoint."""
+    """The proof of a record, given the hashes of all records of its stream and the streams at a checkpoint.
+
+    Integrity if the hashes are not those of the stream.
+    """
     record = parsed(canonical)
     if record is None:
         raise Integrity("a record is not as we write it")
     heads = heads_of(streams)
+    if StreamHead(len(leaf_hashes), root_of(leaf_hashes)) != heads[record.stream]:
+        raise Integrity("the records that are stored are not the ones that were signed", stream=record.stream)
     path = Path(
         len(leaf_hashes),
         _joined(inclusion_proof(leaf_hashes, record.seq - 1)),
@@ -65,13 +69,15 @@ def to_text(proof: Proof) -> str:
 
 
 def from_text(text: bytes) -> Proof:
-    """The proof in a file; Rejected if it is none."""
+    """The proof in a file; Rejected if it is none, Integrity if it is one but not to the last byte as we write it."""
     try:
         proof = _DECODE(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise Rejected(f"not a proof: it does not follow the schema {SCHEMA}") from None
-    if proof.schema != SCHEMA:
+        proof = None
+    if proof is None or proof.schema != SCHEMA:
         raise Rejected(f"not a proof: it does not follow the schema {SCHEMA}")
+    if to_text(proof).encode() != text:
+        raise Integrity("a proof is not as we write it")
     return proof
 
 
@@ -90,14 +96,25 @@ def verified(proof: Proof, keys: Sequence[EllipticCurvePublicKey]) -> tuple[Reco
     trusted = list(keys)
     for note in proof.handovers:
         handover = parse(note)
-        if (
-            any(handover.is_signed_by(key) for key in trusted)
-            and handover.statement.number < checkpoint.statement.number
-        ):
-            trusted = [from_der(handover.statement.next_key)]
+        new = _handed_over_to(handover)
+        if new is None or handover.statement.number >= checkpoint.statement.number:
+            raise Integrity("a handover in a proof is none", checkpoint=handover.statement.number)
+        if any(handover.is_signed_by(key) for key in trusted):
+            trusted = [new]
+    _handed_over_to(checkpoint)
     if not any(checkpoint.is_signed_by(key) for key in trusted):
         raise Integrity("the checkpoint of a proof is signed by a key that is not trusted")
     return record, checkpoint
+
+
+def _handed_over_to(checkpoint: Checkpoint) -> EllipticCurvePublicKey | None:
+    """The key that signs from the next checkpoint on, if this is a handover. Integrity unless that has signed, too."""
+    if not checkpoint.statement.next_key:
+        return None
+    key = from_der(checkpoint.statement.next_key)
+    if not checkpoint.is_signed_by(key):
+        raise Integrity("a handover is not signed by the key it names", checkpoint=checkpoint.statement.number)
+    return key
 
 
 def fields(record: Record) -> dict[str, object]:
@@ -112,6 +129,9 @@ def _joined(hashes: Sequence[bytes]) -> str:
 def _split(text: str) -> list[bytes]:
     try:
         joined = base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise Integrity("the hashes of a proof are not as we write them") from None
-    return [joined[start : start + HASH_BYTES] for start in range(0, len(joined), HASH_BYTES)]
+    except ValueError:
+        joined = b""
+    hashes = [joined[start : start + HASH_BYTES] for start in range(0, len(joined), HASH_BYTES)]
+    if _joined(hashes) != text:
+        raise Integrity("the hashes of a proof are not as we write them")
+    return hashes

@@ -190,7 +190,11 @@ class Trail:
         """The proof that a record is in the trail. Rejected if it is not signed yet, or is not there."""
         number = self.located(stream, seq)
         streams = self.streams_at(number)
-        stored = list(self.records(stream, 0, streams[stream].size))
+        canonical, leaf_hashes = b"", []
+        for stored in self.records(stream, 0, streams[stream].size):
+            leaf_hashes.append(stored.leaf_hash)
+            if stored.seq == seq:
+                canonical = stored.canonical
         note = self.checkpoint(number).note
         earlier = [each for each in self.handovers(Point(number, note, streams)) if each != note]
-        return made(stored[seq - 1].canonical, [each.leaf_hash for each in stored], streams, note, earlier)
+        return made(canonical, leaf_hashes, streams, note, earlier)

@@ -309,3 +309,11 @@ def test_the_right_keys_are_needed(victim: Platform) -> None:
     stranger = ec.derive_private_key(1, ec.SECP256R1()).public_key()
     assert not verified([victim.export()], [stranger]).holds(INTEGRITY)
     assert verified([victim.export()], [stranger, *victim.keys]).sound
+
+
+def test_a_record_with_a_number_beyond_all_numbers_is_named_like_any_other(victim: Platform) -> None:
+    forgery = Forgery.of(victim.export())
+    records, at = place_of(forgery)
+    records[at]["seq"] = 2**53 - 1
+    lines = [line.replace(b'"seq":9007199254740991,', b'"seq":%d,' % 10**30) for line in forgery.lines()]
+    ensure_named(verified([lines], victim.keys), {INTEGRITY: "no record of ours", COMPLETENESS: "missing"})
