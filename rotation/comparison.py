@@ -7,6 +7,7 @@ from typing import Final
 from rotation.audit import parsed
 from rotation.bundle import Anchor, Signed, checkpoint_line, is_record, part_in
 from rotation.checkpoint import parse
+from rotation.evidence_files import end_of, lines_of
 from rotation.merkle import leaf_hash
 from rotation.streams import from_texts
 from rotation.trail import Trail
@@ -15,7 +16,6 @@ from shared.ports import Evidence, Records
 from shared.values import EvidenceFile
 
 _ROWS: Final = 1000
-_CHUNK: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,55 +26,68 @@ class Difference:
     file: str
     checkpoint: int
     stream: int | None = None
-    seq: int | None = None
+    seq: int | None = None  # of the first record concerned
+    upto: int | None = None  # of the last one, if they are several
 
 
 def differences(
     records: Records, trail: Trail, evidence: Evidence, files: Iterable[EvidenceFile]
 ) -> Iterator[Difference]:
-    """Every difference between those files of the copy and the tables."""
-    comparison = _Comparison(records, trail, evidence)
+    """Every difference between those files of the copy and the tables, and every file that does not join the last."""
+    everything = evidence.files()
+    names = [each.name for each in everything]
     for file in files:
-        yield from comparison.of(file)
+        at = names.index(file.name)
+        comparison = _Comparison(records, trail, evidence, file)
+        try:
+            yield from comparison.of_lines(end_of(evidence, everything[at - 1]).number if at else 0)
+        except Integrity as error:
+            yield Difference(f"cannot be compared: {error.message}", file.name, comparison.number)
 
 
 class _Comparison:
-    """Of files of the copy with the tables."""
+    """Of a file of the copy with the tables."""
 
-    def __init__(self, records: Records, trail: Trail, evidence: Evidence) -> None:
+    def __init__(self, records: Records, trail: Trail, evidence: Evidence, file: EvidenceFile) -> None:
         self._records = records
         self._trail = trail
         self._evidence = evidence
+        self._file = file
+        self.number = 0  # of the last checkpoint that was compared
+        self._copied: dict[int, int] = {}
 
-    def of(self, file: EvidenceFile) -> Iterator[Difference]:
-        lines = self._lines(file)
-        anchor = part_in(next(lines, b""))
-        if not isinstance(anchor, Anchor):
-            raise Integrity("a file of the evidence copy does not begin with an anchor", file=file.name)
-        number = anchor.number
-        copied = {stream: state.size for stream, state in from_texts(anchor.streams).items()}
+    def of_lines(self, begins: int) -> Iterator[Difference]:
+        """Every difference, in a file that begins behind the checkpoint of that number."""
+        lines = lines_of(self._evidence, self._file)
+        yield from self._anchor(next(lines, b""), begins)
         batch: list[tuple[int, int, bytes]] = []  # consecutive records of one stream
         for line in lines:
             record = parsed(line[:-1]) if is_record(line) else None
             at = (record.stream, record.seq) if record else None
             if batch and (at != (batch[-1][0], batch[-1][1] + 1) or len(batch) == _ROWS):
-                yield from self._compared(file, number + 1, batch)
+                yield from self._records_of(batch)
                 batch = []
-            if record is None:
-                part = part_in(line)
-                number = part.number
-                if isinstance(part, Signed):
-                    yield from self._compared_checkpoint(file, part, line, copied)
-                continue
-            for seq in range(copied[record.stream] + 1, record.seq):
-                yield Difference("a record is missing in the evidence copy", file.name, number + 1, record.stream, seq)
-            copied[record.stream] = record.seq
-            batch.append((record.stream, record.seq, line[:-1]))
-        yield from self._compared(file, number + 1, batch)
+            if record is not None:
+                yield from self._missing(record.stream, record.seq - 1)
+                self._copied[record.stream] = record.seq
+                batch.append((record.stream, record.seq, line[:-1]))
+            elif isinstance(part := part_in(line), Signed):
+                yield from self._checkpoint(part, line)
+        yield from self._records_of(batch)
 
-    def _compared(
-        self, file: EvidenceFile, number: int, batch: Sequence[tuple[int, int, bytes]]
-    ) -> Iterator[Difference]:
+    def _anchor(self, line: bytes, begins: int) -> Iterator[Difference]:
+        anchor = part_in(line)
+        if not isinstance(anchor, Anchor):
+            raise Integrity("a file of the evidence copy does not begin with an anchor")
+        self.number = anchor.number
+        self._copied = {stream: state.size for stream, state in from_texts(anchor.streams).items()}
+        if anchor.number != begins:
+            yield self._difference("a file does not begin where the one before ends")
+        point = self._trail.point_before(anchor.number)
+        if point.number != anchor.number or self._trail.anchor(point) != line:
+            yield self._difference("an anchor differs")
+
+    def _records_of(self, batch: Sequence[tuple[int, int, bytes]]) -> Iterator[Difference]:
         """Records of the copy with those of the table."""
         if not batch:
             return
@@ -83,29 +96,31 @@ class _Comparison:
         for _, seq, canonical in batch:
             row = rows.get(seq)
             if row is None:
-                yield Difference("a record is missing in the table", file.name, number, stream, seq)
+                yield self._difference("a record is missing in the table", stream, seq)
             elif row.canonical != canonical or row.leaf_hash != leaf_hash(canonical):
-                yield Difference("a record differs", file.name, number, stream, seq)
+                yield self._difference("a record differs", stream, seq)
 
-    def _compared_checkpoint(
-        self, file: EvidenceFile, part: Signed, line: bytes, copied: dict[int, int]
-    ) -> Iterator[Difference]:
+    def _missing(self, stream: int, upto: int) -> Iterator[Difference]:
+        """The records up to there that the copy does not have."""
+        first = self._copied[stream] + 1
+        if first <= upto:
+            what = "a record is missing in the evidence copy" if first == upto else "records are missing in the copy"
+            yield self._difference(what, stream, first, upto if upto > first else None)
+
+    def _checkpoint(self, part: Signed, line: bytes) -> Iterator[Difference]:
         for stream, head in parse(part.note).statement.grown.items():
-            for seq in range(copied[stream] + 1, head.size + 1):
-                yield Difference("a record is missing in the evidence copy", file.name, part.number, stream, seq)
-            copied[stream] = head.size
+            yield from self._missing(stream, head.size)
+            self._copied[stream] = head.size
+        self.number = part.number
         try:
             stored = self._trail.checkpoint(part.number)
         except Integrity:
-            yield Difference("a checkpoint is missing in the table", file.name, part.number)
+            yield self._difference("a checkpoint is missing in the table")
             return
         if checkpoint_line(stored) != line:
-            yield Difference("a checkpoint differs", file.name, part.number)
+            yield self._difference("a checkpoint differs")
 
-    def _lines(self, file: EvidenceFile) -> Iterator[bytes]:
-        """The whole lines of a file: the last one may still be being written."""
-        left, start = b"", 0
-        while part := self._evidence.read(file.name, start, _CHUNK):
-            start += len(part)
-            *whole, left = (left + part).split(b"\n")
-            yield from (line + b"\n" for line in whole)
+    def _difference(
+        self, what: str, stream: int | None = None, seq: int | None = None, upto: int | None = None
+    ) -> Difference:
+        return Difference(what, self._file.name, self.number, stream, seq, upto)

@@ -225,3 +225,40 @@ def test_every_older_file_is_compared_within_a_month() -> None:
         platform.process.reconciler.run()
         platform.world.now += 60 * 24 * MINUTE
     assert [alert.details["reason"] for alert in platform.world.alerts.values()] == ["a record differs"]
+
+
+def test_a_file_of_the_copy_that_is_gone_is_missed_where_the_next_one_begins() -> None:
+    platform = Platform()
+    platform.process = AuditProcess(platform.world, blocks=30)
+    platform.live(200, each=1)
+    names = sorted(platform.world.evidence)
+    del platform.world.evidence[names[1]]
+    assert [each.what for each in found(platform)] == ["a file does not begin where the one before ends"]
+
+
+def test_an_anchor_that_was_changed_is_named(platform: Platform) -> None:
+    ((name, blocks),) = platform.world.evidence.items()
+    anchor, *rest = b"".join(blocks).splitlines(keepends=True)
+    platform.world.evidence[name] = [anchor.replace(b'"since":""', b'"since":"x"'), *rest]
+    assert [each.what for each in found(platform)] == ["an anchor differs"]
+
+
+def test_what_cannot_be_compared_is_a_difference_too(platform: Platform) -> None:
+    ((name, blocks),) = platform.world.evidence.items()
+    platform.world.evidence[name] = [*blocks, b"garbage\n"]
+    (difference,) = found(platform)
+    assert difference.what.startswith("cannot be compared")
+    platform.process.reconciler.run()
+    assert len(platform.world.alerts) == 1
+
+
+def test_many_records_that_are_missing_are_one_difference(platform: Platform) -> None:
+    ((name, blocks),) = platform.world.evidence.items()
+    lines = b"".join(blocks).splitlines(keepends=True)
+    stream = stream_with(platform.world, 6)
+    gone = f'"stream":{stream},'.encode()
+    platform.world.evidence[name] = [line for line in lines if not (is_record(line) and gone in line)]
+    assert all("missing in" in each.what for each in found(platform))
+    assert sum((each.upto or each.seq or 0) - (each.seq or 0) + 1 for each in found(platform)) == len(
+        platform.world.streams[stream]
+    )
