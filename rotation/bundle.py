@@ -23,6 +23,7 @@ from shared.values import StoredCheckpoint
 
 SCHEMA: Final = "atp-audit-bundle/1"
 _RECORD: Final = b'{"action":'
+_ANCHOR: Final = b'{"line":"anchor",'
 
 
 class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="anchor", tag_field="line"):
@@ -53,6 +54,11 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 def is_record(line: bytes) -> bool:
     """Whether the line is a record, if it is anything."""
     return line.startswith(_RECORD)
+
+
+def is_anchor(line: bytes) -> bool:
+    """Whether the line is an anchor, if it is anything."""
+    return line.startswith(_ANCHOR)
 
 
 def line_of(part: Anchor | Signed) -> bytes:
