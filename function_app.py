@@ -44,9 +44,11 @@ def watch_intents(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is op
 @app.timer_trigger(arg_name="tick", schedule="%ATP_CHECKPOINT_SCHEDULE%", use_monitor=False)
 def checkpoint_audit_trail(tick: func.TimerRequest) -> None:  # noqa: ARG001 - every tick signs what there is
     """Sign how far the audit trail is, and copy it to the evidence."""
-    parts.checkpointer.run()
-    if parts.copy is not None:
-        parts.copy.run()
+    try:
+        parts.checkpointer.run()
+    finally:
+        if parts.copy is not None:
+            parts.copy.run()
 
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_RECONCILE_SCHEDULE%", use_monitor=True)

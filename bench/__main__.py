@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from bench import cipher, memory, quota, rewrap, rotation, scale, survival, vaults
+from bench import audit, cipher, memory, quota, rewrap, rotation, scale, survival, vaults
 from bench.result import Result, machine, page, table
 
 BENCHMARKS: Final[Mapping[str, ModuleType]] = {
@@ -23,6 +23,7 @@ BENCHMARKS: Final[Mapping[str, ModuleType]] = {
     "scale": scale,
     "vaults": vaults,
     "survival": survival,
+    "audit": audit,
 }
 """Each module has `measure(quick) -> Sequence[Result]`, and says in its docstring what it measures."""
 

@@ -12,8 +12,8 @@ writes the same lines again, writes them the same.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from shared.errors import Integrity
 from shared.values import StoredCheckpoint
 
 SCHEMA: Final = "atp-audit-bundle/1"
+_MAX_LINE: Final = 1024 * 1024
 _RECORD: Final = b'{"action":'
 _ANCHOR: Final = b'{"line":"anchor",'
 
@@ -49,6 +50,14 @@ class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="check
 
 _DECODE: Final = msgspec.json.Decoder(Anchor | Signed).decode
 _ENCODE: Final = msgspec.json.Encoder().encode
+
+
+def lines_in(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, each with its line feed. Integrity at one that is longer than any of ours."""
+    while line := file.readline(_MAX_LINE + 1):
+        if len(line) > _MAX_LINE:
+            raise Integrity("a line is longer than any of an audit trail")
+        yield line
 
 
 def is_record(line: bytes) -> bool:

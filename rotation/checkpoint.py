@@ -4,8 +4,9 @@ The tree of a checkpoint is one of RFC 6962 with one leaf for each stream: its n
 the root of the tree over them. So a checkpoint pins every record, and a path of hashes leads from any record to it.
 The leaves that are new since the checkpoint before stand in the text, so that a contradiction leads to its stream.
 
-The text is that of https://c2sp.org/tlog-checkpoint: origin, size, root, and lines of our own below. The size counts
-the records of all streams. It is signed as https://c2sp.org/signed-note has it, by ECDSA on P-256 with SHA-256:
+The text has the form of https://c2sp.org/tlog-checkpoint: origin, size, root, and lines of our own below. The size
+counts the records of all streams, where a log of one tree would count its leaves. It is signed as
+https://c2sp.org/signed-note has it, by ECDSA on P-256 with SHA-256:
 
     contoso.example/audit
     48211
@@ -29,7 +30,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -42,7 +43,9 @@ from rotation.merkle import HASH_BYTES, leaf_hash, root_of
 from shared.errors import Integrity
 from shared.values import Kid, StreamHead
 
-_MAX_NOTE: Final = 4_000
+_MAX_NOTE: Final = 8_000
+TOLERANCE: Final = timedelta(minutes=5)
+"""How far clocks may differ, and how long a write may take."""
 _SIGNATURE: Final = re.compile(r"\u2014 (?P<name>[!-*,-~]{1,100}) (?P<signature>[A-Za-z0-9+/]{8,200}={0,2})")
 _NUMBER: Final = r"(?:0|[1-9][0-9]{0,17})"
 _KID: Final = r"https://[A-Za-z0-9.:-]{1,150}/keys/[A-Za-z0-9-]{1,127}/[0-9a-f]{1,40}"
@@ -135,8 +138,10 @@ def parse(note: str) -> Checkpoint:
     )
     signatures = []
     for each in found:
-        if each is None or each["name"] != statement.origin:
+        if each is None:
             raise Integrity("a signature of a checkpoint is not as we write it", checkpoint=statement.number)
+        if each["name"] != statement.origin:
+            continue  # a witness's, of whom we know nothing
         value = _decoded(each["signature"])
         signatures.append((value[:_KEY_ID_BYTES], value[_KEY_ID_BYTES:]))
     if (

@@ -18,27 +18,30 @@ and it is what the time-stamp authority is asked to stamp. The answer goes into 
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
-from rotation.checkpoint import Statement, from_der, parse, signed, streams_root, to_der
+from rotation.checkpoint import TOLERANCE, Statement, parse, signed, streams_root, to_der
+from rotation.evidence_job import EvidenceCopy
 from rotation.merkle import leaf_hash
 from rotation.streams import Streams, copied, extend, from_texts, heads_of, no_records, to_texts
 from rotation.trail import Trail
 from shared.clock import Clock
 from shared.errors import AtpError, Integrity, Rejected
 from shared.ports import Alerts, AuditSigner, Checkpoints, Records, TimestampAuthority
-from shared.values import Alert, Kid, Severity, StoredCheckpoint
+from shared.values import Alert, Kid, Severity, SigningKey, StoredCheckpoint
 
 log = logging.getLogger(__name__)
 
 _PAGE: Final = 1000
 _MOST: Final = 200_000
 """Records that one checkpoint takes in: what is left waits for the next one, and no call runs into its time-out."""
+_ANCHORED_EVERY: Final = 60
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
 _ACTION: Final = "audit.checkpoint"
 
 
@@ -48,7 +51,7 @@ class _Known:
 
     statement: Statement | None  # None before the first
     streams: Streams
-    anchored: datetime | None  # time of the last checkpoint that carries the state of all streams
+    anchor: Statement | None  # the last checkpoint that carries the state of all streams
     unstamped: tuple[int, str] | None  # number and note of that one, if it has no time-stamp yet
     handover: int  # number of the last handover
 
@@ -65,6 +68,7 @@ class Checkpointer:
         records: Records,
         checkpoints: Checkpoints,
         signer: AuditSigner,
+        copy: EvidenceCopy | None,
         authority: TimestampAuthority | None,
         audit: AuditTrail,
         alerts: Alerts,
@@ -75,6 +79,7 @@ class Checkpointer:
         self._checkpoints = checkpoints
         self._trail = Trail(records, checkpoints)
         self._signer = signer
+        self._copy = copy
         self._authority = authority
         self._audit = audit
         self._alerts = alerts
@@ -91,27 +96,18 @@ class Checkpointer:
         newest = 0
         try:
             newest = self._trail.newest()
-            self._known = self._sign_next(self._caught_up(newest))
+            self._known = self._caught_up(newest)
+            self._known = self._sign_next(self._known)
         except (Integrity, Rejected) as error:
-            self._known = None
+            # What is known stays known: what contradicts it now must not become the truth in a minute.
             self._refuse(error, newest + 1)
-        except AtpError:
-            self._known = None
-            raise
 
     def _sign_next(self, known: _Known) -> _Known:
-        streams = self._read_on(known.streams)
-        now = self._clock()
-        if known.statement is not None:
-            now = max(now, known.statement.time)  # a clock was put back: no checkpoint is older than the one before it
-        statement = self._statement(known, streams, now)
-        is_anchor = known.anchored is None or _hour(known.anchored) < _hour(now)
-        stored = StoredCheckpoint(
-            statement.number,
-            self._signed(statement),
-            to_texts(streams) if is_anchor else {},
-            *self._stamp(known),
-        )
+        now = self._time(known)
+        streams = self._read_on(known, now)
+        statement, note = self._signed_next(known, streams, now)
+        trees = to_texts(streams) if _is_anchor(known.anchor, statement) else {}
+        stored = StoredCheckpoint(statement.number, note, trees, *self._stamp(known))
         self._checkpoints.append(stored)
         log.info(
             "signed a checkpoint",
@@ -126,15 +122,31 @@ class Checkpointer:
             log.warning("handed over to a new audit signing key", extra={"kid": statement.next_kid})
         return _followed(known, stored, statement, streams)
 
-    def _read_on(self, signed_streams: Streams) -> Streams:
+    def _time(self, known: _Known) -> datetime:
+        """The time of the next checkpoint: not before the last one, unless a clock was put back by much."""
+        now, last = self._clock(), known.statement
+        if last is None or now >= last.time:
+            return now
+        if now >= last.time - TOLERANCE:
+            return last.time
+        self._alert(
+            f"audit/clock/{now:%Y-%m-%d}",
+            "the clock of the audit trail was put back",
+            Severity.CRITICAL,
+            f"the last checkpoint says {last.time:%Y-%m-%d %H:%M}, it is {now:%Y-%m-%d %H:%M}",
+        )
+        return now
+
+    def _read_on(self, known: _Known, now: datetime) -> Streams:
         """The streams with what was recorded since. Integrity where that contradicts what is signed."""
-        streams = copied(signed_streams)
+        streams = copied(known.streams)
+        times = (known.statement.time - TOLERANCE if known.statement else _EVER, now + TOLERANCE)
         left = _MOST
         for stream in streams:
-            left -= self._read_stream(streams, stream, left)
+            left -= self._read_stream(streams, stream, left, times)
         return streams
 
-    def _read_stream(self, streams: Streams, stream: int, most: int) -> int:
+    def _read_stream(self, streams: Streams, stream: int, most: int, times: tuple[datetime, datetime]) -> int:
         state = streams[stream]
         before = state.size
         # From the last signed record on, to see that it is still there and still the same.
@@ -148,32 +160,57 @@ class Checkpointer:
             for stored in fresh:
                 if stored.seq != state.size + 1 or stored.leaf_hash != leaf_hash(stored.canonical):
                     raise Integrity("an audit record is missing or was changed", stream=stream, seq=state.size + 1)
-                if extend(streams, stream, stored.canonical).event != stored.event_id:
+                record = extend(streams, stream, stored.canonical)
+                if record.event != stored.event_id:
                     raise Integrity("an audit record is not the event of its row", stream=stream, seq=stored.seq)
+                if not times[0] <= record.moment <= times[1]:
+                    self._alert(
+                        f"audit/record-time/{times[1]:%Y-%m-%d}",
+                        "an audit record was dated by a wrong clock",
+                        Severity.WARNING,
+                        f"record {stream}/{stored.seq} says {record.time}",
+                    )
             if len(page) < _PAGE or state.size - before >= most:
                 return state.size - before
             page = fresh = self._records.read(stream, state.size + 1, _PAGE)
 
-    def _statement(self, known: _Known, streams: Streams, now: datetime) -> Statement:
+    def _signed_next(self, known: _Known, streams: Streams, now: datetime) -> tuple[Statement, str]:
+        """The next checkpoint and its note; it hands over to the newest version of the key, if that can sign."""
         heads = heads_of(streams)
-        last = known.statement
-        newest = self._signer.newest()
-        kid = newest.kid if last is None else last.next_kid or last.kid
+        last, newest = known.statement, self._newest_key(known)
+        if last is not None and last.origin != self._origin:
+            raise Rejected("the audit trail was begun under another name", origin=last.origin)
         statement = Statement(
-            origin=self._origin if last is None else last.origin,
+            origin=self._origin,
             size=sum(head.size for head in heads.values()),
             root=streams_root(heads),
             number=known.number + 1,
             time=now,
-            kid=kid,
+            kid=newest.kid if last is None else last.next_kid or last.kid,
             handover=known.handover,
             grown={stream: head for stream, head in heads.items() if head.size > known.streams[stream].size},
         )
-        if statement.origin != self._origin:
-            raise Rejected("the audit trail was begun under another name", origin=statement.origin)
-        if newest.kid != kid and newest.enabled:
-            statement = replace(statement, next_kid=newest.kid, next_key=to_der(newest.public_key))
-        return statement
+        if newest.enabled and newest.kid != statement.kid:
+            handover = replace(statement, next_kid=newest.kid, next_key=to_der(newest.public_key))
+            try:
+                return handover, self._signed(handover)
+            except (Rejected, Integrity) as error:
+                self._alert_rotation(error)
+        return statement, self._signed(statement)
+
+    def _newest_key(self, known: _Known) -> SigningKey:
+        """The newest version of the key; the one in use where that cannot be had."""
+        try:
+            return self._signer.newest()
+        except (Rejected, Integrity) as error:
+            if known.statement is None:
+                raise
+            self._alert_rotation(error)
+            return self._signer.version(known.statement.next_kid or known.statement.kid)
+
+    def _alert_rotation(self, error: AtpError) -> None:
+        identity = f"audit/key/{self._clock():%Y-%m-%d}"
+        self._alert(identity, "the audit signing key cannot be rotated", Severity.WARNING, str(error))
 
     def _signed(self, statement: Statement) -> str:
         text = statement.to_text().encode()
@@ -187,14 +224,16 @@ class Checkpointer:
         number, note = known.unstamped
         try:
             return number, self._authority.stamp(note.encode())
-        except AtpError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, signing goes on
             log.warning("a checkpoint was not time-stamped", extra={"number": number, "because": str(error)})
-            self._alert(
-                f"audit/unstamped/{self._clock():%Y-%m-%d}",
-                "checkpoints of the audit trail are not time-stamped",
-                Severity.WARNING,
-                error,
-            )
+            identity = f"audit/unstamped/{self._clock():%Y-%m-%d}"
+            with suppress(AtpError):
+                self._alert(
+                    identity,
+                    "checkpoints of the audit trail are not time-stamped",
+                    Severity.WARNING,
+                    type(error).__name__,
+                )
             return 0, b""
 
     def _caught_up(self, newest: int) -> _Known:
@@ -207,7 +246,13 @@ class Checkpointer:
         return known
 
     def _loaded(self, newest: int) -> _Known:
-        """The last point that can be gone on from, its signature checked."""
+        """The last point that can be gone on from, its signature checked.
+
+        A process that has just begun knows only what the tables say. If they were cut back to an earlier checkpoint,
+        the evidence copy, which nobody can cut back, says so.
+        """
+        if self._copy is not None:
+            self._copy.ensure_agrees(newest)
         point = self._trail.point_before(newest)
         if not point.number:
             return _Known(None, no_records(), None, None, 0)
@@ -225,7 +270,7 @@ class Checkpointer:
             for record in self._trail.records(stream, streams[stream].size, head.size):
                 extend(streams, stream, record.canonical)
         last = known.statement
-        if last is not None and (statement.time < last.time or statement.kid != (last.next_kid or last.kid)):
+        if last is not None and statement.kid != (last.next_kid or last.kid):
             raise Integrity("a checkpoint does not follow the one before it", checkpoint=stored.number)
         if statement.number != stored.number or streams_root(heads_of(streams)) != statement.root:
             raise Integrity("a checkpoint does not sign the records that are stored", checkpoint=stored.number)
@@ -236,8 +281,9 @@ class Checkpointer:
     def _ensure_signed(self, note: str) -> Statement:
         checkpoint = parse(note)
         statement = checkpoint.statement
-        keys = [self._key(statement.kid), *([from_der(statement.next_key)] if statement.next_kid else [])]
-        if not all(checkpoint.is_signed_by(key) for key in keys):
+        keys = [self._key(kid) for kid in (statement.kid, statement.next_kid) if kid]
+        is_named = not statement.next_kid or to_der(keys[-1]) == statement.next_key
+        if not is_named or not all(checkpoint.is_signed_by(key) for key in keys):
             raise Integrity("a checkpoint is not signed by the audit signing key", checkpoint=statement.number)
         return statement
 
@@ -251,7 +297,7 @@ class Checkpointer:
         """Tell everybody that no checkpoint is signed, and why."""
         log.error("refused to sign a checkpoint", extra={"number": number, "because": str(error)})
         identity = f"audit/refused/{number}/{type(error).__name__}"
-        self._alert(identity, "the audit trail cannot be signed", Severity.CRITICAL, error)
+        self._alert(identity, "the audit trail cannot be signed", Severity.CRITICAL, str(error))
         with suppress(AtpError):  # it may be the very stream that is broken; the alert is there
             self._audit.record(
                 AuditEvent(
@@ -266,7 +312,7 @@ class Checkpointer:
                 )
             )
 
-    def _alert(self, identity: str, what: str, severity: Severity, error: AtpError) -> None:
+    def _alert(self, identity: str, what: str, severity: Severity, reason: str) -> None:
         self._alerts.raise_alert(
             Alert(
                 id=identity,
@@ -274,7 +320,7 @@ class Checkpointer:
                 what=what,
                 subject="audit/trail",
                 raised=self._clock(),
-                details={"reason": str(error)},
+                details={"reason": reason},
             )
         )
 
@@ -287,11 +333,17 @@ def _followed(known: _Known, stored: StoredCheckpoint, statement: Statement, str
     return _Known(
         statement,
         streams,
-        statement.time if stored.trees else known.anchored,
+        statement if stored.trees else known.anchor,
         unstamped,
         stored.number if statement.next_kid else statement.handover,
     )
 
 
-def _hour(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
+def _is_anchor(last: Statement | None, statement: Statement) -> bool:
+    """Whether a checkpoint is to carry the state of all streams: once an hour, and whenever much has come together."""
+    return (
+        last is None
+        or f"{last.time:%Y-%m-%d %H}" != f"{statement.time:%Y-%m-%d %H}"
+        or statement.number - last.number >= _ANCHORED_EVERY
+        or statement.size - last.size >= _MOST
+    )

@@ -1,13 +1,13 @@
 """Compares the tables of the audit trail with its evidence copy, line by line, in memory that does not grow."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from rotation.audit import parsed
 from rotation.bundle import Anchor, Signed, checkpoint_line, is_record, part_in
 from rotation.checkpoint import parse
+from rotation.evidence_files import end_of, lines_of
 from rotation.merkle import leaf_hash
 from rotation.streams import from_texts
 from rotation.trail import Trail
@@ -16,10 +16,6 @@ from shared.ports import Evidence, Records
 from shared.values import EvidenceFile
 
 _ROWS: Final = 1000
-_CHUNK: Final = 4 * 1024 * 1024
-_MAX_BEHIND: Final = 10
-"""Checkpoints that the copy may lag behind: there is one a minute."""
-_NOT_COPIED: Final = "a record is missing in the evidence copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,74 +26,68 @@ class Difference:
     file: str
     checkpoint: int
     stream: int | None = None
-    seq: int | None = None
+    seq: int | None = None  # of the first record concerned
+    upto: int | None = None  # of the last one, if they are several
 
 
 def differences(
-    records: Records, trail: Trail, evidence: Evidence, files: Sequence[EvidenceFile], *, whole: bool = False
+    records: Records, trail: Trail, evidence: Evidence, files: Iterable[EvidenceFile]
 ) -> Iterator[Difference]:
-    """Every difference between those files of the copy and the tables.
-
-    `whole`: those files are the whole copy, so that none may be missing between them, and they go on to the end.
-    """
-    comparison = _Comparison(records, trail, evidence)
+    """Every difference between those files of the copy and the tables, and every file that does not join the last."""
+    everything = evidence.files()
+    names = [each.name for each in everything]
     for file in files:
-        behind = comparison.number
-        yield from comparison.of(file, behind if whole and file is not files[0] else None)
-    if whole and trail.newest() - comparison.number > _MAX_BEHIND:
-        name = files[-1].name if files else ""
-        yield Difference("the evidence copy is behind: no checkpoint from this one on", name, comparison.number + 1)
+        at = names.index(file.name)
+        comparison = _Comparison(records, trail, evidence, file)
+        try:
+            yield from comparison.of_lines(end_of(evidence, everything[at - 1]).number if at else 0)
+        except Integrity as error:
+            yield Difference(f"cannot be compared: {error.message}", file.name, comparison.number)
 
 
 class _Comparison:
-    """Of files of the copy with the tables."""
+    """Of a file of the copy with the tables."""
 
-    def __init__(self, records: Records, trail: Trail, evidence: Evidence) -> None:
+    def __init__(self, records: Records, trail: Trail, evidence: Evidence, file: EvidenceFile) -> None:
         self._records = records
         self._trail = trail
         self._evidence = evidence
-        self.number = 0  # the last checkpoint that was compared
+        self._file = file
+        self.number = 0  # of the last checkpoint that was compared
+        self._copied: dict[int, int] = {}
 
-    def of(self, file: EvidenceFile, behind: int | None) -> Iterator[Difference]:
-        """Of one file, which goes on behind that checkpoint if that is known."""
-        lines = self._lines(file)
-        first = next(lines, None)
-        if first is None:  # it has just been made
-            return
-        anchor = _part(first)
-        if not isinstance(anchor, Anchor):
-            raise Integrity("a file of the evidence copy does not begin with an anchor", file=file.name)
-        if behind is not None and anchor.number > behind:
-            yield Difference("checkpoints are missing in the evidence copy", file.name, behind + 1)
-        self.number = anchor.number
-        copied = {stream: state.size for stream, state in from_texts(anchor.streams).items()}
+    def of_lines(self, begins: int) -> Iterator[Difference]:
+        """Every difference, in a file that begins behind the checkpoint of that number."""
+        lines = lines_of(self._evidence, self._file)
+        yield from self._anchor(next(lines, b""), begins)
         batch: list[tuple[int, int, bytes]] = []  # consecutive records of one stream
         for line in lines:
             record = parsed(line[:-1]) if is_record(line) else None
             at = (record.stream, record.seq) if record else None
             if batch and (at != (batch[-1][0], batch[-1][1] + 1) or len(batch) == _ROWS):
-                yield from self._compared(file, self.number + 1, batch)
+                yield from self._records_of(batch)
                 batch = []
-            if record is None:
-                yield from self._compared_checkpoint(file, line, copied)
-            elif record.stream not in copied or record.seq <= copied[record.stream]:
-                yield Difference(
-                    "a record of the evidence copy is out of its place",
-                    file.name,
-                    self.number + 1,
-                    record.stream,
-                    record.seq,
-                )
-            else:
-                for seq in range(copied[record.stream] + 1, record.seq):
-                    yield Difference(_NOT_COPIED, file.name, self.number + 1, record.stream, seq)
-                copied[record.stream] = record.seq
+            if record is not None:
+                yield from self._missing(record.stream, record.seq - 1)
+                self._copied[record.stream] = record.seq
                 batch.append((record.stream, record.seq, line[:-1]))
-        yield from self._compared(file, self.number + 1, batch)
+            elif isinstance(part := part_in(line), Signed):
+                yield from self._checkpoint(part, line)
+        yield from self._records_of(batch)
 
-    def _compared(
-        self, file: EvidenceFile, number: int, batch: Sequence[tuple[int, int, bytes]]
-    ) -> Iterator[Difference]:
+    def _anchor(self, line: bytes, begins: int) -> Iterator[Difference]:
+        anchor = part_in(line)
+        if not isinstance(anchor, Anchor):
+            raise Integrity("a file of the evidence copy does not begin with an anchor")
+        self.number = anchor.number
+        self._copied = {stream: state.size for stream, state in from_texts(anchor.streams).items()}
+        if anchor.number != begins:
+            yield self._difference("a file does not begin where the one before ends")
+        point = self._trail.point_before(anchor.number)
+        if point.number != anchor.number or self._trail.anchor(point) != line:
+            yield self._difference("an anchor differs")
+
+    def _records_of(self, batch: Sequence[tuple[int, int, bytes]]) -> Iterator[Difference]:
         """Records of the copy with those of the table."""
         if not batch:
             return
@@ -106,45 +96,31 @@ class _Comparison:
         for _, seq, canonical in batch:
             row = rows.get(seq)
             if row is None:
-                yield Difference("a record is missing in the table", file.name, number, stream, seq)
+                yield self._difference("a record is missing in the table", stream, seq)
             elif row.canonical != canonical or row.leaf_hash != leaf_hash(canonical):
-                yield Difference("a record differs", file.name, number, stream, seq)
+                yield self._difference("a record differs", stream, seq)
 
-    def _compared_checkpoint(self, file: EvidenceFile, line: bytes, copied: dict[int, int]) -> Iterator[Difference]:
-        part, grown = _part(line), None
-        if isinstance(part, Signed):
-            with suppress(Integrity):
-                grown = parse(part.note).statement.grown
-        if not isinstance(part, Signed) or grown is None:
-            yield Difference("a line of the evidence copy is not as we write it", file.name, self.number + 1)
-            return
-        if part.number > self.number + 1:
-            yield Difference("checkpoints are missing in the evidence copy", file.name, self.number + 1)
+    def _missing(self, stream: int, upto: int) -> Iterator[Difference]:
+        """The records up to there that the copy does not have."""
+        first = self._copied[stream] + 1
+        if first <= upto:
+            what = "a record is missing in the evidence copy" if first == upto else "records are missing in the copy"
+            yield self._difference(what, stream, first, upto if upto > first else None)
+
+    def _checkpoint(self, part: Signed, line: bytes) -> Iterator[Difference]:
+        for stream, head in parse(part.note).statement.grown.items():
+            yield from self._missing(stream, head.size)
+            self._copied[stream] = head.size
         self.number = part.number
-        for stream, head in grown.items():
-            for seq in range(copied[stream] + 1, head.size + 1):
-                yield Difference(_NOT_COPIED, file.name, part.number, stream, seq)
-            copied[stream] = max(copied[stream], head.size)
         try:
             stored = self._trail.checkpoint(part.number)
         except Integrity:
-            yield Difference("a checkpoint is missing in the table", file.name, part.number)
+            yield self._difference("a checkpoint is missing in the table")
             return
         if checkpoint_line(stored) != line:
-            yield Difference("a checkpoint differs", file.name, part.number)
+            yield self._difference("a checkpoint differs")
 
-    def _lines(self, file: EvidenceFile) -> Iterator[bytes]:
-        """The whole lines of a file: the last one may still be being written."""
-        left, start = b"", 0
-        while part := self._evidence.read(file.name, start, _CHUNK):
-            start += len(part)
-            *whole, left = (left + part).split(b"\n")
-            yield from (line + b"\n" for line in whole)
-
-
-def _part(line: bytes) -> Anchor | Signed | None:
-    """What is in a line, None if it is nothing that we write."""
-    try:
-        return part_in(line)
-    except Integrity:
-        return None
+    def _difference(
+        self, what: str, stream: int | None = None, seq: int | None = None, upto: int | None = None
+    ) -> Difference:
+        return Difference(what, self._file.name, self.number, stream, seq, upto)

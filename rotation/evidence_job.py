@@ -7,13 +7,12 @@ midst, the next call finds what is there to be a beginning of what belongs there
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from rotation.bundle import part_in
 from rotation.checkpoint import parse
 from rotation.comparison import Difference, differences
+from rotation.evidence_files import Place, last_place
 from rotation.streams import from_texts
 from rotation.trail import BEGINNING, Point, Trail
 from shared.clock import Clock
@@ -25,23 +24,13 @@ log = logging.getLogger(__name__)
 
 BLOCKS: Final = 40_000
 """Appends to one file before the next one is begun; Azure takes 50,000 to a blob, and an hour must fit in between."""
+_PATIENCE: Final = timedelta(minutes=4)
+"""For how long one call catches up; the next minute goes on."""
 _BLOCK_BYTES: Final = 4 * 1024 * 1024
-_CHUNK: Final = 1024 * 1024
 _CYCLE: Final = 30
 """Days in which every file is compared once. The newest two are compared each day."""
 _MAX_BEHIND: Final = 10
 """Checkpoints that the copy may lag behind before a person is told."""
-_CHECKPOINT: Final = b'{"line":"checkpoint",'
-_ANCHOR: Final = b'{"line":"anchor",'
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """How far the copy is."""
-
-    file: EvidenceFile
-    number: int  # the last checkpoint in it
-    end: int  # where that one's line ends; behind it stands a part of the next one's lines, or nothing
 
 
 class EvidenceCopy:
@@ -64,25 +53,41 @@ class EvidenceCopy:
             self._run()
         except Integrity as error:
             log.error("cannot go on with the evidence copy", extra={"because": str(error)})  # noqa: TRY400 - no bug
-            self._alerts.raise_alert(_alert("stuck", error.message, {"error": str(error)}, self._clock()))
+            now = self._clock()
+            self._alerts.raise_alert(_alert(f"stuck/{now:%Y-%m-%d}", error.message, {"error": str(error)}, now))
 
-    def copied(self, file: EvidenceFile) -> int:
-        """Number of the last checkpoint in the last file."""
-        return self._place(file).number
+    def ensure_agrees(self, newest: int) -> None:
+        """Integrity unless the last checkpoint in the copy is that of the tables, whose newest one has that number."""
+        place = last_place(self._evidence)
+        if place is None or not place.number:
+            return
+        if place.number > newest or self._trail.checkpoint(place.number).note != place.note:
+            raise Integrity("the evidence copy has another checkpoint than the tables", checkpoint=place.number)
 
     def _run(self) -> None:
         newest = self._trail.newest()
         if not newest:
             return
-        file = self._evidence.newest()
-        place = self._begun(BEGINNING, None) if file is None else self._place(file)
-        copied = place.number
-        while place.number < newest:
+        self.ensure_agrees(newest)
+        place = last_place(self._evidence)
+        if place is None:
+            place = self._begun(BEGINNING, None)
+        elif place.file.size == 0:
+            place = self._anchored(place.file.name, self._point_at(place.number))
+        copied, began = place.number, self._clock()
+        while place.number < newest and self._clock() - began < _PATIENCE:
             place = self._next(place)
         if place.number > copied:
             log.info("copied checkpoints to the evidence", extra={"number": place.number, "file": place.file.name})
 
-    def _next(self, place: _Place) -> _Place:
+    def _point_at(self, number: int) -> Point:
+        """The point right behind that checkpoint, where a file begins."""
+        point = self._trail.point_before(number)
+        if point.number != number:
+            raise Integrity("a file of the evidence copy begins where none may begin", checkpoint=number)
+        return point
+
+    def _next(self, place: Place) -> Place:
         """Append the lines of one checkpoint."""
         if (point := self._point_to_roll_at(place)) is not None:
             place = self._begun(point, place.file)
@@ -94,45 +99,9 @@ class EvidenceCopy:
             self._evidence.append(place.file.name, at, block)
             at, blocks = at + len(block), blocks + 1
         self._sizes = (number, sizes)
-        return _Place(EvidenceFile(place.file.name, at, blocks), number, at)
+        return Place(EvidenceFile(place.file.name, at, blocks), number, self._trail.checkpoint(number).note, at)
 
-    def _place(self, file: EvidenceFile) -> _Place:
-        """How far the file is. One that its maker died over, without an anchor, gets it."""
-        if file.size == 0:
-            earlier = [each for each in self._evidence.files() if each.name < file.name]
-            point = BEGINNING
-            if earlier:
-                point = self._trail.point_before(number := self._place(earlier[-1]).number)
-                if point.number != number:
-                    raise Integrity("a file of the evidence copy begins where none may begin", file=file.name)
-            return self._anchored(file.name, point)
-        end = file.size
-        while end > 0:
-            start = max(end - _CHUNK, 0)
-            found = self._last_mark(file, start, min(end + len(_CHECKPOINT), file.size))
-            if found is not None:
-                return found
-            end = start
-        raise Integrity("a file of the evidence copy has no anchor", file=file.name)
-
-    def _last_mark(self, file: EvidenceFile, start: int, end: int) -> _Place | None:
-        """The last checkpoint or anchor whose line begins in that part of the file and is whole."""
-        part = self._evidence.read(file.name, start, end - start)
-        at = len(part)
-        while (at := max(part.rfind(_CHECKPOINT, 0, at), part.rfind(_ANCHOR, 0, at))) >= 0:
-            line = self._line(file, start + at)
-            if line.endswith(b"\n"):
-                return _Place(file, part_in(line).number, start + at + len(line))
-        return None
-
-    def _line(self, file: EvidenceFile, start: int) -> bytes:
-        """The line that begins there, with its line feed if it is whole."""
-        line = b""
-        while b"\n" not in line and (more := self._evidence.read(file.name, start + len(line), _CHUNK)):
-            line += more
-        return line[: line.find(b"\n") + 1] if b"\n" in line else line
-
-    def _point_to_roll_at(self, place: _Place) -> Point | None:
+    def _point_to_roll_at(self, place: Place) -> Point | None:
         """Where a new file begins if one is due: a day is over, or the file nearly full, at a checkpoint with state."""
         if place.number == 0 or place.end != place.file.size:
             return None
@@ -143,7 +112,7 @@ class EvidenceCopy:
             return None
         return Point(stored.number, stored.note, from_texts(stored.trees))
 
-    def _begun(self, point: Point, last: EvidenceFile | None) -> _Place:
+    def _begun(self, point: Point, last: EvidenceFile | None) -> Place:
         """A new file that begins at that point."""
         note = point.note or self._trail.checkpoint(1).note
         day = f"{parse(note).statement.time:%Y/%m/%d}"
@@ -152,11 +121,11 @@ class EvidenceCopy:
         self._evidence.create(name)
         return self._anchored(name, point)
 
-    def _anchored(self, name: str, point: Point) -> _Place:
+    def _anchored(self, name: str, point: Point) -> Place:
         line = self._trail.anchor(point)
         self._evidence.append(name, 0, line)
         self._sizes = (point.number, point.sizes)
-        return _Place(EvidenceFile(name, len(line), 1), point.number, len(line))
+        return Place(EvidenceFile(name, len(line), 1), point.number, point.note, len(line))
 
     def _sizes_at(self, number: int) -> dict[int, int]:
         if self._sizes is None or self._sizes[0] != number:
@@ -171,12 +140,9 @@ class EvidenceCopy:
 class Reconciler:
     """Compares the tables with the evidence copy, line by line."""
 
-    def __init__(
-        self, records: Records, trail: Trail, copy: EvidenceCopy, evidence: Evidence, alerts: Alerts, clock: Clock
-    ) -> None:
+    def __init__(self, records: Records, trail: Trail, evidence: Evidence, alerts: Alerts, clock: Clock) -> None:
         self._records = records
         self._trail = trail
-        self._copy = copy
         self._evidence = evidence
         self._alerts = alerts
         self._clock = clock
@@ -190,16 +156,19 @@ class Reconciler:
         for difference in differences(self._records, self._trail, self._evidence, chosen):
             found += 1
             self._tell(difference)
-        behind = self._trail.newest() - (self._copy.copied(files[-1]) if files else 0)
+        end = last_place(self._evidence)
+        behind = self._trail.newest() - (end.number if end else 0)
         if behind > _MAX_BEHIND:
-            self._raise("behind", "the evidence copy is behind", {"checkpoints": str(behind)})
+            occasion = f"behind/{self._clock():%Y-%m-%d}"
+            self._raise(occasion, "the evidence copy is behind", {"checkpoints": str(behind)})
         log.info("reconciled the evidence copy", extra={"files": len(chosen), "differences": found, "behind": behind})
 
     def _tell(self, difference: Difference) -> None:
         details = {"file": difference.file, "checkpoint": str(difference.checkpoint)}
         occasion = f"{difference.what}/{difference.checkpoint}"
         if difference.stream is not None:
-            details |= {"stream": str(difference.stream), "seq": str(difference.seq)}
+            upto = f"-{difference.upto}" if difference.upto else ""
+            details |= {"stream": str(difference.stream), "seq": f"{difference.seq}{upto}"}
             occasion += f"/{difference.stream}/{difference.seq}"
         self._raise(occasion, difference.what, details)
 
@@ -220,13 +189,15 @@ def _alert(occasion: str, reason: str, details: Mapping[str, str], now: datetime
 
 def _behind(there: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
     """What is left of the lines when `there` has been written already. Integrity if that is not their beginning."""
+    at = 0
     for line in lines:
-        known, there = there[: len(line)], there[len(line) :]
-        if not line.startswith(known):
+        known = min(len(line), len(there) - at)
+        if not there.startswith(line[:known], at):
             raise Integrity("the evidence copy does not go on as the audit trail does")
-        if len(known) < len(line):
-            yield line[len(known) :]
-    if there:
+        at += known
+        if known < len(line):
+            yield line[known:]
+    if at < len(there):
         raise Integrity("the evidence copy does not go on as the audit trail does")
 
 

@@ -126,56 +126,6 @@ def root_from(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> byt
     return root
 
 
-def consistency_proof(leaf_hashes: Sequence[bytes], old_size: int) -> list[bytes]:
-    """What proves that the tree over the first `old_size` of these leaves is the beginning of the tree over all.
-
-    PROOF of RFC 6962, section 2.1.2; empty for the same tree, and for the empty one, which begins every other.
-    """
-    if not 0 <= old_size <= len(leaf_hashes):
-        raise ValueError("the older tree is not the smaller one")
-    return _subproof(leaf_hashes, old_size, whole=True) if old_size else []
-
-
-def ensure_consistent(old_size: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> None:
-    """Integrity unless the proof shows that the older tree is the beginning of the other one; RFC 9162, 2.1.4.2."""
-    if old_size == size or old_size == 0:
-        empty = Tree().root()
-        if proof or (root != old_root if old_size == size else old_root != empty):
-            raise Integrity("two trees are not consistent")
-        return
-    if not 0 < old_size < size or not proof or any(map(_is_no_hash, proof)):
-        raise Integrity("a consistency proof is malformed")
-    path = list(proof)
-    if old_size & (old_size - 1) == 0:
-        path.insert(0, old_root)
-    node, last = old_size - 1, size - 1
-    while node & 1:
-        node, last = node >> 1, last >> 1
-    old = new = path[0]
-    for each in path[1:]:
-        if last == 0:
-            raise Integrity("a consistency proof is too long")
-        if node & 1 or node == last:
-            old, new = node_hash(each, old), node_hash(each, new)
-            while not node & 1 and node:
-                node, last = node >> 1, last >> 1
-        else:
-            new = node_hash(new, each)
-        node, last = node >> 1, last >> 1
-    if last or old != old_root or new != root:
-        raise Integrity("two trees are not consistent")
-
-
-def _subproof(leaf_hashes: Sequence[bytes], old_size: int, *, whole: bool) -> list[bytes]:
-    size = len(leaf_hashes)
-    if old_size == size:
-        return [] if whole else [root_of(leaf_hashes)]
-    split = _split(size)
-    if old_size <= split:
-        return [*_subproof(leaf_hashes[:split], old_size, whole=whole), root_of(leaf_hashes[split:])]
-    return [*_subproof(leaf_hashes[split:], old_size - split, whole=False), root_of(leaf_hashes[:split])]
-
-
 def _split(size: int) -> int:
     """The largest power of two below `size`."""
     return 1 << (size - 1).bit_length() - 1

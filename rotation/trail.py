@@ -159,13 +159,16 @@ class Trail:
 
     def located(self, stream: int, seq: int) -> int:
         """Number of the first checkpoint that signs the record. Rejected if none does yet."""
-        newest = self.newest()
-        below = 0
-        for stored in self._with_trees(newest):
-            if from_texts(stored.trees)[stream].size < seq:
-                below = stored.number
+        behind, upto = 0, self.newest()
+        while upto - behind > _BACK:
+            point = self.point_before((behind + upto) // 2)
+            if point.number <= behind:
                 break
-        for stored in self.checkpoints(below, newest):
+            if point.streams[stream].size < seq:
+                behind = point.number
+            else:
+                upto = point.number
+        for stored in self.checkpoints(behind, upto):
             head = parse(stored.note).statement.grown.get(stream)
             if head is not None and head.size >= seq:
                 return stored.number
@@ -195,11 +198,3 @@ class Trail:
         note = self.checkpoint(number).note
         earlier = [each for each in self.handovers(Point(number, note, streams)) if each != note]
         return made(canonical, leaf_hashes, streams, note, earlier)
-
-    def _with_trees(self, upto: int) -> Iterator[StoredCheckpoint]:
-        while upto > 0:
-            point = self.point_before(upto)
-            if point.number == 0:
-                return
-            yield self.checkpoint(point.number)
-            upto = point.number - 1

@@ -20,20 +20,18 @@ from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from rotation.audit import SCHEMA, event_digest, parsed, time_text
+from rotation.audit import SCHEMA, event_digest, parse_time, parsed, time_text
 from rotation.bundle import Anchor, Signed, is_record, part_in
-from rotation.checkpoint import Checkpoint, from_der, key_id, parse, streams_root, to_der
+from rotation.checkpoint import TOLERANCE, Checkpoint, from_der, key_id, parse, streams_root, to_der
 from rotation.repeats import Repeats
 from rotation.streams import Streams, from_texts, heads_of, no_records, to_texts
-from shared.errors import Integrity
+from shared.errors import Integrity, Rejected
 from shared.values import StreamHead
 
-TOLERANCE: Final = timedelta(minutes=5)
-"""How far clocks may differ, and how long a write may take."""
+MAX_GAP: Final = timedelta(minutes=10)
+"""The longest time without a checkpoint that is not remarked on: in it, nothing was held to anything yet."""
 STAMPED_EVERY: Final = timedelta(hours=2)
 """Where time-stamps are asked for, no stretch without one may be longer: they are taken each hour."""
-_COUNTED_GAP: Final = timedelta(minutes=10)
-"""As how much a gap between checkpoints counts at most: in an outage there is nothing to be stamped."""
 _KEPT: Final = 100
 _PLACE_BITS: Final = 56  # of a record's place: its stream is above
 
@@ -62,6 +60,7 @@ class Finding:
 class Report:
     """What the lines have come to."""
 
+    origin: str = ""
     records: int = 0
     checkpoints: int = 0
     from_number: int = 0  # the checkpoint that the lines begin behind
@@ -108,6 +107,8 @@ class Expectations:
     stamps: StampCheck | None = None  # how to check time-stamps; None: they are not asked for
     since: datetime | None = None
     until: datetime | None = None
+    origin: str | None = None  # name of the trail; None: whichever it is
+    max_gap: timedelta = MAX_GAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +134,16 @@ class Verification:
         self._last: Checkpoint | None = None
         self._last_note = ""
         self._anchored = False
-        self._earliest = ""  # of a record's time
-        self._latest: tuple[str, int, int] = ("", 0, 0)  # latest time since the last checkpoint, and where
+        self._earliest: tuple[str, int, int] | None = None  # time of a record since the last checkpoint, and where
+        self._latest: tuple[str, int, int] | None = None
         self._trusted: dict[bytes, tuple[EllipticCurvePublicKey, int, int | None]] = {
             to_der(key): (key, 0, None) for key in expected.keys
         }  # with the first and the last checkpoint that the key may sign
-        self._held = {checkpoint.statement.number: checkpoint for checkpoint in map(parse, expected.held)}
-        self._met: set[int] = set()
+        self._held = [parse(note) for note in expected.held]
+        self._met: set[int] = set()  # numbers of those that the lines reach
         self._unstamped: dict[int, _Unstamped] = {}
         self._begun = dict.fromkeys(self._streams, 0)  # records of each stream before the lines begin
+        self._since, self._until = expected.since, expected.until
         self._repeats = Repeats()
 
     def __enter__(self) -> Self:
@@ -181,12 +183,17 @@ class Verification:
         for place in self._repeats.places():
             stream, seq = place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1)
             self._find(Verdict.INTEGRITY, "an event is recorded twice", stream, seq)
-        for number in self._held.keys() - self._met:
+        for number in sorted({held.statement.number for held in self._held} - self._met):
             if number <= report.from_number:
                 what = "the lines begin behind the checkpoint that is held"
             else:
                 what = "the trail was cut off: it ends before the checkpoint that is held"
             self._find(Verdict.COMPLETENESS, what, checkpoint=number)
+        for held in self._held:
+            if not any(held.is_signed_by(key) for key, _, _ in self._trusted.values()):
+                raise Rejected("a checkpoint that is held is signed by no trusted key", number=held.statement.number)
+        if not report.checkpoints:
+            self._find(Verdict.COMPLETENESS, "nothing is signed: there is no checkpoint", checkpoint=report.from_number)
         self._ensure_range()
         return report
 
@@ -224,10 +231,10 @@ class Verification:
         state.add(canonical)
         self._touched.add(stream)
         time = record.time
-        if time < self._earliest:
-            self._find(Verdict.TIME, "a record is dated before the checkpoint in front of it: backdated", stream, seq)
-        elif time > self._latest[0]:
+        if self._latest is None or time > self._latest[0]:
             self._latest = (time, stream, seq)
+        if self._earliest is None or time < self._earliest[0]:
+            self._earliest = (time, stream, seq)
 
     def _anchor(self, anchor: Anchor) -> None:
         streams = from_texts(anchor.streams)
@@ -238,6 +245,9 @@ class Verification:
                 self._find(Verdict.INTEGRITY, "a file begins with other streams than were", checkpoint=anchor.number)
             return
         self._anchored = True
+        # An export says what it was asked for. It may say too little, and then has less than the auditor asks for.
+        self._since = self._since or (parse_time(anchor.since) if anchor.since else None)
+        self._until = self._until or (parse_time(anchor.until) if anchor.until else None)
         self._streams = streams
         self._begun = {stream: state.size for stream, state in streams.items()}
         self._signed = dict(heads_of(streams))
@@ -277,14 +287,7 @@ class Verification:
             self._root = streams_root(self._signed)
         if self._root != statement.root or sum(head.size for head in self._signed.values()) != statement.size:
             self._find(Verdict.INTEGRITY, "a checkpoint does not have the root of its streams", checkpoint=number)
-        time, stream, seq = self._latest
-        if time and time > time_text(statement.time + TOLERANCE):
-            self._find(Verdict.TIME, "a record is dated after the checkpoint that signs it", stream, seq)
-        if self._last is not None:
-            if statement.time < self._last.statement.time:
-                self._find(Verdict.TIME, "a checkpoint is dated before the one in front of it", checkpoint=number)
-            if statement.origin != self._last.statement.origin:
-                self._find(Verdict.INTEGRITY, "a checkpoint is of another trail", checkpoint=number)
+        self._date(statement.time, number)
         if part.stamped:
             self._stamp(part, statement.time)
         if statement.next_key:
@@ -310,11 +313,32 @@ class Verification:
             return
         self._broken.add(stream)
 
+    def _date(self, time: datetime, number: int) -> None:
+        """The time of a checkpoint, with that of the one before and those of the records in between."""
+        last = self._last.statement.time if self._last else None
+        if last is not None and time < last:
+            self._find(Verdict.TIME, "a checkpoint is dated before the one in front of it", checkpoint=number)
+        if last is not None and time - last > self._expected.max_gap:
+            self._find(Verdict.COMPLETENESS, "no checkpoint was signed for longer than accepted", checkpoint=number)
+        # Before the very first checkpoint there is nothing to hold records to but the time that it may have taken.
+        earliest = time_text(min(last, time) - TOLERANCE if last else time - self._expected.max_gap - TOLERANCE)
+        if self._earliest and self._earliest[0] < earliest:
+            what = "a record is dated before the checkpoint in front of it: backdated"
+            self._find(Verdict.TIME, what, *self._earliest[1:], checkpoint=number)
+        if self._latest and self._latest[0] > time_text(time + TOLERANCE):
+            what = "a record is dated after the checkpoint that signs it"
+            self._find(Verdict.TIME, what, *self._latest[1:], checkpoint=number)
+
     def _follow(self, checkpoint: Checkpoint, note: str) -> None:
         """Go on behind a checkpoint."""
         statement = checkpoint.statement
-        held = self._held.get(statement.number)
-        if held is not None:
+        origin = self._expected.origin or self.report.origin
+        self.report.origin = self.report.origin or statement.origin
+        if origin and statement.origin != origin:
+            self._find(Verdict.INTEGRITY, "a checkpoint is of another trail", checkpoint=statement.number)
+        for held in self._held:
+            if held.statement.number != statement.number:
+                continue
             self._met.add(statement.number)
             if held.text != checkpoint.text:
                 self._find(
@@ -325,11 +349,10 @@ class Verification:
         gap = statement.time - self._last.statement.time if self._last else timedelta()
         self.report.longest_gap = max(self.report.longest_gap, gap)
         self._last, self._last_note = checkpoint, note
-        self._earliest = time_text(statement.time - TOLERANCE)
-        self._latest = ("", 0, 0)
+        self._earliest = self._latest = None
         self.report.to_number, self.report.ended = statement.number, statement.time
         if self._expected.stamps:
-            self._unstamped[statement.number] = _Unstamped(note, statement.time, min(gap, _COUNTED_GAP))
+            self._unstamped[statement.number] = _Unstamped(note, statement.time, min(gap, self._expected.max_gap))
             if sum((each.gap for each in self._unstamped.values()), timedelta()) > STAMPED_EVERY:
                 self._find(Verdict.TIME, "checkpoints have no time-stamp", checkpoint=statement.number)
                 self._unstamped.clear()
@@ -373,10 +396,10 @@ class Verification:
                 self._trusted.setdefault(der, (key, number, None))
 
     def _ensure_range(self) -> None:
-        report, expected = self.report, self._expected
-        if expected.since and report.began and report.began > expected.since:
+        report, since, until = self.report, self._since, self._until
+        if since and report.began and report.began > since:
             self._find(Verdict.COMPLETENESS, "the lines begin after the time asked for", checkpoint=report.from_number)
-        if expected.until and (report.ended is None or report.ended < expected.until):
+        if until and (report.ended is None or report.ended < until):
             self._find(Verdict.COMPLETENESS, "the trail ends before the time asked for", checkpoint=report.to_number)
 
     def _find(

@@ -193,7 +193,8 @@ class Worker:
 
 def _refusal(letter: DeadLetter, action: str, subject: str, error_name: str) -> AuditEvent:
     return AuditEvent(
-        job=letter.id,
+        # The same may be refused on another queue, or on another day.
+        job=f"{letter.queue}/{letter.id}/{letter.kept:%Y-%m-%d}",
         outcome=Outcome.FAILED,
         action=action,
         subject=subject,

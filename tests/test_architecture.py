@@ -62,6 +62,7 @@ DOING: Final = {
     "rotation.commands.tenants",
     "rotation.comparison",
     "rotation.dek_job",
+    "rotation.evidence_files",
     "rotation.evidence_job",
     "rotation.expiry_job",
     "rotation.health",

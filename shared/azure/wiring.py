@@ -303,20 +303,21 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     )
     expiry = ExpiryWatch(catalog, kek_jobs, ports.alerts, ports.clock)
     trail = Trail(ports.records, ports.checkpoints)
+    copy, reconciler = None, None
+    if ports.evidence is not None:
+        copy = EvidenceCopy(trail, ports.evidence, ports.alerts, ports.clock)
+        reconciler = Reconciler(ports.records, trail, ports.evidence, ports.alerts, ports.clock)
     checkpointer = Checkpointer(
         ports.records,
         ports.checkpoints,
         ports.audit_signer,
+        copy,
         HttpTimestampAuthority(settings.timestamp_url) if settings.timestamp_url else None,
         audit,
         ports.alerts,
         settings.audit_origin,
         ports.clock,
     )
-    copy, reconciler = None, None
-    if ports.evidence is not None:
-        copy = EvidenceCopy(trail, ports.evidence, ports.alerts, ports.clock)
-        reconciler = Reconciler(ports.records, trail, copy, ports.evidence, ports.alerts, ports.clock)
     return App(
         worker,
         planner,

@@ -11,7 +11,7 @@ from rotation.audit_job import AuditTrail
 from rotation.checkpoint_job import Checkpointer
 from rotation.evidence_job import EvidenceCopy, Reconciler
 from rotation.trail import BEGINNING, Trail
-from rotation.verification import Expectations, Report, StampCheck, Verification
+from rotation.verification import MAX_GAP, Expectations, Report, StampCheck, Verification
 from shared.ports import TimestampAuthority
 from tests.simulator import SimAlerts, SimCheckpoints, SimEvidence, SimRecords, SimSigner, World
 
@@ -27,11 +27,11 @@ class AuditProcess:
         alerts = SimAlerts(world)
         self.audit = AuditTrail(records, world.clock, sleep=lambda _: None)
         self.trail = Trail(records, checkpoints)
-        self.checkpointer = Checkpointer(
-            records, checkpoints, SimSigner(world), authority, self.audit, alerts, ORIGIN, world.clock
-        )
         self.copy = EvidenceCopy(self.trail, evidence, alerts, world.clock, blocks)
-        self.reconciler = Reconciler(records, self.trail, self.copy, evidence, alerts, world.clock)
+        self.checkpointer = Checkpointer(
+            records, checkpoints, SimSigner(world), self.copy, authority, self.audit, alerts, ORIGIN, world.clock
+        )
+        self.reconciler = Reconciler(records, self.trail, evidence, alerts, world.clock)
         self.evidence = evidence
 
 
@@ -62,8 +62,8 @@ class Platform:
     def record(self, count: int = 1, tenant: str = "") -> None:
         """Record that many events."""
         for _ in range(count):
+            self.process.audit.record(event(self.recorded + 1, tenant))
             self.recorded += 1
-            self.process.audit.record(event(self.recorded, tenant))
 
     def sign(self, minutes: int = 1) -> None:
         """Let minutes pass, with a checkpoint and its copy in each."""
@@ -109,9 +109,11 @@ def verified(
     stamps: StampCheck | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    origin: str | None = None,
+    max_gap: timedelta = MAX_GAP,
 ) -> Report:
     """What the verification says of files."""
-    with Verification(Expectations(keys, held, stamps, since, until)) as verification:
+    with Verification(Expectations(keys, held, stamps, since, until, origin, max_gap)) as verification:
         for lines in files:
             verification.feed(lines)
         return verification.conclude()

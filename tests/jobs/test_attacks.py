@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, override
 
@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rotation.audit import event_id, parse_time, time_text
 from rotation.bundle import Signed
-from rotation.checkpoint import parse
+from rotation.checkpoint import parse, signed
+from rotation.trail import BEGINNING
 from rotation.verification import Report, Verdict
-from shared.errors import Integrity
+from shared.errors import Integrity, Rejected
 from shared.ports import TimestampAuthority
-from tests.jobs.auditing import Platform, event, verified
+from tests.jobs.auditing import AuditProcess, Platform, event, verified
 from tests.jobs.forging import FORGER, Forgery
 from tests.simulator import signing_secret
 
@@ -317,3 +318,70 @@ def test_a_record_with_a_number_beyond_all_numbers_is_named_like_any_other(victi
     records[at]["seq"] = 2**53 - 1
     lines = [line.replace(b'"seq":9007199254740991,', b'"seq":%d,' % 10**30) for line in forgery.lines()]
     ensure_named(verified([lines], victim.keys), {INTEGRITY: "no record of ours", COMPLETENESS: "missing"})
+
+
+# What only looks like a trail
+
+
+def test_an_export_of_nothing_but_its_beginning_is_not_complete(victim: Platform) -> None:
+    ensure_named(verified([victim.export()[:1]], victim.keys), {COMPLETENESS: "nothing is signed"})
+
+
+def test_a_rewrite_with_few_checkpoints_is_named_by_the_gaps_between_them(victim: Platform) -> None:
+    forgery = Forgery.of(victim.export())
+    sparse = [forgery.rounds[0], *forgery.rounds[29::30]]
+    rest = iter(forgery.rounds)
+    for number, each in enumerate(sparse, 1):
+        records: list[dict[str, Any]] = []
+        while (taken := next(rest)) is not each:
+            records += taken.records
+        each.records = records + each.records
+        statement = replace(parse(each.checkpoint.note).statement, number=number)
+        each.checkpoint = Signed(number, signed(statement, []) + NOTHING)
+    forgery.rounds = sparse
+    report = verified([forgery.resigned(STOLEN)], victim.keys, stamps=stamps(victim))
+    ensure_named(report, {COMPLETENESS: "longer than accepted"})
+
+
+NOTHING = "\u2014 nobody AAAAAAAAAAA=\n"
+
+
+def test_history_that_was_put_into_one_checkpoint_of_today_is_backdated(victim: Platform) -> None:
+    forgery = Forgery.of(victim.export())
+    last = forgery.rounds[-1]
+    last.records = [record for each in forgery.rounds for record in each.records]
+    statement = replace(parse(last.checkpoint.note).statement, number=1)
+    last.checkpoint = Signed(1, signed(statement, []) + NOTHING)
+    forgery.rounds = [last]
+    ensure_named(verified([forgery.resigned(STOLEN)], victim.keys), {TIME: "backdated"})
+
+
+@pytest.mark.parametrize("turned", [1, -1])
+def test_of_two_checkpoints_of_one_number_that_are_held_neither_hides_the_other(victim: Platform, turned: int) -> None:
+    forgery = Forgery.of(victim.export())
+    insert(forgery)
+    forgery.resigned(STOLEN)
+    held = [victim.notes[-1], forgery.rounds[-1].checkpoint.note][::turned]
+    ensure_named(verified([victim.export()], victim.keys, held=held), {INTEGRITY: "forked or rewritten"})
+
+
+def test_a_held_checkpoint_that_nobody_trusted_signed_is_refused_and_blames_nobody(victim: Platform) -> None:
+    forgery = Forgery.of(victim.export())
+    insert(forgery)
+    forgery.resigned(FORGER)
+    with pytest.raises(Rejected, match="no trusted key"):
+        verified([victim.export()], victim.keys, held=[forgery.rounds[-1].checkpoint.note])
+
+
+def test_another_trail_of_the_same_key_is_told_by_its_name(victim: Platform) -> None:
+    report = verified([victim.export()], victim.keys, origin="production.example/audit")
+    ensure_named(report, {INTEGRITY: "of another trail"})
+    assert report.origin == "atp.example/audit"
+    assert verified([victim.export()], victim.keys, origin="atp.example/audit").sound
+
+
+def test_an_export_that_was_asked_for_more_than_there_is_says_so(victim: Platform) -> None:
+    process = AuditProcess(victim.world)
+    tomorrow = time_text(victim.world.now + timedelta(days=1))
+    lines = [process.trail.anchor(BEGINNING, until=tomorrow), *victim.export()[1:]]
+    ensure_named(verified([lines], victim.keys), {COMPLETENESS: "ends before the time asked for"})

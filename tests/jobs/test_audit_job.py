@@ -9,7 +9,7 @@ import pytest
 
 from rotation.audit import STREAMS, AuditEvent, Outcome, verify_chain
 from rotation.audit_job import AuditTrail
-from shared.errors import Integrity, Transient
+from shared.errors import Conflict, Integrity, Transient
 from shared.values import StoredRecord
 from tests.simulator import SimRecords, World
 
@@ -115,3 +115,28 @@ def test_a_restarted_writer_finds_the_end_of_streams_of_any_length() -> None:
             AuditTrail(SimRecords(world), world.clock).record(event(number))
         assert verify_chain(world.streams[STREAM])[0] == length
     assert STREAM < STREAMS
+
+
+def test_a_planted_row_of_an_event_does_not_pass_for_its_record() -> None:
+    world = World()
+
+    class Planted(SimRecords):
+        """Somebody has inserted a row that says that event 7 is record 1."""
+
+        @override
+        def find(self, stream: int, event_id: str) -> int | None:
+            return 1 if event_id == event(7).id else super().find(stream, event_id)
+
+        @override
+        def append(self, records: Sequence[StoredRecord]) -> None:
+            if any(record.event_id == event(7).id for record in records):
+                raise Conflict("taken")
+            super().append(records)
+
+    trail = AuditTrail(Planted(world), world.clock, sleep=lambda _: None)
+    trail.record(event(1))
+    for ask in (lambda: trail.record(event(7)), lambda: trail.knows(event(7))):
+        with pytest.raises(Integrity):
+            ask()
+    with pytest.raises(Integrity):
+        trail.find("job/7", Outcome.INTENT, "dek/acme")

@@ -2,14 +2,23 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from rotation.checkpoint import parse
+from rotation.audit_job import AuditTrail
+from rotation.bundle import part_in
+from rotation.checkpoint import parse, signed, to_der
+from rotation.streams import no_records
 from rotation.verification import Verdict
-from shared.errors import Transient
+from shared.errors import Transient, UnusableKey
+from shared.ports import TimestampAuthority
+from shared.values import Kid, SigningKey
 from tests.jobs.auditing import AuditProcess, Platform, event, stream_with, verified
-from tests.simulator import SimRecords
+from tests.jobs.forging import FORGER
+from tests.simulator import SimRecords, SimSigner, signing_secret
 
 
 def test_a_trail_that_lived_verifies() -> None:
@@ -131,6 +140,7 @@ def test_a_forged_checkpoint_in_the_table_is_refused() -> None:
     forged = platform.world.checkpoints[3]
     statement = parse(forged.note).statement
     platform.world.checkpoints[3] = replace(forged, note=forged.note.replace(f"\n{statement.size}\n", "\n7\n"))
+    platform.world.evidence.clear()
     platform.restart()
     platform.sign()
     assert len(platform.notes) == 3
@@ -211,3 +221,153 @@ def test_checkpoints_that_were_deleted_are_missed() -> None:
     platform.sign()
     assert "a checkpoint is missing" in next(iter(platform.world.alerts.values())).details["reason"]
     assert 5 not in platform.world.checkpoints
+
+
+# What the table says is not all that is known
+
+
+def cut(platform: Platform, behind: int) -> None:
+    """Every checkpoint behind that one goes, with the records that it signs."""
+    streams = platform.process.trail.streams_at(behind) if behind else no_records()
+    for number in [each for each in platform.world.checkpoints if each > behind]:
+        del platform.world.checkpoints[number]
+    for stream, state in streams.items():
+        del platform.world.streams.setdefault(stream, [])[state.size :]
+    # The writers begin anew: in this world nobody can write behind an end that is gone.
+    platform.process.audit = platform.process.checkpointer._audit = AuditTrail(
+        SimRecords(platform.world), platform.world.clock, sleep=lambda _: None
+    )
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("behind", [0, 40, 59])
+def test_tables_that_were_cut_back_are_never_signed_anew(restarted: bool, behind: int) -> None:
+    platform = Platform()
+    platform.live(60)
+    cut(platform, behind)
+    if restarted:
+        platform.restart()
+    platform.live(5)
+    assert max(platform.world.checkpoints, default=0) == behind
+    assert "the audit trail cannot be signed" in [alert.what for alert in platform.world.alerts.values()]
+    assert verified(platform.copies(), platform.keys, held=[verified_note(platform)]).sound
+
+
+def verified_note(platform: Platform) -> str:
+    """The last checkpoint in the evidence copy."""
+    part = part_in(platform.copies()[-1][-1])
+    assert part.number == 60
+    return part.note
+
+
+def test_a_trail_that_was_restored_is_signed_on() -> None:
+    platform = Platform()
+    platform.live(60)
+    checkpoints, streams = dict(platform.world.checkpoints), {s: list(r) for s, r in platform.world.streams.items()}
+    cut(platform, 40)
+    platform.sign(3)
+    platform.world.checkpoints, platform.world.streams = checkpoints, streams
+    platform.live(3)
+    assert verified([platform.export()], platform.keys).sound
+    assert verified(platform.copies(), platform.keys).checkpoints == 63
+
+
+def test_a_clock_that_jumps_is_alerted_and_signed_as_it_is_and_costs_one_finding() -> None:
+    platform = Platform()
+    platform.live(70)
+    platform.world.now += timedelta(days=1)
+    platform.live(2)
+    platform.world.now -= timedelta(days=1)
+    platform.live(200)
+    assert len(platform.notes) == 272
+    assert "the clock of the audit trail was put back" in [alert.what for alert in platform.world.alerts.values()]
+    report = verified([platform.export()], platform.keys, max_gap=timedelta(days=2))
+    assert [finding.what for finding in report.findings] == ["a checkpoint is dated before the one in front of it"]
+
+
+def test_the_state_of_the_streams_is_kept_every_sixty_checkpoints_at_least() -> None:
+    platform = Platform()
+    for _ in range(200):
+        platform.record(1)
+        platform.world.now += timedelta(seconds=10)
+        platform.process.checkpointer.run()
+    anchors = [number for number, stored in platform.world.checkpoints.items() if stored.trees]
+    assert max(after - before for before, after in pairwise([*anchors, 200])) <= 60
+
+
+def test_a_worker_whose_clock_is_wrong_is_told_of() -> None:
+    platform = Platform()
+    platform.live(3)
+    platform.world.now -= timedelta(minutes=30)
+    platform.record(1)
+    platform.world.now += timedelta(minutes=30)
+    platform.sign()
+    assert [alert.what for alert in platform.world.alerts.values()] == ["an audit record was dated by a wrong clock"]
+
+
+def test_a_new_signing_key_that_cannot_sign_is_alerted_and_the_old_one_signs_on() -> None:
+    platform = Platform()
+    platform.live(2)
+    platform.world.add_signing_key()
+
+    class Refusing(SimSigner):
+        """The newest version is not valid yet."""
+
+        def sign(self, kid: Kid, text: bytes) -> bytes:
+            if kid.endswith("2"):
+                raise UnusableKey("the vault refuses to sign with this version", kid=kid)
+            return super().sign(kid, text)
+
+    platform.process.checkpointer._signer = Refusing(platform.world)
+    platform.live(3)
+    assert len(platform.notes) == 5
+    assert [alert.what for alert in platform.world.alerts.values()] == ["the audit signing key cannot be rotated"]
+    platform.restart()
+    platform.live(2)
+    assert verified([platform.export()], platform.keys).handovers == 1
+
+
+def test_a_vault_whose_newest_version_is_no_signing_key_does_not_stop_the_old_one() -> None:
+    platform = Platform()
+    platform.live(2)
+
+    class Odd(SimSigner):
+        """Somebody has put an RSA key there."""
+
+        def newest(self) -> SigningKey:
+            raise UnusableKey("not a P-256 key")
+
+    platform.process.checkpointer._signer = Odd(platform.world)
+    platform.live(3)
+    assert len(platform.notes) == 5
+    assert platform.world.alerts
+
+
+def test_an_authority_that_breaks_does_not_stop_the_signing() -> None:
+    class Broken(TimestampAuthority):
+        """Raises what nobody expects."""
+
+        def stamp(self, message: bytes) -> bytes:
+            raise RuntimeError(f"a bug over {len(message)} bytes")
+
+    platform = Platform(authority=Broken())
+    platform.live(5)
+    assert len(platform.notes) == 5
+
+
+def test_a_handover_that_names_another_key_than_the_vault_has_is_refused() -> None:
+    platform = Platform()
+    platform.live(2)
+    platform.world.add_signing_key()
+    platform.live(1)
+    statement = parse(platform.notes[-1]).statement
+    stolen = signing_secret(1)
+    forged = replace(statement, next_key=to_der(FORGER.public_key()))
+    text = forged.to_text().encode()
+    signatures = [(key.public_key(), key.sign(text, ec.ECDSA(hashes.SHA256()))) for key in (stolen, FORGER)]
+    platform.world.checkpoints[3] = replace(platform.world.checkpoints[3], note=signed(forged, signatures))
+    platform.world.evidence.clear()
+    platform.restart()
+    platform.live(2)
+    assert len(platform.notes) == 3
+    assert platform.world.alerts

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from rotation.merkle import (
     Tree,
-    consistency_proof,
-    ensure_consistent,
     inclusion_proof,
     leaf_hash,
     root_from,
@@ -68,7 +66,6 @@ _SECOND = "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7"
 _FOUR_TO_SEVEN = "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4"
 _FIFTH = "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b"
 _SIX_AND_SEVEN = "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0"
-_FOUR_AND_FIVE = "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a"
 
 
 @pytest.mark.parametrize(
@@ -86,33 +83,16 @@ def test_the_inclusion_proofs_are_the_published_ones(index: int, size: int, proo
     assert root_from(HASHES[index], index, size, [bytes.fromhex(each) for each in proof]).hex() == ROOTS[size - 1]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "proof"),
-    [
-        (1, 1, []),
-        (1, 8, [_SECOND, _TWO_AND_THREE, _FOUR_TO_SEVEN]),
-        (6, 8, [_FOUR_AND_FIVE, _SIX_AND_SEVEN, ROOTS[3]]),
-        (2, 5, [_TWO_AND_THREE, _FIFTH]),
-    ],
-)
-def test_the_consistency_proofs_are_the_published_ones(old: int, new: int, proof: Sequence[str]) -> None:
-    assert [each.hex() for each in consistency_proof(HASHES[:new], old)] == proof
-    roots = [bytes.fromhex(ROOTS[size - 1]) for size in (old, new)]
-    ensure_consistent(old, roots[0], new, roots[1], [bytes.fromhex(each) for each in proof])
-
-
 def hashes(size: int) -> list[bytes]:
     return [leaf_hash(str(number).encode()) for number in range(size)]
 
 
-def test_every_leaf_of_every_small_tree_has_a_proof_and_every_two_trees_are_consistent() -> None:
+def test_every_leaf_of_every_small_tree_has_a_proof() -> None:
     for size in range(1, 40):
         leaves = hashes(size)
         root = root_of(leaves)
         for index in range(size):
             assert root_from(leaves[index], index, size, inclusion_proof(leaves, index)) == root
-        for old in range(size + 1):
-            ensure_consistent(old, root_of(leaves[:old]), size, root, consistency_proof(leaves, old))
 
 
 @given(st.data())
@@ -138,24 +118,9 @@ def test_a_proof_with_anything_changed_proves_nothing(data: st.DataObject) -> No
         assert root_from(leaves[index], index, size, proof) != root
 
 
-@given(st.data())
-def test_trees_that_share_no_beginning_are_never_shown_to(data: st.DataObject) -> None:
-    size = data.draw(st.integers(2, 60))
-    old = data.draw(st.integers(1, size))
-    leaves, others = hashes(size), hashes(size)
-    others[data.draw(st.integers(0, old - 1))] = bytes(32)
-    for proof in (consistency_proof(leaves, old), consistency_proof(others, old)):
-        with pytest.raises(Integrity):
-            ensure_consistent(old, root_of(others[:old]), size, root_of(leaves), proof)
-        with pytest.raises(Integrity):
-            ensure_consistent(old, root_of(leaves[:old]), size, root_of(leaves), [*proof, bytes(32)])
-
-
 def test_what_is_no_leaf_has_no_proof() -> None:
     with pytest.raises(ValueError, match="no such leaf"):
         inclusion_proof(HASHES, 8)
-    with pytest.raises(ValueError, match="not the smaller"):
-        consistency_proof(HASHES, 9)
     with pytest.raises(Integrity):
         root_from(HASHES[0], 1, 1, [])
     with pytest.raises(Integrity):
