@@ -21,20 +21,22 @@ from rich.console import Console
 
 from rotation import proof, timestamp
 from rotation.audit import STREAMS, time_text
-from rotation.bundle import is_anchor, is_record
+from rotation.bundle import is_anchor, is_record, lines_in
 from rotation.checkpoint import parse
-from rotation.commands.grammar import Commands, add_command, add_json, add_offline, ensure_order, moment
+from rotation.commands.grammar import Commands, add_command, add_json, add_offline, ensure_order, moment, number
 from rotation.commands.ports import Ports
 from rotation.commands.tables import printable, rendered
-from rotation.comparison import differences
+from rotation.comparison import Difference, differences
+from rotation.evidence_files import last_place
 from rotation.trail import Trail
-from rotation.verification import Expectations, Finding, Report, Verdict, Verification
+from rotation.verification import MAX_GAP, Expectations, Finding, Report, Verdict, Verification
 from shared.errors import Integrity, Rejected
+from shared.ports import Evidence
 from shared.settings import Settings
 
 _SHOW_EVERY: Final = 10_000  # lines
-_LONGEST: Final = 16 * 1024 * 1024
-"""Bytes of a line. Ours are far shorter; what is longer is not read into memory whole."""
+_MAX_BEHIND: Final = 10
+"""Checkpoints that the evidence copy may lag behind: there is one a minute."""
 _PLACE: Final = re.compile(r"(?P<stream>[0-9]{1,2})/(?P<seq>[1-9][0-9]{0,15})")
 _NOTE_EVERY: Final = timedelta(minutes=2)
 """Without a checkpoint for longer, the report says so: there is one a minute."""
@@ -68,6 +70,15 @@ def add_to(audit: Commands) -> None:
     verify.add_argument("--tsa-roots", type=Path, metavar="PEM", help="check time-stamps under these root certificates")
     verify.add_argument("--from", dest="since", type=moment, metavar="TIME", help="records must be there from then on")
     verify.add_argument("--to", dest="until", type=moment, metavar="TIME", help="records must be there up to then")
+    verify.add_argument("--origin", metavar="NAME", help="it must be the trail of that name, as its checkpoints say")
+    minutes = MAX_GAP // timedelta(minutes=1)
+    verify.add_argument(
+        "--max-gap",
+        type=number("a number of minutes"),
+        default=minutes,
+        metavar="MINUTES",
+        help=f"the longest time without a checkpoint that you accept; default: {minutes}",
+    )
     add_json(verify, "one JSON object")
 
     purpose = "write the proof that one record is in the trail"
@@ -132,10 +143,12 @@ def _verify(options: argparse.Namespace) -> Iterator[str]:
     roots = _roots(options.tsa_roots) if options.tsa_roots else ()
     expected = Expectations(
         keys=[_pinned(path) for path in options.key],
-        held=_held(options.held),
+        held=[_held(path) for path in options.held],
         stamps=partial(timestamp.verified, roots=roots) if roots else None,
         since=options.since,
         until=options.until,
+        origin=options.origin,
+        max_gap=timedelta(minutes=options.max_gap),
     )
     with Verification(expected) as verification, _progress("verifying", "lines") as show:
         for path in options.bundle:
@@ -169,27 +182,33 @@ class _Lines:
         self._show = show
 
     def __iter__(self) -> Iterator[bytes]:
-        line = self._read()
-        if not is_anchor(line):
-            what = "the first line is no anchor" if line else "it is empty"
-            raise Rejected(f"not an export, nor a file of the evidence copy: {what}", file=self._path, line=1)
-        while line:
-            self.number += 1
-            self._show(self.number)
-            yield line
-            line = self._read()
-
-    def _read(self) -> bytes:
         try:
-            return self._file.readline(_LONGEST)
+            for line in lines_in(self._file):
+                self.number += 1
+                if self.number == 1 and not is_anchor(line):
+                    raise _no_trail("the first line is no anchor", self._path)
+                self._show(self.number)
+                yield line
         except OSError as error:
             raise Rejected(f"cannot be read: {error.strerror}", file=self._path) from None
+        except Integrity:
+            if not self.number:
+                raise _no_trail("the first line is too long", self._path) from None
+            self.number += 1
+            raise
+        if not self.number:
+            raise _no_trail("it is empty", self._path)
+
+
+def _no_trail(why: str, path: Path) -> Rejected:
+    return Rejected(f"not an export, nor a file of the evidence copy: {why}", file=path, line=1)
 
 
 def _told(report: Report, *, with_stamps: bool) -> Iterator[str]:
     began = f"{report.began:%Y-%m-%d %H:%M}" if report.began else "its beginning"
     ended = f"{report.ended:%Y-%m-%d %H:%M}" if report.ended else "no checkpoint"
-    yield f"{report.records:,} records under {report.checkpoints:,} checkpoints, from {began} to {ended} (UTC)"
+    yield f"{report.records:,} records under {report.checkpoints:,} checkpoints of {report.origin or 'no trail'}"
+    yield f"from {began} to {ended} (UTC)"
     told = {
         Verdict.INTEGRITY: "every record is the one that was signed",
         Verdict.COMPLETENESS: "nothing is missing in between",
@@ -227,6 +246,7 @@ def _in_json(report: Report) -> Iterator[str]:
         {
             "sound": report.sound,
             "verdicts": {verdict.value: report.holds(verdict) for verdict in Verdict},
+            "origin": report.origin,
             "records": report.records,
             "checkpoints": report.checkpoints,
             "from_checkpoint": report.from_number,
@@ -264,8 +284,8 @@ def _prove(options: argparse.Namespace, settings: Settings, ports: Ports) -> Ite
     made = trail.proof(stream, seq)
     with _created(options.out) as file:
         file.write(proof.to_text(made).encode())
-    number = parse(made.checkpoint).statement.number
-    yield f"record {options.place} is signed by checkpoint {number}; the proof is in {options.out}"
+    signed = parse(made.checkpoint).statement.number
+    yield f"record {options.place} is signed by checkpoint {signed}; the proof is in {options.out}"
 
 
 def _check(options: argparse.Namespace) -> Iterator[str]:
@@ -315,11 +335,12 @@ def _compare(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
     if ports.evidence is None:
         raise Rejected("there is no evidence copy: set ATP_EVIDENCE_URL to the URL of its container")
     files = [file for file in ports.evidence.files() if options.file in (None, file.name)]
-    whole = options.file is None
     if options.file and not files:
         raise Rejected("the evidence copy has no such file; names are like 2026/11/21/0000.jsonl", file=options.file)
     trail = Trail(ports.records, ports.checkpoints)
-    found = list(differences(ports.records, trail, ports.evidence, files, whole=whole))
+    found = list(differences(ports.records, trail, ports.evidence, files))
+    if options.file is None:
+        found += _behind(trail, ports.evidence)
     yield from rendered(
         (
             {
@@ -328,6 +349,7 @@ def _compare(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
                 "checkpoint": each.checkpoint,
                 "stream": each.stream,
                 "seq": each.seq,
+                "upto": each.upto,
             }
             for each in found
         ),
@@ -335,6 +357,15 @@ def _compare(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
     )
     if found:
         raise Integrity("audit trail and evidence copy differ", differences=len(found), files=len(files))
+
+
+def _behind(trail: Trail, evidence: Evidence) -> Iterator[Difference]:
+    """What the copy does not have yet, if that is more than it may lag."""
+    end = last_place(evidence)
+    number = end.number if end else 0
+    if trail.newest() - number > _MAX_BEHIND:
+        what = "the evidence copy is behind: it has no checkpoint from this one on"
+        yield Difference(what, end.file.name if end else "", number + 1)
 
 
 def _pinned(path: Path) -> EllipticCurvePublicKey:
@@ -352,20 +383,13 @@ def _roots(path: Path) -> Sequence[Certificate]:
         return timestamp.roots_from_pem(_content(path))
 
 
-def _held(paths: Sequence[Path]) -> Sequence[str]:
-    """The checkpoints in these files. Integrity if they contradict each other already."""
-    held: dict[int, str] = {}
-    for path in paths:
-        try:
-            note = _content(path).decode().replace("\r\n", "\n")  # as some systems redirect it
-            checkpoint = parse(note)
-        except (UnicodeDecodeError, Integrity):
-            raise Rejected("not a checkpoint; `audit checkpoint` prints the newest one", file=path) from None
-        number = checkpoint.statement.number
-        if parse(held.setdefault(number, note)).text != checkpoint.text:
-            what = "two checkpoints that are held contradict each other: the trail was forked"
-            raise Integrity(what, checkpoint=number, file=path)
-    return list(held.values())
+def _held(path: Path) -> str:
+    try:
+        note = _content(path).decode().replace("\r\n", "\n")  # as some systems redirect it
+        parse(note)
+    except (UnicodeDecodeError, Integrity):
+        raise Rejected("not a checkpoint; `audit checkpoint` prints the newest one", file=path) from None
+    return note
 
 
 def _content(path: Path) -> bytes:

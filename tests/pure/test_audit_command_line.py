@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from rich.console import Console
 
 from rotation.__main__ import EXIT_INTEGRITY, EXIT_REJECTED, main
 from rotation.audit import STREAMS, AuditEvent, Outcome, stream_of, time_text
-from rotation.checkpoint import parse
+from rotation.checkpoint import parse, signed
 from rotation.commands import audit_proof
 from rotation.commands.audit_list import Wanted, found, last
 from rotation.trail import Trail
@@ -494,7 +495,7 @@ def test_an_export_verifies(auditor: Auditor) -> None:
     assert auditor.err == ""
     assert auditor.types("verify", export, "--key", auditor.key) == 0
     assert auditor.err == ""
-    assert [line.split()[:2] for line in auditor.out.splitlines()[1:]] == [
+    assert [line.split()[:2] for line in auditor.out.splitlines()[2:]] == [
         ["integrity", "holds"],
         ["completeness", "holds"],
         ["time", "holds"],
@@ -507,6 +508,7 @@ def test_a_report_in_json_has_this_shape(auditor: Auditor) -> None:
     assert report == {
         "sound": True,
         "verdicts": {"integrity": True, "completeness": True, "time": True},
+        "origin": "atp.example/audit",
         "records": 12,
         "checkpoints": 180,
         "from_checkpoint": 0,
@@ -703,6 +705,25 @@ def test_a_record_that_is_dated_back_fails_by_its_time(auditor: Auditor) -> None
     assert report["first_bad"]["stream"] is not None
 
 
+def test_the_trail_must_have_the_name_that_is_asked_for(auditor: Auditor) -> None:
+    history(auditor)
+    export = auditor.exported()
+    assert auditor.types("verify", export, "--key", auditor.key, "--origin", "atp.example/audit") == 0
+    assert auditor.types("verify", export, "--key", auditor.key, "--origin", "atp.example/test") == EXIT_INTEGRITY
+    assert "a checkpoint is of another trail" in auditor.out
+
+
+def test_a_longer_time_without_a_checkpoint_than_accepted_fails(auditor: Auditor) -> None:
+    auditor.platform.live(2)
+    auditor.world.now += timedelta(minutes=14)
+    auditor.platform.live(2)
+    export = auditor.exported()
+    assert auditor.types("verify", export, "--key", auditor.key) == EXIT_INTEGRITY
+    assert "no checkpoint was signed for longer than accepted" in auditor.out
+    assert auditor.types("verify", export, "--key", auditor.key, "--max-gap", "15") == 0
+    assert "the longest time without a checkpoint was 0:15:00" in auditor.out
+
+
 def test_a_broken_line_is_named_by_file_and_line_among_several(auditor: Auditor) -> None:
     auditor.platform.live(125, each=1)
     point = AuditProcess(auditor.world).trail.point_before(120)
@@ -732,19 +753,18 @@ def test_a_checkpoint_that_is_held_must_be_in_the_trail(auditor: Auditor) -> Non
     short = auditor.file("short.jsonl", b"".join(auditor.platform.export(upto=100)))
     assert auditor.types("verify", short, "--key", auditor.key, "--held", held) == EXIT_INTEGRITY
     assert "cut off: it ends before the checkpoint that is held" in auditor.out
-    other = held.read_bytes().replace(b"number 180", b"number 170")
-    assert auditor.types("verify", export, "--key", auditor.key, "--held", auditor.file("o", other)) == EXIT_INTEGRITY
+    statement = replace(parse(held.read_text()).statement, size=13)
+    signature = signing_secret(1).sign(statement.to_text().encode(), ec.ECDSA(SHA256()))
+    fork = auditor.file("fork.note", signed(statement, [(signing_secret(1).public_key(), signature)]))
+    assert auditor.types("verify", export, "--key", auditor.key, "--held", held, "--held", fork) == EXIT_INTEGRITY
     assert "forked or rewritten" in auditor.out
 
 
-def test_two_held_checkpoints_that_contradict_each_other_prove_a_fork(auditor: Auditor) -> None:
+def test_a_held_checkpoint_that_nobody_trusted_has_signed_proves_nothing(auditor: Auditor) -> None:
     history(auditor)
-    note = auditor.platform.notes[-1]
-    size = parse(note).statement.size
-    one, two = auditor.file("1", note), auditor.file("2", note.replace(f"\n{size}\n", f"\n{size + 1}\n"))
-    export = auditor.exported()
-    assert auditor.types("verify", export, "--key", auditor.key, "--held", one, "--held", two) == EXIT_INTEGRITY
-    auditor.is_told("contradict each other", "file=", "checkpoint=180")
+    other = auditor.file("other", auditor.platform.notes[-1].replace("number 180", "number 170"))
+    assert auditor.types("verify", auditor.exported(), "--key", auditor.key, "--held", other) == EXIT_REJECTED
+    auditor.is_told("a checkpoint that is held is signed by no trusted key", "number=170")
 
 
 def test_a_rotated_key_is_trusted_by_its_handover(auditor: Auditor) -> None:
@@ -1018,27 +1038,22 @@ def garble(auditor: Auditor, lines: list[bytes]) -> None:
 
 
 PLACE = (stream_of("dek/acme"), 9)
+NOT_COPIED = "a record is missing in the evidence copy"
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (drop_record, [("a record is missing in the evidence copy", 5, *PLACE)]),
-        (change_record, [("a record differs", 5, *PLACE)]),
-        (change_table, [("a record differs", 5, *PLACE)]),
-        (
-            drop_from_table,
-            [("a record is missing in the table", checkpoint, PLACE[0], seq) for checkpoint, seq in [(5, 9), (5, 10)]],
-        ),
+        (drop_record, [(NOT_COPIED, 4, *PLACE)]),
+        (change_record, [("a record differs", 4, *PLACE)]),
+        (change_table, [("a record differs", 4, *PLACE)]),
+        (drop_from_table, [("a record is missing in the table", 4, PLACE[0], seq) for seq in (9, 10)]),
         (change_checkpoint, [("a checkpoint differs", 5, None, None)]),
         (drop_checkpoint_from_table, [("a checkpoint is missing in the table", 5, None, None)]),
-        (drop_checkpoint, [("checkpoints are missing in the evidence copy", 4, None, None)]),
+        (drop_checkpoint, [("a checkpoint is missing in the evidence copy", 4, None, None)]),
         (
             garble,
-            [
-                ("a line of the evidence copy is not as we write it", 5, None, None),
-                ("a record is missing in the evidence copy", 5, *PLACE),
-            ],
+            [("cannot be compared: a line is neither a record nor an anchor nor a checkpoint", 4, None, None)],
         ),
     ],
 )
@@ -1060,18 +1075,16 @@ def test_every_difference_is_named_and_ends_with_4(
         assert {row["file"] for row in seen} == {name}
 
 
-def test_a_file_that_is_missing_between_two_is_a_difference_and_the_eldest_may_be_gone(auditor: Auditor) -> None:
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_file_that_is_missing_in_the_copy_is_a_difference(auditor: Auditor, gone: int) -> None:
     auditor.platform.process = AuditProcess(auditor.world, blocks=50)
     auditor.platform.live(150, each=1)
     names = sorted(auditor.world.evidence)
     assert len(names) == 3
-    gone = auditor.world.evidence.pop(names[0])
-    assert auditor.types("compare") == 0
-    auditor.world.evidence[names[0]] = gone
-    del auditor.world.evidence[names[1]]
+    del auditor.world.evidence[names[gone]]
     assert auditor.types("compare", "--json") == EXIT_INTEGRITY
     (row,) = map(json.loads, auditor.out.splitlines())
-    assert (row["what"], row["file"]) == ("checkpoints are missing in the evidence copy", names[2])
+    assert (row["what"], row["file"]) == ("a file does not begin where the one before ends", names[gone + 1])
 
 
 def test_a_platform_without_an_evidence_copy_and_a_file_that_is_not_in_it_are_told(auditor: Auditor) -> None:
