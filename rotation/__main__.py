@@ -1,6 +1,7 @@
 """The operator's command line: `python -m rotation`. Changes are asked for by queue message, as anybody else's are."""
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from typing import Final
 
 from rotation.commands import alerts, audit_list, audit_proof, kek_history, kek_orders, kek_plan, kek_status, letters
 from rotation.commands import tenants as tenant_commands
-from rotation.commands.grammar import add_group, example
+from rotation.commands.grammar import WHOLE_LINES, add_group, example
 from rotation.commands.tenants import tenants
 from shared import log
 from shared.errors import AtpError, Conflict, Integrity, InvalidSettings, Transient
@@ -67,7 +68,10 @@ def _advice(error: AtpError) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rotation", description="Operate ATP key rotation.", epilog=example("tenant list")
+        prog="python -m rotation",
+        description="Operate ATP key rotation.",
+        epilog=example("tenant list"),
+        formatter_class=WHOLE_LINES,
     )
     parser.add_argument("--settings", type=Path, help="a local.settings.json to read instead of the environment")
     nouns = parser.add_subparsers(required=True, metavar="{tenant,plan,kek,audit,alerts,letters}")
@@ -77,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     kek_orders.add_to(kek)
     kek_status.add_to(kek)
     kek_history.add_to(kek)
-    audit = add_group(nouns, "audit", "search the audit trail, export and verify it, prove what is in it")
+    purpose = "search the audit trail, export and verify it, prove what is in it"
+    audit = add_group(nouns, "audit", purpose, sample="audit list --tenant acme --last 20")
     audit_list.add_to(audit)
     audit_proof.add_to(audit)
     alerts.add_to(nouns)
@@ -103,4 +108,6 @@ def _environment(settings: Path | None) -> Mapping[str, str]:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # a checkpoint is signed as UTF-8, whatever the terminal's letters are
     sys.exit(main(sys.argv[1:]))

@@ -24,6 +24,7 @@ from shared.values import StoredCheckpoint
 SCHEMA: Final = "atp-audit-bundle/1"
 _MAX_LINE: Final = 1024 * 1024
 _RECORD: Final = b'{"action":'
+_ANCHOR: Final = b'{"line":"anchor",'
 
 
 class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="anchor", tag_field="line"):
@@ -62,6 +63,11 @@ def lines_in(file: BinaryIO) -> Iterator[bytes]:
 def is_record(line: bytes) -> bool:
     """Whether the line is a record, if it is anything."""
     return line.startswith(_RECORD)
+
+
+def is_anchor(line: bytes) -> bool:
+    """Whether the line is an anchor, if it is anything."""
+    return line.startswith(_ANCHOR)
 
 
 def line_of(part: Anchor | Signed) -> bytes:

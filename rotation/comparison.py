@@ -59,7 +59,10 @@ class _Comparison:
     def of_lines(self, begins: int) -> Iterator[Difference]:
         """Every difference, in a file that begins behind the checkpoint of that number."""
         lines = lines_of(self._evidence, self._file)
-        yield from self._anchor(next(lines, b""), begins)
+        first = next(lines, None)
+        if first is None:  # it has just been made, or its maker died over it
+            return
+        yield from self._anchor(first, begins)
         batch: list[tuple[int, int, bytes]] = []  # consecutive records of one stream
         for line in lines:
             record = parsed(line[:-1]) if is_record(line) else None
@@ -108,6 +111,9 @@ class _Comparison:
             yield self._difference(what, stream, first, upto if upto > first else None)
 
     def _checkpoint(self, part: Signed, line: bytes) -> Iterator[Difference]:
+        if part.number > self.number + 1:
+            self.number += 1
+            yield self._difference("a checkpoint is missing in the evidence copy")
         for stream, head in parse(part.note).statement.grown.items():
             yield from self._missing(stream, head.size)
             self._copied[stream] = head.size

@@ -352,7 +352,7 @@ class Verification:
         self._earliest = self._latest = None
         self.report.to_number, self.report.ended = statement.number, statement.time
         if self._expected.stamps:
-            self._unstamped[statement.number] = _Unstamped(note, statement.time, min(gap, self._expected.max_gap))
+            self._unstamped[statement.number] = _Unstamped(note, statement.time, min(gap, MAX_GAP))
             if sum((each.gap for each in self._unstamped.values()), timedelta()) > STAMPED_EVERY:
                 self._find(Verdict.TIME, "checkpoints have no time-stamp", checkpoint=statement.number)
                 self._unstamped.clear()

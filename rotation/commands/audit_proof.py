@@ -6,28 +6,40 @@
 import argparse
 import contextlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.x509 import Certificate
 from rich.console import Console
 
 from rotation import proof, timestamp
 from rotation.audit import STREAMS, time_text
+from rotation.bundle import is_anchor, is_record, lines_in
 from rotation.checkpoint import parse
-from rotation.commands.grammar import Commands, add_command, add_json, add_offline, moment
+from rotation.commands.grammar import Commands, add_command, add_json, add_offline, ensure_order, moment, number
 from rotation.commands.ports import Ports
-from rotation.commands.tables import rendered
-from rotation.comparison import differences
+from rotation.commands.tables import printable, rendered
+from rotation.comparison import Difference, differences
+from rotation.evidence_files import last_place
 from rotation.trail import Trail
-from rotation.verification import Expectations, Finding, Report, Verdict, Verification
+from rotation.verification import MAX_GAP, Expectations, Finding, Report, Verdict, Verification
 from shared.errors import Integrity, Rejected
+from shared.ports import Evidence
 from shared.settings import Settings
 
-_SHOW_EVERY: Final = 100_000  # records
+_SHOW_EVERY: Final = 10_000  # lines
+_MAX_BEHIND: Final = 10
+"""Checkpoints that the evidence copy may lag behind: there is one a minute."""
+_PLACE: Final = re.compile(r"(?P<stream>[0-9]{1,2})/(?P<seq>[1-9][0-9]{0,15})")
+_NOTE_EVERY: Final = timedelta(minutes=2)
+"""Without a checkpoint for longer, the report says so: there is one a minute."""
 
 
 def add_to(audit: Commands) -> None:
@@ -58,11 +70,20 @@ def add_to(audit: Commands) -> None:
     verify.add_argument("--tsa-roots", type=Path, metavar="PEM", help="check time-stamps under these root certificates")
     verify.add_argument("--from", dest="since", type=moment, metavar="TIME", help="records must be there from then on")
     verify.add_argument("--to", dest="until", type=moment, metavar="TIME", help="records must be there up to then")
+    verify.add_argument("--origin", metavar="NAME", help="it must be the trail of that name, as its checkpoints say")
+    minutes = MAX_GAP // timedelta(minutes=1)
+    verify.add_argument(
+        "--max-gap",
+        type=number("a number of minutes"),
+        default=minutes,
+        metavar="MINUTES",
+        help=f"the longest time without a checkpoint that you accept; default: {minutes}",
+    )
     add_json(verify, "one JSON object")
 
     purpose = "write the proof that one record is in the trail"
     prove = add_command(audit, "prove", purpose, _prove, sample="audit prove 3/1712 acme.proof")
-    prove.add_argument("place", help="stream and number, as `audit list` shows it")
+    prove.add_argument("place", metavar="PLACE", help="stream and number, as `audit list` shows it")
     prove.add_argument("out", type=Path, metavar="OUT", help="the file; it must not exist")
 
     check = add_offline(
@@ -72,14 +93,17 @@ def add_to(audit: Commands) -> None:
         _check,
         sample="audit check acme.proof --key audit-signing.pem",
     )
-    check.add_argument("proof", type=Path)
+    check.add_argument("proof", type=Path, metavar="PROOF", help="the file that `audit prove` has written")
     _add_key(check)
     add_json(check, "one JSON object")
 
-    add_command(audit, "checkpoint", "the newest checkpoint: keep it, to hold the trail to it later", _checkpoint)
-    add_command(audit, "key", "the public key that signs checkpoints now, in PEM: pin it", _key)
-    compare = add_command(audit, "compare", "compare the tables with the whole evidence copy", _compare)
-    compare.add_argument("--file", help="only with this file of it, as 2026/11/21/0000.jsonl")
+    purpose = "the newest checkpoint: keep it, to hold the trail to it later"
+    add_command(audit, "checkpoint", purpose, _checkpoint, sample="audit checkpoint > november-1.note")
+    purpose = "the public key that signs checkpoints now, in PEM: pin it"
+    add_command(audit, "key", purpose, _key, sample="audit key > audit-signing.pem")
+    purpose = "compare the tables with the whole evidence copy"
+    compare = add_command(audit, "compare", purpose, _compare, sample="audit compare --file 2026/11/21/0000.jsonl")
+    compare.add_argument("--file", metavar="NAME", help="only with this file of it, as 2026/11/21/0000.jsonl")
     add_json(compare)
 
 
@@ -90,43 +114,51 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001
+    ensure_order(options.since, options.until, "--from must be before --to")
     trail = Trail(ports.records, ports.checkpoints)
-    newest = trail.newest()
-    if not newest:
-        raise Rejected("nothing is signed yet: the first checkpoint comes within a minute")
+    newest = _newest(trail)
     upto = newest
     if options.until is not None:
         upto = min(trail.number_at(options.until) + 1, newest)
     point = trail.point_before(trail.number_at(options.since) if options.since else 0)
     texts = [time_text(each) if each else "" for each in (options.since, options.until)]
     records = checkpoints = 0
-    with _created(options.out) as file, Console(stderr=True).status("exporting ...") as status:
+    with _created(options.out) as file, _progress("exporting", "records") as show:
         file.write(trail.anchor(point, *texts))
         for line in trail.lines(point.sizes, point.number, upto):
             file.write(line)
-            if line.startswith(b'{"action"'):
+            if is_record(line):
                 records += 1
-                if records % _SHOW_EVERY == 0:
-                    status.update(f"exporting ... {records:,} records")
+                show(records)
             else:
                 checkpoints += 1
     ended = parse(trail.checkpoint(upto).note).statement.time
     yield f"exported {records:,} records under {checkpoints:,} checkpoints, signed up to {ended:%Y-%m-%d %H:%M} UTC"
+    if options.until is not None and ended < options.until:
+        yield f"nothing later is signed yet: it does not reach {options.until:%Y-%m-%d %H:%M} UTC"
 
 
 def _verify(options: argparse.Namespace) -> Iterator[str]:
-    roots = timestamp.roots_from_pem(_content(options.tsa_roots)) if options.tsa_roots else ()
+    ensure_order(options.since, options.until, "--from must be before --to")
+    roots = _roots(options.tsa_roots) if options.tsa_roots else ()
     expected = Expectations(
         keys=[_pinned(path) for path in options.key],
-        held=[_text(path) for path in options.held],
+        held=[_held(path) for path in options.held],
         stamps=partial(timestamp.verified, roots=roots) if roots else None,
         since=options.since,
         until=options.until,
+        origin=options.origin,
+        max_gap=timedelta(minutes=options.max_gap),
     )
-    with Verification(expected) as verification:
+    with Verification(expected) as verification, _progress("verifying", "lines") as show:
         for path in options.bundle:
             with _opened(path) as file:
-                verification.feed(file)
+                lines = _Lines(path, file, show)
+                try:
+                    verification.feed(lines)
+                except Integrity as error:
+                    _break_off(verification.report, f"{error}: {path}, line {lines.number}")
+                    break
         report = verification.conclude()
     yield from _in_json(report) if options.json else _told(report, with_stamps=bool(roots))
     if not report.sound:
@@ -134,10 +166,49 @@ def _verify(options: argparse.Namespace) -> Iterator[str]:
         raise Integrity("the audit trail does not hold", failed=failed)
 
 
+def _break_off(report: Report, why: str) -> None:
+    """A line that nobody can read ends the verification: what comes behind it may say anything, or nothing."""
+    report.note(Finding(Verdict.INTEGRITY, why, checkpoint=report.to_number))
+    report.note(Finding(Verdict.COMPLETENESS, "what comes behind that line was not read", checkpoint=report.to_number))
+
+
+class _Lines:
+    """The lines of a file, counted. Rejected if they can be none of ours."""
+
+    def __init__(self, path: Path, file: BinaryIO, show: Callable[[int], None]) -> None:
+        self.number = 0
+        self._path = path
+        self._file = file
+        self._show = show
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for line in lines_in(self._file):
+                self.number += 1
+                if self.number == 1 and not is_anchor(line):
+                    raise _no_trail("the first line is no anchor", self._path)
+                self._show(self.number)
+                yield line
+        except OSError as error:
+            raise Rejected(f"cannot be read: {error.strerror}", file=self._path) from None
+        except Integrity:
+            if not self.number:
+                raise _no_trail("the first line is too long", self._path) from None
+            self.number += 1
+            raise
+        if not self.number:
+            raise _no_trail("it is empty", self._path)
+
+
+def _no_trail(why: str, path: Path) -> Rejected:
+    return Rejected(f"not an export, nor a file of the evidence copy: {why}", file=path, line=1)
+
+
 def _told(report: Report, *, with_stamps: bool) -> Iterator[str]:
     began = f"{report.began:%Y-%m-%d %H:%M}" if report.began else "its beginning"
     ended = f"{report.ended:%Y-%m-%d %H:%M}" if report.ended else "no checkpoint"
-    yield f"{report.records:,} records under {report.checkpoints:,} checkpoints, from {began} to {ended} (UTC)"
+    yield f"{report.records:,} records under {report.checkpoints:,} checkpoints of {report.origin or 'no trail'}"
+    yield f"from {began} to {ended} (UTC)"
     told = {
         Verdict.INTEGRITY: "every record is the one that was signed",
         Verdict.COMPLETENESS: "nothing is missing in between",
@@ -149,10 +220,14 @@ def _told(report: Report, *, with_stamps: bool) -> Iterator[str]:
         holds = report.holds(verdict)
         what = told[verdict] if holds else f"{report.counts[verdict]:,} findings"
         yield f"{verdict.value:<12}  {'holds' if holds else 'FAILS'}  {what}"
-    if report.longest_gap.total_seconds() > 120:
+    if report.longest_gap > _NOTE_EVERY:
         yield f"{'note':<12}  the longest time without a checkpoint was {report.longest_gap}"
+    width = max((len(_place(finding)) for finding in report.findings), default=0)
     for finding in report.findings:
-        yield f"{finding.verdict.value:<12}  {_place(finding):<28}  {finding.what}"
+        yield f"{finding.verdict.value:<12}  {_place(finding):<{width}}  {printable(finding.what)}".rstrip()
+    more = report.counts.total() - len(report.findings)
+    if more:
+        yield f"and {more:,} findings more"
 
 
 def _place(finding: Finding) -> str:
@@ -171,6 +246,7 @@ def _in_json(report: Report) -> Iterator[str]:
         {
             "sound": report.sound,
             "verdicts": {verdict.value: report.holds(verdict) for verdict in Verdict},
+            "origin": report.origin,
             "records": report.records,
             "checkpoints": report.checkpoints,
             "from_checkpoint": report.from_number,
@@ -180,6 +256,7 @@ def _in_json(report: Report) -> Iterator[str]:
             "longest_gap_s": report.longest_gap.total_seconds(),
             "handovers": report.handovers,
             "time_stamps": report.stamps,
+            "counts": {verdict.value: report.counts[verdict] for verdict in Verdict},
             "first_bad": {"stream": first.stream, "seq": first.seq} if first else None,
             "findings": [
                 {
@@ -197,20 +274,29 @@ def _in_json(report: Report) -> Iterator[str]:
 
 
 def _prove(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001
-    stream, _, seq = options.place.partition("/")
-    if not (stream.isdecimal() and seq.isdecimal() and int(stream) < STREAMS and int(seq) >= 1):
+    matched = _PLACE.fullmatch(options.place)
+    if matched is None or int(matched["stream"]) >= STREAMS:
         raise Rejected("a place is a stream and a number, as `audit list` shows it: 3/1712", place=options.place)
+    stream, seq = int(matched["stream"]), int(matched["seq"])
+    if not ports.records.read(stream, seq, 1):
+        raise Rejected("there is no record at that place; `audit list` shows places", place=options.place)
     trail = Trail(ports.records, ports.checkpoints)
-    made = trail.proof(int(stream), int(seq))
+    made = trail.proof(stream, seq)
     with _created(options.out) as file:
         file.write(proof.to_text(made).encode())
-    number = parse(made.checkpoint).statement.number
-    yield f"record {options.place} is signed by checkpoint {number}; the proof is in {options.out}"
+    signed = parse(made.checkpoint).statement.number
+    yield f"record {options.place} is signed by checkpoint {signed}; the proof is in {options.out}"
 
 
 def _check(options: argparse.Namespace) -> Iterator[str]:
-    given, keys = proof.from_text(_content(options.proof)), [_pinned(path) for path in options.key]
-    record, checkpoint = proof.verified(given, keys)
+    keys = [_pinned(path) for path in options.key]
+    try:
+        with _about(options.proof):
+            record, checkpoint = proof.verified(proof.from_text(_content(options.proof)), keys)
+    except Integrity as error:
+        if options.json:
+            yield json.dumps({"proven": False, "because": str(error)})
+        raise
     statement = checkpoint.statement
     if options.json:
         signed = {"number": statement.number, "time": time_text(statement.time), "origin": statement.origin}
@@ -218,15 +304,21 @@ def _check(options: argparse.Namespace) -> Iterator[str]:
         return
     yield f"proven: the record is in the trail {statement.origin}, signed at {statement.time:%Y-%m-%d %H:%M:%S} UTC"
     for name, value in proof.fields(record).items():
-        yield f"{name:<12}  {value}"
+        text = json.dumps(value) if isinstance(value, dict) else "" if value is None else str(value)
+        yield f"{name:<12}  {printable(text)}".rstrip()
 
 
 def _checkpoint(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001
     trail = Trail(ports.records, ports.checkpoints)
+    yield trail.checkpoint(_newest(trail)).note.removesuffix("\n")
+
+
+def _newest(trail: Trail) -> int:
+    """Number of the last checkpoint. Rejected if there is none."""
     newest = trail.newest()
     if not newest:
         raise Rejected("nothing is signed yet: the first checkpoint comes within a minute")
-    yield trail.checkpoint(newest).note.removesuffix("\n")
+    return newest
 
 
 def _key(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001
@@ -241,12 +333,14 @@ def _key(options: argparse.Namespace, settings: Settings, ports: Ports) -> Itera
 
 def _compare(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001
     if ports.evidence is None:
-        raise Rejected("there is no evidence copy: ATP_EVIDENCE_URL is not set")
+        raise Rejected("there is no evidence copy: set ATP_EVIDENCE_URL to the URL of its container")
     files = [file for file in ports.evidence.files() if options.file in (None, file.name)]
     if options.file and not files:
-        raise Rejected("the evidence copy has no such file", file=options.file)
+        raise Rejected("the evidence copy has no such file; names are like 2026/11/21/0000.jsonl", file=options.file)
     trail = Trail(ports.records, ports.checkpoints)
     found = list(differences(ports.records, trail, ports.evidence, files))
+    if options.file is None:
+        found += _behind(trail, ports.evidence)
     yield from rendered(
         (
             {
@@ -255,6 +349,7 @@ def _compare(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
                 "checkpoint": each.checkpoint,
                 "stream": each.stream,
                 "seq": each.seq,
+                "upto": each.upto,
             }
             for each in found
         ),
@@ -264,26 +359,54 @@ def _compare(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
         raise Integrity("audit trail and evidence copy differ", differences=len(found), files=len(files))
 
 
+def _behind(trail: Trail, evidence: Evidence) -> Iterator[Difference]:
+    """What the copy does not have yet, if that is more than it may lag."""
+    end = last_place(evidence)
+    number = end.number if end else 0
+    if trail.newest() - number > _MAX_BEHIND:
+        what = "the evidence copy is behind: it has no checkpoint from this one on"
+        yield Difference(what, end.file.name if end else "", number + 1)
+
+
 def _pinned(path: Path) -> EllipticCurvePublicKey:
     try:
         key = load_pem_public_key(_content(path))
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise Rejected("not a P-256 public key in PEM; `audit key` prints the one in use", file=path)
     return key
 
 
-def _text(path: Path) -> str:
+def _roots(path: Path) -> Sequence[Certificate]:
+    with _about(path):
+        return timestamp.roots_from_pem(_content(path))
+
+
+def _held(path: Path) -> str:
     try:
-        return _content(path).decode()
-    except UnicodeDecodeError:
-        raise Rejected("not a checkpoint: not UTF-8", file=path) from None
+        note = _content(path).decode().replace("\r\n", "\n")  # as some systems redirect it
+        parse(note)
+    except (UnicodeDecodeError, Integrity):
+        raise Rejected("not a checkpoint; `audit checkpoint` prints the newest one", file=path) from None
+    return note
 
 
 def _content(path: Path) -> bytes:
     with _opened(path) as file:
-        return file.read()
+        try:
+            return file.read()
+        except OSError as error:
+            raise Rejected(f"cannot be read: {error.strerror}", file=path) from None
+
+
+@contextlib.contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Errors within name the file."""
+    try:
+        yield
+    except (Rejected, Integrity) as error:
+        raise type(error)(error.message, **error.fields | {"file": path}) from None
 
 
 @contextlib.contextmanager
@@ -298,18 +421,40 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _created(path: Path) -> Iterator[BinaryIO]:
-    """A new file, written under another name until it is whole."""
-    if path.exists():
-        raise Rejected("the file exists; nothing was written", file=path)
+    """A new file, written under another name until it is whole: whoever finds it under its own finds all of it."""
+    _ensure_free(path)
     part = path.with_name(f"{path.name}.part")
     try:
         file = part.open("xb")
+    except FileExistsError:
+        raise Rejected("it is being written, or that was broken off: then delete this file", file=part) from None
     except OSError as error:
         raise Rejected(f"cannot be written: {error.strerror}", file=part) from None
     try:
         with file:
             yield file
+        _ensure_free(path)
         part.rename(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise Rejected(f"cannot be written: {error.strerror}", file=path) from None
     except BaseException:
-        part.unlink()
+        part.unlink(missing_ok=True)
         raise
+
+
+def _ensure_free(path: Path) -> None:
+    if path.exists():
+        raise Rejected("the file exists already; nothing was written", file=path)
+
+
+@contextlib.contextmanager
+def _progress(doing: str, what: str) -> Iterator[Callable[[int], None]]:
+    """Tells how far a long work is, on a terminal and nowhere else."""
+    with Console(stderr=True).status(f"{doing} ...") as status:
+
+        def show(count: int) -> None:
+            if count % _SHOW_EVERY == 0:
+                status.update(f"{doing} ... {count:,} {what}")
+
+        yield show

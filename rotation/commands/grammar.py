@@ -6,13 +6,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from rotation.audit import time_text
 from rotation.commands.ports import Command, OfflineCommand
+from shared.errors import Rejected
 
 WAIT_S: Final = 60
 MOST: Final = 10**6 - 1
 """The largest number that an option can have."""
 
 type Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no other name for it
+
+
+WHOLE_LINES: Final = argparse.RawDescriptionHelpFormatter
+"""An example stays on one line, so that it can be copied."""
+_YEARS: Final = range(2000, 3000)
 
 
 def example(command: str) -> str:
@@ -25,7 +32,11 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """A command with its help."""
     parser = commands.add_parser(
-        name, help=purpose, description=purpose, epilog=example(sample) if sample is not None else None
+        name,
+        help=purpose,
+        description=purpose,
+        epilog=example(sample) if sample is not None else None,
+        formatter_class=WHOLE_LINES,
     )
     parser.set_defaults(command=command)
     return parser
@@ -36,14 +47,16 @@ def add_offline(
 ) -> argparse.ArgumentParser:
     """A command that needs neither settings nor a network."""
     epilog = f"example: python -m rotation {sample}"
-    parser = commands.add_parser(name, help=purpose, description=purpose, epilog=epilog)
+    parser = commands.add_parser(name, help=purpose, description=purpose, epilog=epilog, formatter_class=WHOLE_LINES)
     parser.set_defaults(offline=command)
     return parser
 
 
-def add_group(commands: Commands, name: str, purpose: str) -> Commands:
+def add_group(commands: Commands, name: str, purpose: str, *, sample: str | None = None) -> Commands:
     """A word that other commands stand behind."""
-    return commands.add_parser(name, help=purpose, description=purpose).add_subparsers(required=True)
+    epilog = example(sample) if sample is not None else None
+    parser = commands.add_parser(name, help=purpose, description=purpose, epilog=epilog, formatter_class=WHOLE_LINES)
+    return parser.add_subparsers(required=True)
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "one JSON object a line") -> None:
@@ -75,9 +88,29 @@ def moment(text: str) -> datetime:
     """Reads a date, or a date with a time; UTC unless it says otherwise."""
     try:
         read = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be a date like 2026-11-01, or with a time: 2026-11-01T14:30Z") from None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+        utc = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        utc = None
+    if utc is None or utc.year not in _YEARS:
+        raise argparse.ArgumentTypeError(f"must be a date like 2026-11-01, or with a time: 2026-11-01T14:30Z: {text!r}")
+    return utc
+
+
+def ensure_order(first: datetime | None, last: datetime | None, names: str) -> None:
+    """Rejected if a range of time is empty."""
+    if first is not None and last is not None and first >= last:
+        raise Rejected(f"the range of time is empty: {names}", first=time_text(first), last=time_text(last))
+
+
+def matching(pattern: str, what: str) -> Callable[[str], str]:
+    """Reads what follows a pattern."""
+
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"must be {what}: {text!r}")
+        return text
+
+    return read
 
 
 def number(what: str, most: int = MOST, besides: str = "", least: int = 1) -> Callable[[str], int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-_TIMES: Final = frozenset({"since", "rotates", "destroyed_after", "raised", "kept", "started", "updated"})
+_TIMES: Final = frozenset({"time", "since", "rotates", "destroyed_after", "raised", "kept", "started", "updated"})
 
 type Cell = str | int | datetime | None
 type Row = Mapping[str, Cell]
@@ -41,4 +41,9 @@ def _in_table(cell: Cell) -> str:
         case datetime():
             return f"{cell.astimezone(UTC):%Y-%m-%d %H:%M}"
         case _:
-            return str(cell)
+            return printable(str(cell))
+
+
+def printable(text: str) -> str:
+    """The text with nothing in it that a terminal would obey, on one line."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -385,3 +385,16 @@ def test_an_export_that_was_asked_for_more_than_there_is_says_so(victim: Platfor
     tomorrow = time_text(victim.world.now + timedelta(days=1))
     lines = [process.trail.anchor(BEGINNING, until=tomorrow), *victim.export()[1:]]
     ensure_named(verified([lines], victim.keys), {COMPLETENESS: "ends before the time asked for"})
+
+
+def test_a_gap_that_is_accepted_is_no_lack_of_time_stamps() -> None:
+    """In an outage there is nothing to be stamped."""
+    platform = Platform()
+    platform.authority = Authority(platform)
+    platform.restart()
+    platform.live(70, each=1)
+    platform.world.now += timedelta(days=3)
+    platform.live(70, each=1)
+    lines = [platform.export()]
+    assert not verified(lines, platform.keys, stamps=stamps(platform)).holds(COMPLETENESS)
+    assert verified(lines, platform.keys, stamps=stamps(platform), max_gap=timedelta(days=4)).findings == []
