@@ -1,0 +1,63 @@
+"""Masking of secrets in text that leaves the process: the one gate.
+
+Two nets, both applied to the final text: the exact values this process has handled, in whichever way they are written,
+and the shapes of credentials for those it has not. Masks are idempotent: a mask is never masked again. Hashes, ids,
+signatures, versions and wrapped keys pass.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from shared.redact.engine import MASK, Engine, Finding
+from shared.redact.known import KnownSecrets
+
+__all__ = ["KNOWN_SECRETS", "MASK", "MASK_KNOWN", "Engine", "Finding", "KnownSecrets", "find", "mask", "use"]
+
+MASK_KNOWN: Final = f"{MASK}known]"
+_ROUNDS: Final = 4
+"""How often what is left is looked at again: a mask can set apart what was hidden in something longer."""
+
+KNOWN_SECRETS = KnownSecrets()
+"""Every secret of this process; `Secret` adds to it."""
+os.register_at_fork(after_in_child=KNOWN_SECRETS.renew_lock)
+
+_engine = Engine()
+
+
+def use(engine: Engine) -> None:
+    """Mask with these patterns from now on."""
+    global _engine  # noqa: PLW0603 - one gate for the whole process
+    _engine = engine
+
+
+def mask(text: str) -> str:
+    """`text` with known secrets and credential shapes replaced by `[REDACTED:kind]`."""
+    return masked(text)[0]
+
+
+def masked(text: str) -> tuple[str, Sequence[str]]:
+    """The masked text, and the kinds of what was masked."""
+    kinds: list[str] = []
+    for _ in range(_ROUNDS):
+        found = find(text)
+        if not found:
+            break
+        kinds += [finding.kind for finding in found]
+        text = _replaced(text, found)
+    return text, kinds
+
+
+def find(text: str) -> Sequence[Finding]:
+    """Where secrets are: known ones, or else those that have a shape."""
+    known = KNOWN_SECRETS.find(text)
+    return [Finding(start, end, "known") for start, end in known] if known else _engine.find(text)
+
+
+def _replaced(text: str, found: Sequence[Finding]) -> str:
+    kept: list[str] = []
+    done = 0
+    for finding in found:
+        kept += (text[done : finding.start], f"{MASK}{finding.kind}]")
+        done = finding.end
+    return "".join((*kept, text[done:]))
