@@ -7,10 +7,10 @@ What is assigned to a telling name needs more than an expression: where a value 
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain, islice
+from typing import Any, Final, NamedTuple
 
-from shared.redact.patterns import AZURE, GENERAL, NAMES, VENDORS, Pattern
+from shared.redact.patterns import AZURE, GENERAL, KEY_OWNERS, NAME_ENDS, NAME_TAILS, VENDORS, Pattern
 
 try:
     import re2
@@ -18,24 +18,25 @@ except ImportError:
     re2 = None
 
 MASK: Final = "[REDACTED:"
+MOST: Final = 2_000
+"""Secrets in one text; one with more is masked as a whole, so that no text can keep a process busy."""
 _SHORTEST: Final = 6  # characters of a value without quotes
 _SHORTEST_TOKEN: Final = 12
 _SAYS_NOTHING: Final = frozenset({"true", "false", "null", "none", "nil", "undefined", "no", "yes", "str", "bytes"})
-_PEM_KEY: Final = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_LONGEST_NOTHING: Final = 12
+_PEM_KEY: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_BODY: Final = re.compile(r"[A-Za-z0-9+/=\s\\:,-]*")
-_ASSIGNED: Final = (
-    rf"(?i)({NAMES})(?:\\*[\"'`])?(?:\s{{0,4}}(?::=|=>|==?|:|%3[dD]|\\+u003[dD])\s{{0,4}})(?:[rbfu]{{0,2}}(\\*[\"'`]))?"
+_NAME: Final = re.compile(NAME_ENDS)
+_OWNER: Final = re.compile(rf"{KEY_OWNERS}\Z")
+_LONGEST_OWNER: Final = 14
+_ASSIGNMENT: Final = re.compile(
+    rf"{NAME_TAILS}(?:\\*[\"'`])?\s{{0,4}}(?::=|=>|==?|:|%3[dD]|\\+u003[dD])\s{{0,4}}(?:[rbfuRBFU]{{0,2}}(\\*[\"'`]))?",
+    re.ASCII | re.IGNORECASE,
 )
-_OPTION: Final = rf"(?i)--?(?:[a-z0-9]+-)*({NAMES})\s{{1,4}}(\\*[\"'])?"
-_ASSIGNED_TRIGGER: Final = (
-    r"(?i)(?:pass(?:word|wd|phrase|code|wort)|pwd|secret|token|key|credential|string|signature)[a-z_-]{0,8}"
-    r"(?:\\*[\"'`])?\s{0,4}(?:[=:]|%3d|\\)"
-)
-_OPTION_TRIGGER: Final = (
-    r"(?i)-[a-z0-9_-]{0,40}(?:pass(?:word|wd|phrase|code|wort)|pwd|secret|token|key|credential|string|signature)"
-    r"[a-z_-]{0,8}\s"
-)
+_OPTION: Final = re.compile(rf"{NAME_TAILS}\s{{1,4}}(\\*[\"'])?", re.ASCII | re.IGNORECASE)
+_LONGEST_OPTION: Final = 60
+_ASSIGNED_TRIGGER: Final = rf"(?i)(?:{NAME_ENDS})[a-z_-]{{0,11}}(?:\\*[\"'`])?(?:\s{{0,4}}(?:[=:]|%3d|\\)|\s)"
 _CLOSING: Final = re.compile(r"""\s*(?:\Z|[\])}]*\s*(?:\Z|[,\])}]\s*(?:\\*["'{\[\])}]|\Z)))""")
 """What stands behind a quote that ends a text about a password, and does not begin one."""
 _QUOTE: Final = re.compile(r"(\\*)([\"'`\n])")
@@ -43,8 +44,7 @@ _END_OF_BARE: Final = re.compile(r"""[\s"'`,;&}\])>]|\\+["']""")
 _END_IN_CONNECTION_STRING: Final = re.compile(r"""[\r\n"'`;]|\\+["'nr]""")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Finding(NamedTuple):
     """A secret in a text, by its place."""
 
     start: int
@@ -77,9 +77,8 @@ class Engine:
         self._finders: list[Callable[[str], Iterator[Finding]]] = [
             _shaped(pattern, compiled(pattern.shape, linear=linear)) for pattern in patterns
         ]
-        self._finders += [_private_keys(linear), _assigned(compiled(_ASSIGNED, linear=linear))]
-        self._finders.append(_assigned(compiled(_OPTION, linear=linear)))
-        triggers = [*(pattern.trigger for pattern in patterns), "-----BEGIN", _ASSIGNED_TRIGGER, _OPTION_TRIGGER]
+        self._finders += [_private_keys, _assigned]
+        triggers = [*(pattern.trigger for pattern in patterns), "-----BEGIN", _ASSIGNED_TRIGGER]
         self._triggered = _all_triggers(triggers, linear=linear)
         self._allowed = [compiled(expression, linear=linear) for expression in allowed]
 
@@ -88,15 +87,17 @@ class Engine:
         triggered = self._triggered(text)
         if not triggered:
             return ()
-        found = [finding for number in sorted(triggered) for finding in self._finders[number](text)]
-        return self._chosen(text, found)
+        all_found = chain.from_iterable(self._finders[number](text) for number in sorted(triggered))
+        found = [*islice(all_found, MOST + 1)]
+        return self._chosen(text, found) if len(found) <= MOST else [Finding(0, len(text), "many")]
 
     def _chosen(self, text: str, found: list[Finding]) -> Sequence[Finding]:
         """Without masks and what is allowed; of those that overlap one, from the first's start to the last's end."""
         chosen: list[Finding] = []
-        for finding in sorted(found, key=lambda each: (each.start, -each.end)):
-            secret = text[finding.start : finding.end]
-            if secret.startswith(MASK) or any(allowed.fullmatch(secret) for allowed in self._allowed):
+        for finding in sorted(found):
+            if text.startswith(MASK, finding.start):
+                continue
+            if self._allowed and self._is_allowed(text[finding.start : finding.end]):
                 continue
             if chosen and finding.start < chosen[-1].end:
                 last = chosen[-1]
@@ -104,6 +105,9 @@ class Engine:
             else:
                 chosen.append(finding)
         return chosen
+
+    def _is_allowed(self, secret: str) -> bool:
+        return any(allowed.fullmatch(secret) for allowed in self._allowed)
 
 
 def _all_triggers(triggers: Sequence[str], *, linear: bool) -> Callable[[str], Sequence[int]]:
@@ -131,58 +135,69 @@ def _shaped(pattern: Pattern, shape: Any) -> Callable[[str], Iterator[Finding]]:
     return find
 
 
-def _private_keys(linear: bool) -> Callable[[str], Iterator[Finding]]:
+def _private_keys(text: str) -> Iterator[Finding]:
     """PEM: to its end, or what there is of it where the end is cut off."""
-    begin = compiled(_PEM_KEY, linear=linear)
-
-    def find(text: str) -> Iterator[Finding]:
-        ends = iter([match.end() for match in _PEM_END.finditer(text)])
-        end: int | None = 0
-        done = 0
-        starts = [match.span() for match in begin.finditer(text)]
-        for number, (start, behind) in enumerate(starts):
-            if start < done:
-                continue
-            while end is not None and end < behind:
-                end = next(ends, None)
-            following = starts[number + 1][0] if number + 1 < len(starts) else len(text)
-            if end is not None and end <= following:
-                done = end
-            else:
-                body = _PEM_BODY.match(text, behind)
-                done = body.end() if body else behind
-            yield Finding(start, done, "private-key")
-
-    return find
+    ends = iter([match.end() for match in _PEM_END.finditer(text)])
+    end: int | None = 0
+    done = 0
+    starts = [match.span() for match in _PEM_KEY.finditer(text)]
+    for number, (start, behind) in enumerate(starts):
+        if start < done:
+            continue
+        while end is not None and end < behind:
+            end = next(ends, None)
+        following = starts[number + 1][0] if number + 1 < len(starts) else len(text)
+        if end is not None and end <= following:
+            done = end
+        else:
+            body = _PEM_BODY.match(text, behind)
+            done = body.end() if body else behind
+        yield Finding(start, done, "private-key")
 
 
-def _assigned(heads: Any) -> Callable[[str], Iterator[Finding]]:  # noqa: ANN401 - see `compiled`
+def _assigned(text: str) -> Iterator[Finding]:
     """The values of telling names: `password=x`, `"dbPassword": "x y"`, `--token x`."""
-
-    def find(text: str) -> Iterator[Finding]:
-        done = 0
-        for head in heads.finditer(text):
-            start = head.end()
-            if head.start() < done:
+    small = text.lower() if text.isascii() else "".join(_small(character) for character in text)
+    done = 0
+    for name in _NAME.finditer(small):
+        if name.start() < done:
+            continue
+        behind = name.end()
+        head = _ASSIGNMENT.match(text, behind) or _OPTION.match(text, behind)
+        if head is None:
+            continue
+        start = head.end()
+        if text.startswith(MASK, start):
+            continue
+        if head.re is _OPTION and not _is_option(text[max(0, name.start() - _LONGEST_OPTION) : behind]):
+            continue
+        if small[behind - 1] == "y" and not _OWNER.search(small, max(0, name.start() - _LONGEST_OWNER), name.start()):
+            continue
+        quote = head.group(1)
+        if quote:
+            if _CLOSING.match(text, start):
                 continue
-            quote = head.group(2)
-            if quote and _CLOSING.match(text, start):
-                continue
-            if quote:
-                end = _end_of_quoted(text, start, len(quote) - 1, quote[-1])
-            else:
-                end = _end_of_bare(text, start, in_connection_string=_is_in_connection_string(text, head))
-            if _is_secret(head.group(1), text[start:end], bool(quote)):
-                done = end
-                yield Finding(start, end, "credential")
-
-    return find
+            end = _end_of_quoted(text, start, len(quote) - 1, quote[-1])
+        elif small[name.start() - 1 : name.start()] == ";" and text[start - 1] == "=":
+            # In a connection string, where only a semicolon ends a value.
+            end = _end_of_bare(text, start, _END_IN_CONNECTION_STRING)
+        else:
+            end = _end_of_bare(text, start, _END_OF_BARE)
+        least = 1 if quote else _SHORTEST_TOKEN if small[behind - 1] == "n" else _SHORTEST
+        if end - start >= least and (end - start > _LONGEST_NOTHING or _says_something(small[start:end])):
+            done = end
+            yield Finding(start, end, "credential")
 
 
-def _is_in_connection_string(text: str, head: Any) -> bool:  # noqa: ANN401 - a match of one of two libraries
-    """`...;Password=a b, c;...`: a value that only a semicolon ends."""
-    before = text[max(0, head.start() - 1) : head.start()]
-    return before == ";" and text[head.end() - 1] == "=" and text[head.end() : head.end() + 1] != " "
+def _is_option(before: str) -> bool:
+    """Whether the last word is like `--client-secret`."""
+    return before[before.rfind(" ") + 1 :].lstrip("\"'[,(").startswith("-")
+
+
+def _small(character: str) -> str:
+    """In small letters where that is one character, too."""
+    small = character.lower()
+    return small if len(small) == 1 else character
 
 
 def _end_of_quoted(text: str, start: int, depth: int, quote: str) -> int:
@@ -204,23 +219,14 @@ def _end_of_quoted(text: str, start: int, depth: int, quote: str) -> int:
     return len(text)
 
 
-def _end_of_bare(text: str, start: int, *, in_connection_string: bool) -> int:
-    pattern = _END_IN_CONNECTION_STRING if in_connection_string else _END_OF_BARE
-    match = pattern.search(text, start)
+def _end_of_bare(text: str, start: int, ends: re.Pattern[str]) -> int:
+    match = ends.search(text, start)
     if match is None:
         return len(text)
-    if text[match.start()] == "\\" and match.end() - match.start() > 1:
-        # Backslashes in pairs are the value's, the odd one escapes the quote.
-        backslashes = match.end() - match.start() - 1
-        return match.start() + backslashes - backslashes % 2
-    return match.start()
+    end, backslashes = match.start(), match.end() - match.start() - 1
+    # Backslashes in pairs are the value's, the odd one escapes the quote.
+    return end + backslashes - backslashes % 2 if backslashes else end
 
 
-def _is_secret(name: str, value: str, quoted: bool) -> bool:
-    bare = value.strip().lower()
-    if not bare or bare in _SAYS_NOTHING or value.startswith((MASK, "\\" * 2 + MASK)):
-        return False
-    if quoted:
-        return True
-    least = _SHORTEST_TOKEN if name.lower().endswith("token") else _SHORTEST
-    return len(value) >= least
+def _says_something(value: str) -> bool:
+    return bool(value.strip()) and value.strip() not in _SAYS_NOTHING

@@ -138,13 +138,15 @@ VENDORS: Final = (
 )
 """Shapes of other issuers' tokens, most with a prefix of their own."""
 
-NAMES: Final = (
-    r"(?:pass(?:word|wd|phrase|code|wort)|pwd|(?:client|app|shared|consumer|user|web|hmac|jwt|session|db|totp)?[_.\s-]?secret"
-    r"(?:[_-]?(?:access[_-]?)?(?:key|value|string|text|bytes))?"
-    r"|(?:api|account|access|shared[_-]?access|private|auth|client|app|functions?|storage|subscription|master|host|primary"
-    r"|secondary|admin|cosmos|redis|sas)[_-]?keys?"
-    r"|(?:access|refresh|id|auth|api|bearer|session|security|sas|bot|personal[_-]?access|private|deploy|oauth|github|vault)?"
-    r"[_-]?token"
-    r"|credentials?|connection[_-]?string|shared[_-]?access[_-]?signature)"
+NAME_ENDS: Final = (
+    r"password|passwd|passphrase|passcode|passwort|pwd|secret|token|key|credential"
+    r"|connection[_-]?string|access[_-]?signature"
 )
-"""Names whose values are secrets, as they end: `db_password`, `dbPassword`, `x-api-key`."""
+"""How names end whose values are secrets: `db_password`, `dbPassword`, `x-api-key`; in small letters."""
+KEY_OWNERS: Final = (
+    r"(?:api|account|access|shared|private|auth|secret|client|app|functions?|storage|subscription|master|host|primary"
+    r"|secondary|admin|cosmos|redis|sas)[_-]?"
+)
+"""What stands in front of `key` where that is a secret; other keys are names of things."""
+NAME_TAILS: Final = r"(?:[_-]?(?:access[_-]?)?key|[_-]?(?:value|string|text|bytes))?s?"
+"""What may follow the end of a name: `secretAccessKey`, `token_value`."""
