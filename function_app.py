@@ -17,6 +17,7 @@ STORAGE = "AzureWebJobsStorage"
 
 settings = Settings.parse(os.environ)
 log.configure(settings.log_level)
+log.guard_hooks()
 parts = wiring.app(settings)
 app = func.FunctionApp()
 

@@ -91,4 +91,5 @@ def _environment(settings: Path | None) -> Mapping[str, str]:
 
 
 if __name__ == "__main__":
+    log.guard_hooks()
     sys.exit(main(sys.argv[1:]))
