@@ -11,6 +11,7 @@ import azure.functions as func
 from rotation.message import KEK_ORDERS, PLAN_SHARDS, POISON_SUFFIX, REWRAP_BATCHES, ROTATION_JOBS
 from shared import log
 from shared.azure import wiring
+from shared.redact import config
 from shared.settings import Settings
 
 STORAGE = "AzureWebJobsStorage"
@@ -18,6 +19,7 @@ STORAGE = "AzureWebJobsStorage"
 settings = Settings.parse(os.environ)
 log.configure(settings.log_level)
 log.guard_hooks()
+config.apply(settings.redaction)
 parts = wiring.app(settings)
 app = func.FunctionApp()
 

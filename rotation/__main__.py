@@ -16,7 +16,7 @@ from rotation.commands.tenants import tenants
 from shared import log
 from shared.azure import wiring
 from shared.errors import AtpError, Conflict, Integrity, InvalidSettings, Transient
-from shared.redact import mask
+from shared.redact import config, mask
 from shared.settings import Settings
 
 __all__ = ["EXIT_INTEGRITY", "EXIT_REJECTED", "EXIT_UNAVAILABLE", "main", "tenants"]
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = Settings.parse(_environment(options.settings))
         log.configure("WARNING")
+        config.apply(settings.redaction)
         adapters = wiring.Adapters(settings)
         for line in options.command(options, settings, adapters):
             print(line)

@@ -39,6 +39,7 @@ class Settings:
     connection_string: Secret | None  # AzureWebJobsStorage; instead of the two above, for local stacks
     more_vault_urls: tuple[str, ...] = ()  # ATP_MORE_VAULT_URLS, comma-separated: where KEKs come from or may go to
     catalog: Path = _ROOT / "rotation" / "catalog.toml"  # ATP_CATALOG, relative to the app's folder
+    redaction: Path = _ROOT / "shared" / "redaction.toml"  # ATP_REDACTION, relative to the app's folder
     log_level: str = "INFO"  # ATP_LOG_LEVEL
     local_stack: LocalStack | None = None  # ATP_LOCAL_STACK, a file that the local stack writes
 
@@ -89,6 +90,7 @@ class Settings:
             None if identity else Secret(connection_string.encode()),
             more_vault_urls,
             _ROOT / (environment.get("ATP_CATALOG") or "rotation/catalog.toml"),
+            _ROOT / (environment.get("ATP_REDACTION") or "shared/redaction.toml"),
             log_level,
             local_stack,
         )

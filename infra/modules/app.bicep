@@ -104,6 +104,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
       ATP_DRIVE_SCHEDULE: driveSchedule
       ATP_LOG_LEVEL: logLevel
       ATP_CATALOG: 'rotation/catalog.toml'
+      ATP_REDACTION: 'shared/redaction.toml'
       // As many jobs at once as host.json takes messages; Python would run fewer.
       PYTHON_THREADPOOL_THREAD_COUNT: '16'
       // Queues and tables with the app's identity: for the host, and read by shared/settings.py for our own clients.

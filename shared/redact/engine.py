@@ -18,6 +18,9 @@ except ImportError:
     re2 = None
 
 MASK: Final = "[REDACTED:"
+PRIVATE_KEY: Final = "private-key"
+VALUE: Final = "credential"
+"""Kinds of what is found by its armour, and by its name."""
 MOST: Final = 2_000
 """Secrets in one text; one with more is masked as a whole, so that no text can keep a process busy."""
 _SHORTEST: Final = 6  # characters of a value without quotes
@@ -135,6 +138,22 @@ def _shaped(pattern: Pattern, shape: Any) -> Callable[[str], Iterator[Finding]]:
     return find
 
 
+def begins_private_key(text: str) -> bool:
+    """Whether a private key begins in the text and does not end in it."""
+    last = max((match.end() for match in _PEM_KEY.finditer(text)), default=-1)
+    return last >= 0 and not _PEM_END.search(text, last)
+
+
+def continues_private_key(line: str) -> bool:
+    """Whether a line can be part of a private key that began before it."""
+    return _PEM_BODY.fullmatch(line) is not None or _PEM_END.search(line) is not None
+
+
+def ends_private_key(line: str) -> bool:
+    """Whether a private key ends in the line."""
+    return _PEM_END.search(line) is not None
+
+
 def _private_keys(text: str) -> Iterator[Finding]:
     """PEM: to its end, or what there is of it where the end is cut off."""
     ends = iter([match.end() for match in _PEM_END.finditer(text)])
@@ -152,7 +171,7 @@ def _private_keys(text: str) -> Iterator[Finding]:
         else:
             body = _PEM_BODY.match(text, behind)
             done = body.end() if body else behind
-        yield Finding(start, done, "private-key")
+        yield Finding(start, done, PRIVATE_KEY)
 
 
 def _assigned(text: str) -> Iterator[Finding]:
@@ -186,7 +205,7 @@ def _assigned(text: str) -> Iterator[Finding]:
         least = 1 if quote else _SHORTEST_TOKEN if small[behind - 1] == "n" else _SHORTEST
         if end - start >= least and (end - start > _LONGEST_NOTHING or _says_something(small[start:end])):
             done = end
-            yield Finding(start, end, "credential")
+            yield Finding(start, end, VALUE)
 
 
 def _is_option(before: str) -> bool:
