@@ -210,7 +210,7 @@ def _assigned(text: str) -> Iterator[Finding]:
 
 def _is_option(before: str) -> bool:
     """Whether the last word is like `--client-secret`."""
-    return before[before.rfind(" ") + 1 :].lstrip("\"'[,(").startswith("-")
+    return before[before.rfind(" ") + 1 :].lstrip("\\\"'[,(:{").startswith("-")
 
 
 def _small(character: str) -> str:

@@ -14,8 +14,11 @@ from typing import Final
 _C: Final = r"(?:[A-Za-z0-9+/]|%2[BbFf]|\\+u002[BbFf]|\\+/)"
 _PLUS: Final = r"(?:\+|%2[Bb]|\\+u002[Bb])"
 _EQUALS: Final = r"(?:=|%3[Dd]|\\+u003[Dd])"
-_BEFORE: Final = r"(?:^|[^A-Za-z0-9+/_-])"
-_BEFORE_WORD: Final = r"(?:^|[^A-Za-z0-9_-])"
+# What may stand in front: nothing, an escape whose last letter is no part of the secret, or what cannot be in one.
+_ESCAPE: Final = r"\\+(?:[nrtbf]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})|%[0-9A-Fa-f]{2}"
+_BEFORE: Final = rf"(?:^|{_ESCAPE}|[^A-Za-z0-9+/_-])"
+_BEFORE_WORD: Final = rf"(?:^|{_ESCAPE}|[^A-Za-z0-9_-])"
+_START: Final = rf"(?:^|{_ESCAPE}|[^A-Za-z0-9_])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,11 @@ AZURE: Final = (
         "JQQJ",
         rf"{_BEFORE}([A-Za-z0-9+/_-]{{20,88}}JQQJ[A-Za-z0-9+/_-]{{16,88}}={{0,2}})",
     ),
-    Pattern("entra-secret", r"[78]Q~", r"(?:^|[^A-Za-z0-9~._-])([A-Za-z0-9~._-]{3}[78]Q~[A-Za-z0-9~._-]{31,34})"),
+    Pattern("entra-secret", r"[78]Q~", rf"(?:^|{_ESCAPE}|[^A-Za-z0-9~._-])([A-Za-z0-9~._-]{{3}}[78]Q~[A-Za-z0-9~._-]{{31,34}})"),
     Pattern(
         "sas",
         r"(?i)sig(?:=|%3d|\\+u003d)",
-        r"(?i)(?:\b|%26|%3f|u0026)sig(?:=|%3d|\\+u003d)((?:[A-Za-z0-9%+/=_-]|\\+u00[0-9a-f]{2}){16,})",
+        r"(?i)(?:\b|%26|%3f|u0026)sig(?:=|%3d|\\+u003d)((?:[A-Za-z0-9+/=_-]|%(?:25)?(?:2[bf]|3d)|\\+u00(?:2[bf]|3d)){16,})",
     ),
     Pattern("function-code", r"[?&]code=", r"[?&]code=([A-Za-z0-9%/_=+-]{40,})"),
     Pattern(
@@ -89,7 +92,7 @@ GENERAL: Final = (
         r"(MI[GHI][A-Za-z0-9+/]{1,8}(?:ANBgkqhkiG9w0BAQEFAASC|AgEAM[BD]A?M?GByqGSM49AgEG)[A-Za-z0-9+/=]*)",
     ),
     Pattern("jwk", r'\\*"kty\\*"', r'\\*"(?:d|p|q|dp|dq|qi|k)\\*"\s?:\s?\\*"([A-Za-z0-9_-]{40,})'),
-    Pattern("jwt", "eyJ", r"\b(eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,3})"),
+    Pattern("jwt", "eyJ", rf"{_START}(eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*){{1,3}})"),
     Pattern("bearer", r"(?i)bearer\s", r"(?i)\bbearer\s+([A-Za-z0-9._~+/=-]{16,})", _is_token),
     Pattern("basic", r"(?i)basic\s", r"(?i)\bbasic\s+([A-Za-z0-9+/=]{8,})", _is_user_and_password),
     Pattern(
@@ -102,8 +105,8 @@ GENERAL: Final = (
 """Shapes that many issuers share."""
 
 VENDORS: Final = (
-    Pattern("aws-key", "A(?:KIA|SIA|BIA|CCA)", r"\b(A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16})\b"),
-    Pattern("github-token", "gh[pousr]_|github_pat_", r"\b(gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})"),
+    Pattern("aws-key", r"A(?:KIA|SIA|BIA|CCA)", rf"{_START}(A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{{16}})\b"),
+    Pattern("github-token", "gh[pousr]_|github_pat_", rf"{_START}(gh[pousr]_[A-Za-z0-9]{{36,}}|github_pat_[A-Za-z0-9_]{{22,}})"),
     Pattern(
         "gitlab-token",
         "gl[a-z]{2,5}-",
@@ -111,30 +114,30 @@ VENDORS: Final = (
     ),
     Pattern("slack-token", "xox[abeoprs]-|xapp-", rf"{_BEFORE_WORD}((?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{{10,}})"),
     Pattern("slack-webhook", r"hooks\.slack\.com", r"hooks\.slack\.com/services/(T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{20,})"),
-    Pattern("stripe-key", "k_live_|k_test_|whsec_", r"\b([rsp]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{24,})"),
-    Pattern("sendgrid-key", r"SG\.", r"\b(SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64})"),
-    Pattern("npm-token", "npm_", r"\b(npm_[A-Za-z0-9]{36})\b"),
-    Pattern("pypi-token", "pypi-A", r"\b(pypi-A[A-Za-z0-9_-]{50,})"),
-    Pattern("nuget-key", "oy2", r"\b(oy2[a-z2-7]{43})\b"),
-    Pattern("docker-token", "dckr_", r"\b(dckr_(?:pat|oat)_[A-Za-z0-9_-]{27,})"),
-    Pattern("google-key", "AIza|GOCSPX-|ya29", r"\b(AIza[A-Za-z0-9_-]{35}|GOCSPX-[A-Za-z0-9_-]{28}|ya29\.[A-Za-z0-9_-]{20,})"),
+    Pattern("stripe-key", "k_live_|k_test_|whsec_", rf"{_START}([rsp]k_(?:live|test)_[A-Za-z0-9]{{16,}}|whsec_[A-Za-z0-9+/=]{{24,}})"),
+    Pattern("sendgrid-key", r"SG\.", rf"{_START}(SG\.[A-Za-z0-9_-]{{16,32}}\.[A-Za-z0-9_-]{{16,64}})"),
+    Pattern("npm-token", "npm_", rf"{_START}(npm_[A-Za-z0-9]{{36}})\b"),
+    Pattern("pypi-token", "pypi-A", rf"{_START}(pypi-A[A-Za-z0-9_-]{{50,}})"),
+    Pattern("nuget-key", "oy2", rf"{_START}(oy2[a-z2-7]{{43}})\b"),
+    Pattern("docker-token", "dckr_", rf"{_START}(dckr_(?:pat|oat)_[A-Za-z0-9_-]{{27,}})"),
+    Pattern("google-key", "AIza|GOCSPX-|ya29", rf"{_START}(AIza[A-Za-z0-9_-]{{35}}|GOCSPX-[A-Za-z0-9_-]{{28}}|ya29\.[A-Za-z0-9_-]{{20,}})"),
     Pattern("anthropic-key", "sk-ant-", rf"{_BEFORE_WORD}(sk-ant-[A-Za-z0-9_-]{{20,}})"),
     Pattern("openai-key", "sk-[A-Za-z0-9]", rf"{_BEFORE_WORD}(sk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{{32,}})"),
-    Pattern("hashicorp-token", r"hv[sbr]\.|atlasv1", r"\b(hv[sbr]\.[A-Za-z0-9_-]{24,}|[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,})"),
-    Pattern("twilio-key", "SK[0-9a-f]{8}", r"\b(SK[0-9a-f]{32})\b"),
-    Pattern("digitalocean-token", "do[opr]_v1_", r"\b(do[opr]_v1_[0-9a-f]{64})"),
+    Pattern("hashicorp-token", r"hv[sbr]\.|atlasv1", rf"{_START}(hv[sbr]\.[A-Za-z0-9_-]{{24,}}|[A-Za-z0-9]{{14}}\.atlasv1\.[A-Za-z0-9_=-]{{60,}})"),
+    Pattern("twilio-key", "SK[0-9a-f]{8}", rf"{_START}(SK[0-9a-f]{{32}})\b"),
+    Pattern("digitalocean-token", "do[opr]_v1_", rf"{_START}(do[opr]_v1_[0-9a-f]{{64}})"),
     Pattern("age-key", "AGE-SECRET-KEY-1", r"(AGE-SECRET-KEY-1[A-Z0-9]{58})"),
-    Pattern("databricks-token", "dapi[0-9a-f]{8}", r"\b(dapi[0-9a-f]{32}(?:-[0-9])?)"),
-    Pattern("hugging-face-token", "hf_", r"\b(hf_[A-Za-z]{34})\b"),
-    Pattern("grafana-token", "gl(?:sa|c)_", r"\b(gl(?:sa|c)_[A-Za-z0-9_+/=-]{32,})"),
-    Pattern("doppler-token", r"dp\.", r"\b(dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{40,})"),
-    Pattern("atlassian-token", "ATATT3|ATCTT3", r"\b(AT[AC]TT3[A-Za-z0-9_=-]{60,})"),
-    Pattern("postman-key", "PMAK-", r"\b(PMAK-[0-9a-f]{24}-[0-9a-f]{34})"),
-    Pattern("shopify-token", "shp[a-z]{2}_", r"\b(shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{32})"),
-    Pattern("pulumi-token", "pul-", r"\b(pul-[0-9a-f]{40})"),
-    Pattern("mailgun-key", "key-[0-9a-f]{8}", r"\b(key-[0-9a-f]{32})\b"),
-    Pattern("telegram-token", ":AA", r"\b([0-9]{8,10}:AA[A-Za-z0-9_-]{33})"),
-    Pattern("square-token", "sq0", r"\b(sq0(?:atp|csp)-[A-Za-z0-9_-]{22,43})"),
+    Pattern("databricks-token", "dapi[0-9a-f]{8}", rf"{_START}(dapi[0-9a-f]{{32}}(?:-[0-9])?)"),
+    Pattern("hugging-face-token", "hf_", rf"{_START}(hf_[A-Za-z]{{34}})\b"),
+    Pattern("grafana-token", "gl(?:sa|c)_", rf"{_START}(gl(?:sa|c)_[A-Za-z0-9_+/=-]{{32,}})"),
+    Pattern("doppler-token", r"dp\.", rf"{_START}(dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{{40,}})"),
+    Pattern("atlassian-token", "ATATT3|ATCTT3", rf"{_START}(AT[AC]TT3[A-Za-z0-9_=-]{{60,}})"),
+    Pattern("postman-key", "PMAK-", rf"{_START}(PMAK-[0-9a-f]{{24}}-[0-9a-f]{{34}})"),
+    Pattern("shopify-token", "shp[a-z]{2}_", rf"{_START}(shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{{32}})"),
+    Pattern("pulumi-token", "pul-", rf"{_START}(pul-[0-9a-f]{{40}})"),
+    Pattern("mailgun-key", "key-[0-9a-f]{8}", rf"{_START}(key-[0-9a-f]{{32}})\b"),
+    Pattern("telegram-token", ":AA", rf"{_START}([0-9]{{8,10}}:AA[A-Za-z0-9_-]{{33}})"),
+    Pattern("square-token", "sq0", rf"{_START}(sq0(?:atp|csp)-[A-Za-z0-9_-]{{22,43}})"),
 )
 """Shapes of other issuers' tokens, most with a prefix of their own."""
 
