@@ -23,6 +23,7 @@ VALUE: Final = "credential"
 """Kinds of what is found by its armour, and by its name."""
 MOST: Final = 2_000
 """Secrets in one text; one with more is masked as a whole, so that no text can keep a process busy."""
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _SHORTEST: Final = 6  # characters of a value without quotes
 _SHORTEST_TOKEN: Final = 12
 _SAYS_NOTHING: Final = frozenset({"true", "false", "null", "none", "nil", "undefined", "no", "yes", "str", "bytes"})
@@ -87,7 +88,12 @@ class Engine:
 
     def find(self, text: str) -> Sequence[Finding]:
         """Every secret by its shape, in order; none overlaps another."""
-        triggered = self._triggered(text)
+        try:
+            triggered = self._triggered(text)
+        except UnicodeEncodeError:
+            # Half characters, which RE2 does not take: any other character will do in their place.
+            text = _HALF.sub("?", text)
+            triggered = self._triggered(text)
         if not triggered:
             return ()
         all_found = chain.from_iterable(self._finders[number](text) for number in sorted(triggered))
@@ -104,7 +110,8 @@ class Engine:
                 continue
             if chosen and finding.start < chosen[-1].end:
                 last = chosen[-1]
-                chosen[-1] = Finding(last.start, max(last.end, finding.end), last.kind)
+                kind = finding.kind if last.kind == VALUE else last.kind  # the telling name tells less
+                chosen[-1] = Finding(last.start, max(last.end, finding.end), kind)
             else:
                 chosen.append(finding)
         return chosen

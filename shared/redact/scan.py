@@ -35,6 +35,8 @@ _EXPRESSION: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _SHORTEST: Final = 8
+_BY_CONTEXT: Final = {VALUE, "url-password", "xml-password"}
+"""Kinds that are known by what stands around them alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def look_through(texts: Iterable[Text], engine: Engine) -> Iterator[str]:
     """`place:line: kind` of every secret."""
     for each in texts:
         for finding in engine.find(each.text):
-            if finding.kind == VALUE and not _could_be_a_secret(each.text[finding.start : finding.end]):
+            if finding.kind in _BY_CONTEXT and not _could_be_a_secret(each.text[finding.start : finding.end]):
                 continue
             line = each.first_line + each.text.count("\n", 0, finding.start)
             yield f"{each.place}:{line}: {finding.kind}"
@@ -106,6 +108,7 @@ def _added(patch: str) -> Iterator[Text]:
 
 
 def _could_be_a_secret(value: str) -> bool:
+    value = value.partition("\\n")[0]  # a line break in a text in source code
     return len(value) >= _SHORTEST and not _EXPRESSION.fullmatch(value)
 
 
