@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         config.apply(settings.redaction)
         adapters = wiring.Adapters(settings)
         for line in options.command(options, settings, adapters):
-            print(line)
+            print(mask(line))
         sys.stdout.flush()
     except AtpError as error:
         print(mask(f"{type(error).__name__}: {error}{_advice(error)}"), file=sys.stderr)

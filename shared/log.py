@@ -12,7 +12,8 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from types import TracebackType
 from typing import Any, Final
 
@@ -62,10 +63,15 @@ def masked_copy(record: logging.LogRecord) -> logging.LogRecord:
     """
     fields = vars(record)
     error = logging.Formatter().formatException(record.exc_info) if record.exc_info else record.exc_text
-    texts = {"name": record.name, "msg": record.getMessage(), "exc_text": error, "stack_info": record.stack_info}
-    texts |= {name: value for name, value in fields.items() if name in _NAMES_OF_PLACES}
+    texts: dict[str, str | None] = {
+        "name": record.name,
+        "msg": record.getMessage(),
+        "exc_text": error,
+        "stack_info": record.stack_info,
+    }
+    texts |= {name: fields[name] for name in _NAMES_OF_PLACES & fields.keys()}
     extras = {name: value for name, value in fields.items() if name not in _STANDARD_FIELDS}
-    copy = {name: value and mask(value) for name, value in texts.items()}
+    copy: dict[str, object] = {name: value and mask(value) for name, value in texts.items()}
     copy |= {mask(name): _plain(value) for name, value in extras.items()}
     kept = {name: value for name, value in fields.items() if name in _STANDARD_FIELDS}
     return logging.makeLogRecord(kept | copy | {"args": None, "exc_info": None, "message": copy["msg"]})
@@ -104,7 +110,7 @@ def configure(level: str) -> None:
     Idempotent. In Azure the Functions worker has installed its own handler on the root logger; it keeps its place and
     gets our formatter.
     """
-    logging.Logger.callHandlers = _hand_out_masked  # type: ignore[method-assign] # every logger's, whoever made it
+    logging.Logger.callHandlers = _hand_out_masked  # type: ignore[method-assign,assignment] # of every logger
     logging.captureWarnings(capture=True)
     logging.raiseExceptions = False
     root = logging.getLogger()
@@ -123,6 +129,26 @@ def _all_handlers() -> Iterable[logging.Handler]:
     for logger in tuple(logging.Logger.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger):
             yield from logger.handlers
+
+
+def masked_errors[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """For what a host calls: an error that holds a secret comes out as its masked text, and any other as it is.
+
+    The Functions worker sends the text and the stack of an error to the host, past every handler.
+    """
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            text = "".join(traceback.format_exception(error))
+            masked = mask(text)
+            if masked == text:
+                raise
+        raise RuntimeError(masked)
+
+    return guarded
 
 
 def guard_hooks() -> None:

@@ -27,7 +27,7 @@ _engine = Engine()
 
 def use(engine: Engine) -> None:
     """Mask with these patterns from now on."""
-    global _engine  # noqa: PLW0603 - one gate for the whole process
+    global _engine  # one gate for the whole process
     _engine = engine
 
 

@@ -37,7 +37,7 @@ class _Wrong(Exception):
 
 
 def _lines(source: TextIO) -> Iterator[str]:
-    """Lines, masked. Those of a private key that goes over several are left out but for the first, which is the mask."""
+    """Lines, masked. Of a private key that goes over several there is the mask, and the rest is left out."""
     inside = False
     for line in source:
         if inside and continues_private_key(line):
@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: az functionapp log tail ... | python -m shared.redact; "
         """printf '{"text": "password=hunter2"}' | python -m shared.redact --json""",
     )
-    parser.add_argument("--json", action="store_true", help='JSON Lines: {"text": ...} to {"text": ..., "found": [kinds]}')
+    parser.add_argument(
+        "--json", action="store_true", help='JSON Lines, {"text": ...} to {"text": ..., "found": [kinds]}'
+    )
     parser.add_argument("--redaction", type=Path, metavar="FILE", help="further patterns and exceptions, in TOML")
     return parser
 

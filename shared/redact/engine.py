@@ -62,7 +62,7 @@ def compiled(expression: str, *, linear: bool = True) -> Any:  # noqa: ANN401 - 
         if re2 is not None and linear:
             return re2.compile(expression, _options())
         return re.compile(expression, re.ASCII)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - each library has its own
         raise ValueError(str(error)) from None
 
 
@@ -209,6 +209,8 @@ def _assigned(text: str) -> Iterator[Finding]:
             end = _end_of_bare(text, start, _END_IN_CONNECTION_STRING)
         else:
             end = _end_of_bare(text, start, _END_OF_BARE)
+        if MASK.startswith(small[start:end].upper()):
+            continue  # a mask that was cut off with its text
         least = 1 if quote else _SHORTEST_TOKEN if small[behind - 1] == "n" else _SHORTEST
         if end - start >= least and (end - start > _LONGEST_NOTHING or _says_something(small[start:end])):
             done = end

@@ -30,6 +30,7 @@ _LEAST_NUMBERS: Final = 8
 _MAX_CLEAN: Final = 4_096
 _LONG: Final = 2_048
 _BLOCK: Final = 32_768
+_OVERLAP: Final = 4_096
 _WIDEST: Final = 16  # characters for one byte: escaped, and its escape escaped twice
 _CODEC: Final = ("utf-8", "surrogatepass")  # half characters, too, can be logged
 
@@ -196,7 +197,8 @@ class KnownSecrets:
         spans = self.find(text)
         if not spans:
             return text
-        kept, done = [], 0
+        kept: list[str] = []
+        done = 0
         for start, end in spans:
             kept += (text[done:start], replacement)
             done = end
@@ -225,7 +227,8 @@ class KnownSecrets:
     def _find(self, raw: bytes) -> Sequence[tuple[int, int]]:
         index = self._index
         clean = self._clean  # before looking: whoever adds a value puts another set in its place
-        read, runs = _all_readings(raw, clean)
+        found, runs = _all_readings(raw, clean)
+        read = b"".join(found)
         with memoryview(read).cast("I") as words:
             if index.keys().isdisjoint(words):
                 if runs:
@@ -335,32 +338,40 @@ def _other_forms(value: bytes) -> set[bytes]:
     return {form for form in forms if len(form) >= SHORTEST} - {value}
 
 
-def _all_readings(raw: bytes, clean: set[bytes]) -> tuple[bytes, Sequence[bytes]]:
-    """Every reading of `raw` behind one another, whole words each; and the dense runs that were decoded for it.
+def readings(text: str) -> Iterator[bytes]:
+    """The text in every way in which bytes can be written in it; each may end in bytes that are no part of it."""
+    raw = text.encode(*_CODEC)
+    for at in range(0, len(raw), _BLOCK):
+        read, _ = _all_readings(raw[at : at + _BLOCK + _OVERLAP], set())
+        yield from read
+
+
+def _all_readings(raw: bytes, clean: set[bytes]) -> tuple[list[bytes], Sequence[bytes]]:
+    """Every reading of `raw`, whole words each; and the dense runs that were decoded for it.
 
     Runs in `clean` are left out.
     """
-    readings = [_whole_words(raw)]
+    found = [_whole_words(raw)]
     dense = raw.translate(_TO_BASE64)
     plain = unescaped(raw) if b"\\" in raw or b"%" in raw else raw
     if plain is not raw:
-        readings.append(_whole_words(plain))
+        found.append(_whole_words(plain))
         dense += b" " + plain.translate(_TO_BASE64)
     # Splitting is faster, but for a text that is all short words.
     candidates = dense.split() if len(raw) < _LONG else _BASE64.findall(dense)
     runs = [run for run in candidates if len(run) >= _LEAST_BASE64 and run not in clean]
     if runs:
         text = b"/".join(runs)
-        readings += [_whole_words(_decoded(text, skipped)) for skipped in range(4)]
+        found += [_whole_words(_decoded(text, skipped)) for skipped in range(4)]
         digits = [run for run in text.translate(_TO_HEX).split() if len(run) >= _LEAST_HEX]
         if digits:
             # A pair of digits between two runs, so that both parities are read of each.
             text = b"00".join(digits)
-            readings += [_whole_words(_unhexed(text, skipped)) for skipped in range(2)]
+            found += [_whole_words(_unhexed(text, skipped)) for skipped in range(2)]
     if plain.translate(_TO_NUMBERS, b" \t\r\n").count(b"0,0") >= _LEAST_NUMBERS // 2:
-        for found in _NUMBERS.findall(plain):
-            readings.append(_whole_words(bytes(map(int, found.split(b",")))))
-    return b"".join(readings), runs
+        for run in _NUMBERS.findall(plain):
+            found.append(_whole_words(bytes(map(int, run.split(b",")))))
+    return found, runs
 
 
 def _whole_words(read: bytes) -> bytes:

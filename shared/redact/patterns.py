@@ -58,7 +58,9 @@ AZURE: Final = (
     Pattern("azure-registry-key", r"\+ACR|2[Bb]ACR", rf"{_BEFORE}({_C}{{42}}{_PLUS}ACR[A-D]{_C}{{5}})"),
     Pattern("azure-search-key", "AzSe", rf"{_BEFORE}([A-Za-z0-9]{{42}}AzSe[A-D][A-Za-z0-9]{{5}})"),
     Pattern(
-        "azure-function-key", "AzFu", rf"{_BEFORE_WORD}([A-Za-z0-9_-]{{44}}AzFu[A-Za-z0-9_-]{{5}}[AQgw]{_EQUALS}{{0,2}})"
+        "azure-function-key",
+        "AzFu",
+        rf"{_BEFORE_WORD}([A-Za-z0-9_-]{{44}}AzFu[A-Za-z0-9_-]{{5}}[AQgw]{_EQUALS}{{0,2}})",
     ),
     Pattern(
         "azure-devops-token",
@@ -70,7 +72,11 @@ AZURE: Final = (
         "JQQJ",
         rf"{_BEFORE}([A-Za-z0-9+/_-]{{20,88}}JQQJ[A-Za-z0-9+/_-]{{16,88}}={{0,2}})",
     ),
-    Pattern("entra-secret", r"[78]Q~", rf"(?:^|{_ESCAPE}|[^A-Za-z0-9~._-])([A-Za-z0-9~._-]{{3}}[78]Q~[A-Za-z0-9~._-]{{31,34}})"),
+    Pattern(
+        "entra-secret",
+        r"[78]Q~",
+        rf"(?:^|{_ESCAPE}|[^A-Za-z0-9~._-])([A-Za-z0-9~._-]{{3}}[78]Q~[A-Za-z0-9~._-]{{31,34}})",
+    ),
     Pattern(
         "sas",
         r"(?i)sig(?:=|%3d|\\+u003d)",
@@ -97,33 +103,55 @@ GENERAL: Final = (
     Pattern("basic", r"(?i)basic\s", r"(?i)\bbasic\s+([A-Za-z0-9+/=]{8,})", _is_user_and_password),
     Pattern(
         "url-password",
-        r"://|:\\+/\\+/",
+        r"""(?:://|:\\+/\\+/)[^\s/"'<>\\\[\]@]*@""",
         r"""(?:://|:\\+/\\+/)([^\s:/@"'<>\\\[\]]{0,100}:[^\s/"'<>\\\[\]]{1,200})@""",
     ),
-    Pattern("xml-password", r"(?i)password>|pwd>|secret>", r"(?i)<[a-z:]{0,40}(?:password|pwd|secret)>([^<\[]{1,200})</"),
+    Pattern(
+        "xml-password", r"(?i)password>|pwd>|secret>", r"(?i)<[a-z:]{0,40}(?:password|pwd|secret)>([^<\[]{1,200})</"
+    ),
 )
 """Shapes that many issuers share."""
 
 VENDORS: Final = (
     Pattern("aws-key", r"A(?:KIA|SIA|BIA|CCA)", rf"{_START}(A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{{16}})\b"),
-    Pattern("github-token", "gh[pousr]_|github_pat_", rf"{_START}(gh[pousr]_[A-Za-z0-9]{{36,}}|github_pat_[A-Za-z0-9_]{{22,}})"),
+    Pattern(
+        "github-token",
+        "gh[pousr]_|github_pat_",
+        rf"{_START}(gh[pousr]_[A-Za-z0-9]{{36,}}|github_pat_[A-Za-z0-9_]{{22,}})",
+    ),
     Pattern(
         "gitlab-token",
         "gl[a-z]{2,5}-",
         rf"{_BEFORE_WORD}(gl(?:pat|ptt|dt|rt|cbt|ft|imt|agent|soat|oas|ffct)-[A-Za-z0-9_.-]{{20,}})",
     ),
     Pattern("slack-token", "xox[abeoprs]-|xapp-", rf"{_BEFORE_WORD}((?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{{10,}})"),
-    Pattern("slack-webhook", r"hooks\.slack\.com", r"hooks\.slack\.com/services/(T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{20,})"),
-    Pattern("stripe-key", "k_live_|k_test_|whsec_", rf"{_START}([rsp]k_(?:live|test)_[A-Za-z0-9]{{16,}}|whsec_[A-Za-z0-9+/=]{{24,}})"),
+    Pattern(
+        "slack-webhook",
+        r"hooks\.slack\.com",
+        r"hooks\.slack\.com/services/(T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{20,})",
+    ),
+    Pattern(
+        "stripe-key",
+        "k_live_|k_test_|whsec_",
+        rf"{_START}([rsp]k_(?:live|test)_[A-Za-z0-9]{{16,}}|whsec_[A-Za-z0-9+/=]{{24,}})",
+    ),
     Pattern("sendgrid-key", r"SG\.", rf"{_START}(SG\.[A-Za-z0-9_-]{{16,32}}\.[A-Za-z0-9_-]{{16,64}})"),
     Pattern("npm-token", "npm_", rf"{_START}(npm_[A-Za-z0-9]{{36}})\b"),
     Pattern("pypi-token", "pypi-A", rf"{_START}(pypi-A[A-Za-z0-9_-]{{50,}})"),
     Pattern("nuget-key", "oy2", rf"{_START}(oy2[a-z2-7]{{43}})\b"),
     Pattern("docker-token", "dckr_", rf"{_START}(dckr_(?:pat|oat)_[A-Za-z0-9_-]{{27,}})"),
-    Pattern("google-key", "AIza|GOCSPX-|ya29", rf"{_START}(AIza[A-Za-z0-9_-]{{35}}|GOCSPX-[A-Za-z0-9_-]{{28}}|ya29\.[A-Za-z0-9_-]{{20,}})"),
+    Pattern(
+        "google-key",
+        "AIza|GOCSPX-|ya29",
+        rf"{_START}(AIza[A-Za-z0-9_-]{{35}}|GOCSPX-[A-Za-z0-9_-]{{28}}|ya29\.[A-Za-z0-9_-]{{20,}})",
+    ),
     Pattern("anthropic-key", "sk-ant-", rf"{_BEFORE_WORD}(sk-ant-[A-Za-z0-9_-]{{20,}})"),
     Pattern("openai-key", "sk-[A-Za-z0-9]", rf"{_BEFORE_WORD}(sk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{{32,}})"),
-    Pattern("hashicorp-token", r"hv[sbr]\.|atlasv1", rf"{_START}(hv[sbr]\.[A-Za-z0-9_-]{{24,}}|[A-Za-z0-9]{{14}}\.atlasv1\.[A-Za-z0-9_=-]{{60,}})"),
+    Pattern(
+        "hashicorp-token",
+        r"hv[sbr]\.|atlasv1",
+        rf"{_START}(hv[sbr]\.[A-Za-z0-9_-]{{24,}}|[A-Za-z0-9]{{14}}\.atlasv1\.[A-Za-z0-9_=-]{{60,}})",
+    ),
     Pattern("twilio-key", "SK[0-9a-f]{8}", rf"{_START}(SK[0-9a-f]{{32}})\b"),
     Pattern("digitalocean-token", "do[opr]_v1_", rf"{_START}(do[opr]_v1_[0-9a-f]{{64}})"),
     Pattern("age-key", "AGE-SECRET-KEY-1", r"(AGE-SECRET-KEY-1[A-Z0-9]{58})"),

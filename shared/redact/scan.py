@@ -86,7 +86,15 @@ def staged(root: Path) -> Iterator[Text]:
     return _added(_git(root, "diff", "--cached", *_PATCH))
 
 
-_PATCH: Final = ("--patch", "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-prefix")
+_PATCH: Final = (
+    "--patch",
+    "--unified=0",
+    "--no-color",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-renames",
+    "--no-prefix",
+)
 
 
 def _added(patch: str) -> Iterator[Text]:

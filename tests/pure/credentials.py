@@ -41,7 +41,9 @@ def _annotated(draw: random.Random) -> str:
 
 
 def _devops(draw: random.Random) -> str:
-    return f"{_text(draw, _ALPHANUMERIC, 52)}JQQJ99BC{_text(draw, _ALPHANUMERIC, 16)}AZDO{_text(draw, _ALPHANUMERIC, 4)}"
+    return (
+        f"{_text(draw, _ALPHANUMERIC, 52)}JQQJ99BC{_text(draw, _ALPHANUMERIC, 16)}AZDO{_text(draw, _ALPHANUMERIC, 4)}"
+    )
 
 
 _KEYS: Final[dict[str, Callable[[random.Random], str]]] = {
@@ -78,7 +80,10 @@ _SIGNATURES: Final = {
     "sas in a parameter": "?next=https%3A%2F%2Facc%3Fsv%3D1%26sig%3D*%26se%3D1",
 }
 _CONNECTIONS: Final[dict[str, tuple[str, Callable[[random.Random], str]]]] = {
-    "storage": ("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=*;EndpointSuffix=core.windows.net", _bytes_of(64)),
+    "storage": (
+        "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=*;EndpointSuffix=core.windows.net",
+        _bytes_of(64),
+    ),
     "cosmos": ("AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=*;", _bytes_of(64)),
     "bus": ("Endpoint=sb://a.servicebus.windows.net/;SharedAccessKeyName=all;SharedAccessKey=*", _bytes_of(32)),
     "iot": ("HostName=a.azure-devices.net;SharedAccessKeyName=owner;SharedAccessKey=*", _bytes_of(32)),

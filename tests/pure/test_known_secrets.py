@@ -114,7 +114,9 @@ def test_one_of_many_values_is_found_in_a_long_text_in_its_place() -> None:
     filler = base64.b64encode(draw.randbytes(60_000)).decode() + ' {"a": "\\n"} '
     text = f"{filler}{values[17].hex()}{filler}|{values[4_000]!r}|{filler}"
     shown = secrets.mask(text)
-    assert shown == f"{filler}{MASK_KNOWN}{filler}|b{repr(values[4_000])[1]}{MASK_KNOWN}{repr(values[4_000])[1]}|{filler}"
+    assert (
+        shown == f"{filler}{MASK_KNOWN}{filler}|b{repr(values[4_000])[1]}{MASK_KNOWN}{repr(values[4_000])[1]}|{filler}"
+    )
 
 
 def test_100_000_values_are_kept_in_less_than_60_mb_and_the_newest_stay() -> None:

@@ -150,7 +150,23 @@ PIECES = st.sampled_from(
     [text for _, _, text in CORPUS[:120]]
     + [secret for _, secret in credentials.vendors()]
     + ASSIGNED
-    + [MASK, "[REDACTED:known]", "]", '"', "\\", "'", ";", " ", "=", "password=", '"token": "', "://", "@", "sig=", "\n"]
+    + [
+        MASK,
+        "[REDACTED:known]",
+        "]",
+        '"',
+        "\\",
+        "'",
+        ";",
+        " ",
+        "=",
+        "password=",
+        '"token": "',
+        "://",
+        "@",
+        "sig=",
+        "\n",
+    ]
 )
 
 

@@ -110,7 +110,11 @@ def test_what_is_no_toml_or_no_file_is_refused(tmp_path: Path) -> None:
 def test_the_shipped_file_is_the_default_and_adds_nothing() -> None:
     settings = Settings.parse({"ATP_VAULT_URL": "https://v", "AzureWebJobsStorage": "UseDevelopmentStorage=true"})
     assert config.load(settings.redaction) == config.Redaction()
-    named = {"ATP_VAULT_URL": "https://v", "AzureWebJobsStorage": "UseDevelopmentStorage=true", "ATP_REDACTION": "a.toml"}
+    named = {
+        "ATP_VAULT_URL": "https://v",
+        "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+        "ATP_REDACTION": "a.toml",
+    }
     assert Settings.parse(named).redaction.name == "a.toml"
 
 
