@@ -39,19 +39,25 @@ def mask(text: str) -> str:
 def masked(text: str) -> tuple[str, Sequence[str]]:
     """The masked text, and the kinds of what was masked."""
     kinds: list[str] = []
+    if known := _known(text):
+        kinds += [finding.kind for finding in known]
+        text = _replaced(text, known)
     for _ in range(_ROUNDS):
-        found = find(text)
+        found = _engine.find(text)
         if not found:
-            break
+            return text, kinds
         kinds += [finding.kind for finding in found]
         text = _replaced(text, found)
-    return text, kinds
+    return (f"{MASK}many]" if _engine.find(text) else text), kinds
 
 
 def find(text: str) -> Sequence[Finding]:
     """Where secrets are: known ones, or else those that have a shape."""
-    known = KNOWN_SECRETS.find(text)
-    return [Finding(start, end, "known") for start, end in known] if known else _engine.find(text)
+    return _known(text) or _engine.find(text)
+
+
+def _known(text: str) -> Sequence[Finding]:
+    return [Finding(start, end, "known") for start, end in KNOWN_SECRETS.find(text)]
 
 
 def _replaced(text: str, found: Sequence[Finding]) -> str:

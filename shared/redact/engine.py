@@ -18,6 +18,8 @@ except ImportError:
     re2 = None
 
 MASK: Final = "[REDACTED:"
+_MOST_HEADS: Final = 10_000
+"""Telling names in one text; what is behind the last of them is masked, for the same reason."""
 PRIVATE_KEY: Final = "private-key"
 VALUE: Final = "credential"
 """Kinds of what is found by its armour, and by its name."""
@@ -184,7 +186,7 @@ def _private_keys(text: str) -> Iterator[Finding]:
 def _assigned(text: str) -> Iterator[Finding]:
     """The values of telling names: `password=x`, `"dbPassword": "x y"`, `--token x`."""
     small = text.lower() if text.isascii() else "".join(_small(character) for character in text)
-    done = 0
+    done = heads = 0
     for name in _NAME.finditer(small):
         if name.start() < done:
             continue
@@ -193,6 +195,10 @@ def _assigned(text: str) -> Iterator[Finding]:
         if head is None:
             continue
         start = head.end()
+        heads += 1
+        if heads > _MOST_HEADS:
+            yield Finding(start, len(text), VALUE)
+            return
         if text.startswith(MASK, start):
             continue
         if head.re is _OPTION and not _is_option(text[max(0, name.start() - _LONGEST_OPTION) : behind]):

@@ -142,6 +142,9 @@ def unescaped(raw: bytes) -> bytes:
     """`raw` with percent encoding and backslash escapes undone."""
     if b"%" in raw:
         raw = _PERCENT.undone(raw)
+    if b"\\" in raw:
+        # The same in C for the two that texts are full of; what backslashes may be left in front of them means nothing.
+        raw = raw.replace(b'\\"', b'"').replace(b"\\n", b"\n")
     return _BACKSLASH.undone(raw) if b"\\" in raw else raw
 
 
@@ -178,7 +181,7 @@ class KnownSecrets:
             self._margin = max(self._margin, _WIDEST * len(value))
             self._put(value)
             if _may_look_different(value):
-                for form in _other_forms(value):
+                for form in other_forms(value):
                     self._put(form)
             if self._clean:
                 self._clean = set()
@@ -251,7 +254,7 @@ class KnownSecrets:
 
     def _forget(self, value: bytes) -> None:
         self._seen.discard(value)
-        forms = _other_forms(value) if _may_look_different(value) else ()
+        forms = other_forms(value) if _may_look_different(value) else ()
         for form in (value, *forms):
             for word in _words(form):
                 left = [other for other in self._forms_at(word) if other != form]
@@ -322,7 +325,7 @@ def _may_look_different(value: bytes) -> bool:
     return escapes or not (value.isascii() or _UTF8.fullmatch(value) is None)
 
 
-def _other_forms(value: bytes) -> set[bytes]:
+def other_forms(value: bytes) -> set[bytes]:
     """What a value looks like in a text whose escapes were undone, where that is not the value itself."""
     forms = {unescaped(_CUT_ESCAPE.sub(b"", value))}
     if not value.isascii() and _UTF8.fullmatch(value):

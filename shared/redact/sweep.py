@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from shared.redact.known import readings
+from shared.redact.known import other_forms, readings
 
 SCHEMA: Final = "atp-fingerprints/1"
 SHORTEST: Final = 16
@@ -38,7 +38,8 @@ class Fingerprints:
     def of(cls, values: Iterable[bytes], key: bytes | None = None) -> Self:
         """Of every value that is long and random enough."""
         key = os.urandom(16) if key is None else key
-        grams = {gram for value in values if _is_random(value) for gram in _windows(value, 1)}
+        forms = (form for value in values if _is_random(value) for form in (value, *other_forms(value)))
+        grams = {gram for form in forms for gram in _windows(form, 1)}
         return cls(key, frozenset(_hash(gram, key) for gram in grams))
 
     @classmethod

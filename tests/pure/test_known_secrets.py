@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.redact import MASK_KNOWN, KnownSecrets
+from shared.redact import MASK_KNOWN, KnownSecrets, known
+from shared.redact.known import unescaped
 
 SIZES = (8, 9, 11, 13, 16, 24, 32, 33, 48, 64, 100, 300)
 _DRAW = random.Random(11)
@@ -154,3 +155,9 @@ def test_nothing_is_left_of_values_that_were_forgotten() -> None:
     assert len(secrets) == 3
     kept = {form for forms in secrets._index.values() for form in ([forms] if isinstance(forms, bytes) else forms)}
     assert len(kept) <= 3 * 9
+
+
+@given(st.text(st.sampled_from('\\"nux041%25fF/a'), max_size=40))
+def test_escapes_are_undone_alike_in_the_fast_and_in_the_exact_way(text: str) -> None:
+    raw = text.encode()
+    assert unescaped(raw) == known._BACKSLASH.undone(known._PERCENT.undone(raw))

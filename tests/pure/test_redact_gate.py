@@ -1,4 +1,4 @@
-"""What leaves otherwise than by a log line: rows, messages, errors; and what is found afterwards where it should not be."""
+"""What leaves otherwise than by a log line: rows, messages, errors; and a sweep of what was written before."""
 
 import json
 import os
