@@ -113,10 +113,7 @@ def test_an_error_that_leaves_for_the_host_is_masked_with_its_stack_and_its_caus
     def fail(text: str) -> str:
         if not text:
             return "done"
-        try:
-            {}[text]
-        except KeyError as error:
-            raise ValueError("outer") from error
+        raise ValueError("outer") from KeyError(text)
 
     with pytest.raises(RuntimeError, match="REDACTED") as caught:
         fail(PLANTED)
