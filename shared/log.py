@@ -17,11 +17,10 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Final
 
-from shared.redact import mask
+from shared.redact import find, mask
 
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _DROPPED: Final = "a log line could not be masked and was dropped"
-_NAMES_OF_PLACES: Final = frozenset({"threadName", "processName", "taskName", "pathname", "filename", "funcName"})
 _call_handlers: Final = logging.Logger.callHandlers
 
 
@@ -63,29 +62,33 @@ def masked_copy(record: logging.LogRecord) -> logging.LogRecord:
     """
     fields = vars(record)
     error = logging.Formatter().formatException(record.exc_info) if record.exc_info else record.exc_text
-    texts: dict[str, str | None] = {
-        "name": record.name,
-        "msg": record.getMessage(),
-        "exc_text": error,
-        "stack_info": record.stack_info,
-    }
-    texts |= {name: fields[name] for name in _NAMES_OF_PLACES & fields.keys()}
-    extras = {name: value for name, value in fields.items() if name not in _STANDARD_FIELDS}
-    copy: dict[str, object] = {name: value and mask(value) for name, value in texts.items()}
-    copy |= {mask(name): _plain(value) for name, value in extras.items()}
-    kept = {name: value for name, value in fields.items() if name in _STANDARD_FIELDS}
-    return logging.makeLogRecord(kept | copy | {"args": None, "exc_info": None, "message": copy["msg"]})
+    plain = {name: fields[name] for name in _STANDARD_FIELDS & fields.keys()}
+    plain |= {"msg": record.getMessage(), "args": None, "exc_info": None, "exc_text": error}
+    plain |= {name: _plain(value) for name, value in fields.items() if name not in _STANDARD_FIELDS}
+    plain["message"] = plain["msg"]
+    texts = [*plain, *(value if isinstance(value, str) else _json(value) for value in plain.values())]
+    if find("\n".join(texts)):
+        plain = {mask(name): _masked(value) for name, value in plain.items()}
+    return logging.makeLogRecord(plain)
 
 
 def _plain(value: object) -> object:
-    """An extra as numbers, masked text, or what JSON makes of it where there is nothing to mask in that."""
+    """An extra as a number, a text, or what JSON makes of it."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    return str(value) if isinstance(value, str) else json.loads(_json(value))
+
+
+def _masked(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, str):
-        return mask(value)
-    rendered = json.dumps(value, default=str)
-    masked = mask(rendered)
-    return json.loads(rendered) if masked == rendered else masked
+    said = value if isinstance(value, str) else _json(value)
+    masked = mask(said)
+    return value if masked == said and type(value) is not str else masked
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, default=str)
 
 
 def _hand_out_masked(logger: logging.Logger, record: logging.LogRecord) -> None:

@@ -25,6 +25,18 @@ KEY = Secret(bytes(range(7, 39)))
 LOGGER = logging.Manager(logging.RootLogger(logging.DEBUG)).getLogger("application")
 
 
+class Disguised(str):
+    """A text that is shown as another."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return PASSWORD
+
+    def __repr__(self) -> str:
+        return PASSWORD
+
+
 class Unprintable:
     """Something that fails while it is rendered."""
 
@@ -283,6 +295,16 @@ def test_a_foreign_handler_still_gets_everything_else() -> None:
     for text in ("took 5 s", "'tenant': 'acme'", "'versions': [1, 2]", "'levelname': 'WARNING'"):
         assert text in first
     assert "RuntimeError: outer" in second
+
+
+def test_a_text_that_is_shown_as_another_is_masked_as_it_is_shown() -> None:
+    handler = Careless()
+    with bare_root() as root:
+        log.configure("DEBUG")
+        root.handlers = [handler]
+        logging.getLogger("some.library").info("got it", extra={"value": Disguised("x")})
+    assert MASK_KNOWN in handler.seen[0]
+    assert "tr0ub4dor" not in handler.seen[0]
 
 
 def test_what_the_sdks_say_at_debug_is_masked() -> None:
