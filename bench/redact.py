@@ -152,4 +152,13 @@ def _texts(dek: bytes) -> Sequence[tuple[str, str]]:
         "prefixes": "glpat-",
         "XML": "<password>",
     }
-    return [(name, piece * (_TEXT_CHARACTERS // len(piece)) + f" {dek.hex()}") for name, piece in pieces.items()]
+    begun = {
+        "a password of backslashes": ("password=", "\\"),
+        "a quoted password of backslashes": ('{"password": "', "\\"),
+        "a password of a connection of backslashes": (";password=", "\\"),
+        "an option of backslashes": ("--password ", "\\"),
+    }
+    started = [(name, start + piece * _TEXT_CHARACTERS) for name, (start, piece) in begun.items()]
+    return started + [
+        (name, piece * (_TEXT_CHARACTERS // len(piece)) + f" {dek.hex()}") for name, piece in pieces.items()
+    ]

@@ -33,7 +33,7 @@ _LONGEST_NOTHING: Final = 12
 _PEM_KEY: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_BODY: Final = re.compile(r"[A-Za-z0-9+/=\s\\:,-]*")
-_NAME: Final = re.compile(NAME_ENDS)
+_NAME: Final = re.compile(rf"(?:{NAME_ENDS})(?={NAME_TAILS}[\s\"'`\\:=%])")
 _OWNER: Final = re.compile(rf"{KEY_OWNERS}\Z")
 _LONGEST_OWNER: Final = 14
 _ASSIGNMENT: Final = re.compile(
@@ -45,9 +45,9 @@ _LONGEST_OPTION: Final = 60
 _ASSIGNED_TRIGGER: Final = rf"(?i)(?:{NAME_ENDS})[a-z_-]{{0,11}}(?:\\*[\"'`])?(?:\s{{0,4}}(?:[=:]|%3d|\\)|\s)"
 _CLOSING: Final = re.compile(r"""\s*(?:\Z|[\])}]*\s*(?:\Z|[,\])}]\s*(?:\\*["'{\[\])}]|\Z)))""")
 """What stands behind a quote that ends a text about a password, and does not begin one."""
-_QUOTE: Final = re.compile(r"(\\*)([\"'`\n])")
-_END_OF_BARE: Final = re.compile(r"""[\s"'`,;&}\])>]|\\+["']""")
-_END_IN_CONNECTION_STRING: Final = re.compile(r"""[\r\n"'`;]|\\+["'nr]""")
+_QUOTE: Final = re.compile(r"(?<!\\)(\\*)([\"'`\n])")
+_END_OF_BARE: Final = re.compile(r"""[\s"'`,;&}\])>]|(?<!\\)\\+["']""")
+_END_IN_CONNECTION_STRING: Final = re.compile(r"""[\r\n"'`;]|(?<!\\)\\+["'nr]""")
 
 
 class Finding(NamedTuple):

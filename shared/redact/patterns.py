@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 # One character of standard base64, and what URLs and .NET's JSON make of `+` and `/`.
-_C: Final = r"(?:[A-Za-z0-9+/]|%2[BbFf]|\\+u002[BbFf]|\\+/)"
-_PLUS: Final = r"(?:\+|%2[Bb]|\\+u002[Bb])"
-_EQUALS: Final = r"(?:=|%3[Dd]|\\+u003[Dd])"
+_C: Final = r"(?:[A-Za-z0-9+/]|%2[BbFf]|\\{1,9}u002[BbFf]|\\{1,9}/)"
+_PLUS: Final = r"(?:\+|%2[Bb]|\\{1,9}u002[Bb])"
+_EQUALS: Final = r"(?:=|%3[Dd]|\\{1,9}u003[Dd])"
 # What may stand in front: nothing, an escape whose last letter is no part of the secret, or what cannot be in one.
-_ESCAPE: Final = r"\\+(?:[nrtbf]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})|%[0-9A-Fa-f]{2}"
+_ESCAPE: Final = r"\\{1,9}(?:[nrtbf]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})|%[0-9A-Fa-f]{2}"
 _BEFORE: Final = rf"(?:^|{_ESCAPE}|[^A-Za-z0-9+/_-])"
 _BEFORE_WORD: Final = rf"(?:^|{_ESCAPE}|[^A-Za-z0-9_-])"
 _START: Final = rf"(?:^|{_ESCAPE}|[^A-Za-z0-9_])"
@@ -79,8 +79,8 @@ AZURE: Final = (
     ),
     Pattern(
         "sas",
-        r"(?i)sig(?:=|%3d|\\+u003d)",
-        r"(?i)(?:\b|%26|%3f|u0026)sig(?:=|%3d|\\+u003d)((?:[A-Za-z0-9+/=_-]|%(?:25)?(?:2[bf]|3d)|\\+u00(?:2[bf]|3d)){16,})",
+        r"(?i)sig(?:=|%3d|\\{1,9}u003d)",
+        r"(?i)(?:\b|%26|%3f|u0026)sig(?:=|%3d|\\{1,9}u003d)((?:[A-Za-z0-9+/=_-]|%(?:25)?(?:2[bf]|3d)|\\{1,9}u00(?:2[bf]|3d)){16,})",
     ),
     Pattern("function-code", r"[?&]code=", r"[?&]code=([A-Za-z0-9%/_=+-]{40,})"),
     Pattern(
@@ -97,14 +97,14 @@ GENERAL: Final = (
         "ANBgkqhkiG9w0BAQEFAASC|AMBMGByqGSM49AgEG|AgEAMBAGByqGSM49AgEG",
         r"(MI[GHI][A-Za-z0-9+/]{1,8}(?:ANBgkqhkiG9w0BAQEFAASC|AgEAM[BD]A?M?GByqGSM49AgEG)[A-Za-z0-9+/=]*)",
     ),
-    Pattern("jwk", r'\\*"kty\\*"', r'\\*"(?:d|p|q|dp|dq|qi|k)\\*"\s?:\s?\\*"([A-Za-z0-9_-]{40,})'),
+    Pattern("jwk", r'\\{0,9}"kty\\{0,9}"', r'\\{0,9}"(?:d|p|q|dp|dq|qi|k)\\{0,9}"\s?:\s?\\{0,9}"([A-Za-z0-9_-]{40,})'),
     Pattern("jwt", "eyJ", rf"{_START}(eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*){{1,3}})"),
     Pattern("bearer", r"(?i)bearer\s", r"(?i)\bbearer\s+([A-Za-z0-9._~+/=-]{16,})", _is_token),
     Pattern("basic", r"(?i)basic\s", r"(?i)\bbasic\s+([A-Za-z0-9+/=]{8,})", _is_user_and_password),
     Pattern(
         "url-password",
-        r"""(?:://|:\\+/\\+/)[^\s/"'<>\\\[\]@]*@""",
-        r"""(?:://|:\\+/\\+/)([^\s:/@"'<>\\\[\]]{0,100}:[^\s/"'<>\\\[\]]{1,200})@""",
+        r"""(?:://|:\\{1,9}/\\{1,9}/)[^\s/"'<>\\\[\]@]*@""",
+        r"""(?:://|:\\{1,9}/\\{1,9}/)([^\s:/@"'<>\\\[\]]{0,100}:[^\s/"'<>\\\[\]]{1,200})@""",
     ),
     Pattern(
         "xml-password", r"(?i)password>|pwd>|secret>", r"(?i)<[a-z:]{0,40}(?:password|pwd|secret)>([^<\[]{1,200})</"
