@@ -281,8 +281,8 @@ class NothingGoesWrong(Alerts, DeadLetters):
 
 
 def fill_known_secrets() -> None:
-    """As in a worker that has run for a while: the list of known secrets is full."""
-    for _ in range(KNOWN_SECRETS.capacity):
+    """As in a worker that has run for a while: the list of known secrets is full, and has changed several times over."""
+    for _ in range(5 * KNOWN_SECRETS.capacity):
         KNOWN_SECRETS.add(os.urandom(32))
 
 

@@ -159,6 +159,7 @@ class KnownSecrets:
         self._order: deque[bytes] = deque()
         self._seen: set[bytes] = set()
         self._clean: set[bytes] = set()  # dense runs of earlier texts, with no value in them
+        self._forgotten = 0  # since the index was last copied
         self._margin = 0  # bytes that the longest value may take up in a text
         self.capacity = capacity
         self.renew_lock()
@@ -189,6 +190,10 @@ class KnownSecrets:
                 self._order.append(value)
                 while len(self._order) > self.capacity:
                     self._forget(self._order.popleft())
+                    self._forgotten += 1
+                if self._forgotten > self.capacity // 2:
+                    # What was removed from a dictionary keeps its room, and would have it doubled.
+                    self._index, self._seen, self._forgotten = dict(self._index), set(self._seen), 0
 
     def values(self) -> Sequence[bytes]:
         """All that are known now."""
