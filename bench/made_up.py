@@ -281,7 +281,7 @@ class NothingGoesWrong(Alerts, DeadLetters):
 
 
 def fill_known_secrets() -> None:
-    """As in a worker that has run for a while: the list of known secrets is full, and has changed several times over."""
+    """As in a worker that has run for a while: the list of known secrets is full, and has changed many times over."""
     for _ in range(5 * KNOWN_SECRETS.capacity):
         KNOWN_SECRETS.add(os.urandom(32))
 

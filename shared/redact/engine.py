@@ -33,16 +33,25 @@ _LONGEST_NOTHING: Final = 12
 _PEM_KEY: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_BODY: Final = re.compile(r"[A-Za-z0-9+/=\s\\:,-]*")
-_NAME: Final = re.compile(rf"(?:{NAME_ENDS})(?={NAME_TAILS}[\s\"'`\\:=%])")
+_NAME: Final = re.compile(rf"(?:{NAME_ENDS})(?={NAME_TAILS}[\s\"'`\\:=%&])")
 _OWNER: Final = re.compile(rf"{KEY_OWNERS}\Z")
 _LONGEST_OWNER: Final = 14
+_ENTITY: Final = r"\\+u0022|&quot;"  # a quote, as .NET writes it within JSON and everybody in XML
 _ASSIGNMENT: Final = re.compile(
-    rf"{NAME_TAILS}(?:\\*[\"'`])?\s{{0,4}}(?::=|=>|==?|:|%3[dD]|\\+u003[dD])\s{{0,4}}(?:[rbfuRBFU]{{0,2}}(\\*[\"'`]))?",
+    rf"{NAME_TAILS}(?:\\*[\"'`]|{_ENTITY})?\s{{0,4}}(?::=|=>|==?|:|%3[dD]|\\+u003[dD])(?:\s|\\{{1,9}}[nrt]){{0,6}}"
+    rf"(?:[rbfuRBFU]{{0,2}}(\\*[\"'`]|{_ENTITY}))?",
     re.ASCII | re.IGNORECASE,
 )
+_PAIR: Final = re.compile(
+    rf"{NAME_TAILS}\\*[\"']\s{{0,4}}(?:,?\s{{0,9}}(?:\\*[\"'])?value(?:\\*[\"'])?\s{{0,4}}[:=]|(,))\s{{0,9}}(\\*[\"'])",
+    re.ASCII | re.IGNORECASE,
+)
+"""`"name": "password", "value": "x"`, and `("password", "x")`."""
+_BEGINS_PAIR: Final = re.compile(r"[(\[]\s{0,4}\\*[\"'][A-Za-z0-9_.-]{0,40}\Z")
+_LONGEST_PAIR: Final = 50
 _OPTION: Final = re.compile(rf"{NAME_TAILS}\s{{1,4}}(\\*[\"'])?", re.ASCII | re.IGNORECASE)
 _LONGEST_OPTION: Final = 60
-_ASSIGNED_TRIGGER: Final = rf"(?i)(?:{NAME_ENDS})[a-z_-]{{0,11}}(?:\\*[\"'`])?(?:\s{{0,4}}(?:[=:]|%3d|\\)|\s)"
+_ASSIGNED_TRIGGER: Final = rf"(?i)(?:{NAME_ENDS})[a-z_-]{{0,11}}(?:\\*[\"'`]|&quot;)?(?:\s{{0,4}}(?:[=:,]|%3d|\\)|\s)"
 _CLOSING: Final = re.compile(r"""\s*(?:\Z|[\])}]*\s*(?:\Z|[,\])}]\s*(?:\\*["'{\[\])}]|\Z)))""")
 """What stands behind a quote that ends a text about a password, and does not begin one."""
 _QUOTE: Final = re.compile(r"(?<!\\)(\\*)([\"'`\n])")
@@ -191,7 +200,7 @@ def _assigned(text: str) -> Iterator[Finding]:
         if name.start() < done:
             continue
         behind = name.end()
-        head = _ASSIGNMENT.match(text, behind) or _OPTION.match(text, behind)
+        head = _ASSIGNMENT.match(text, behind) or _OPTION.match(text, behind) or _PAIR.match(text, behind)
         if head is None:
             continue
         start = head.end()
@@ -205,8 +214,14 @@ def _assigned(text: str) -> Iterator[Finding]:
             continue
         if small[behind - 1] == "y" and not _OWNER.search(small, max(0, name.start() - _LONGEST_OWNER), name.start()):
             continue
-        quote = head.group(1)
-        if quote:
+        if head.re is _PAIR and head.group(1):
+            before = text[max(0, name.start() - _LONGEST_PAIR) : name.start()]
+            if not _BEGINS_PAIR.search(before):
+                continue
+        quote = head.group(head.re.groups)
+        if quote and quote[-1] in "2;":
+            end = _end_of_entity(text, start, quote)
+        elif quote:
             if _CLOSING.match(text, start):
                 continue
             end = _end_of_quoted(text, start, len(quote) - 1, quote[-1])
@@ -232,6 +247,11 @@ def _small(character: str) -> str:
     """In small letters where that is one character, too."""
     small = character.lower()
     return small if len(small) == 1 else character
+
+
+def _end_of_entity(text: str, start: int, quote: str) -> int:
+    ends = (text.find(end, start) for end in (quote, "\n"))
+    return min((end for end in ends if end >= 0), default=len(text))
 
 
 def _end_of_quoted(text: str, start: int, depth: int, quote: str) -> int:

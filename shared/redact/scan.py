@@ -30,6 +30,7 @@ _EXPRESSION: Final = re.compile(
     | [A-Z][A-Z0-9_]*                   # constants
     | [a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)+  # attributes
     | .*\s.*                            # sentences
+    | (?:\\x[0-9a-f]{2}){1,7}           # a few bytes
     | [0-9.,:;_-]*                      # numbers, versions
     | (.)\1*                            # placeholders""",
     re.VERBOSE | re.DOTALL,

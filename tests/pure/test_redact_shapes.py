@@ -83,6 +83,13 @@ ASSIGNED = [
     f"amqp://atp:{VALUE}@p@db/atp",
     f"password=b'{VALUE}'",
     f"secret: `{VALUE}`",
+    f"('password', '{VALUE}')",
+    f'{{"name": "DB_PASSWORD", "value": "{VALUE}", "slotSetting": false}}',
+    f'<add key="password" value="{VALUE}" />',
+    f"{{\\u0022password\\u0022: \\u0022{VALUE} x\\u0022, \\u0022a\\u0022: 1}}",
+    f"password&quot;:&quot;{VALUE}&quot;",
+    f"PGPASSWORD={VALUE}",
+    f"password:\n  {VALUE}",
 ]
 
 
@@ -110,6 +117,8 @@ NOT_ASSIGNED = [
     "key=master-kek-in-the-vault",
     "secretary: Jane Elizabeth Doe",
     "tokens: 12345",
+    '{"event": "wrong password", "tenant": "hunter2hunter2"}',
+    '{"field": "password", "tenant": "hunter2hunter2"}',
     'a file called "password": nothing',
 ]
 
