@@ -12,7 +12,7 @@ from typing import Final
 from shared.redact.engine import MASK, Engine, Finding
 from shared.redact.known import KnownSecrets
 
-__all__ = ["KNOWN_SECRETS", "MASK", "MASK_KNOWN", "Engine", "Finding", "KnownSecrets", "find", "mask", "use"]
+__all__ = ["KNOWN_SECRETS", "MASK", "MASK_KNOWN", "Engine", "Finding", "KnownSecrets", "find", "mask", "masked", "use"]
 
 MASK_KNOWN: Final = f"{MASK}known]"
 _ROUNDS: Final = 4

@@ -184,8 +184,7 @@ class KnownSecrets:
             if _may_look_different(value):
                 for form in other_forms(value):
                     self._put(form)
-            if self._clean:
-                self._clean = set()
+            self._clean = set()  # another one, even in the place of an empty one: somebody may just be filling that
             if not for_ever:
                 self._order.append(value)
                 while len(self._order) > self.capacity:
@@ -233,8 +232,8 @@ class KnownSecrets:
         return spans if not spans or len(raw) == len(text) else _in_characters(raw, spans)
 
     def _find(self, raw: bytes) -> Sequence[tuple[int, int]]:
+        clean = self._clean  # before the index is read: whoever adds a value puts another set in its place afterwards
         index = self._index
-        clean = self._clean  # before looking: whoever adds a value puts another set in its place
         found, runs = _all_readings(raw, clean)
         read = b"".join(found)
         with memoryview(read).cast("I") as words:
