@@ -159,6 +159,7 @@ class KnownSecrets:
         self._order: deque[bytes] = deque()
         self._seen: set[bytes] = set()
         self._clean: set[bytes] = set()  # dense runs of earlier texts, with no value in them
+        self._any_text = False  # whether a value, or a form of one, can stand in a text as it is
         self._forgotten = 0  # since the index was last copied
         self._margin = 0  # bytes that the longest value may take up in a text
         self.capacity = capacity
@@ -234,7 +235,7 @@ class KnownSecrets:
     def _find(self, raw: bytes) -> Sequence[tuple[int, int]]:
         clean = self._clean  # before the index is read: whoever adds a value puts another set in its place afterwards
         index = self._index
-        found, runs = _all_readings(raw, clean)
+        found, runs = _all_readings(raw, clean, as_it_is=self._any_text)
         read = b"".join(found)
         with memoryview(read).cast("I") as words:
             if index.keys().isdisjoint(words):
@@ -249,6 +250,8 @@ class KnownSecrets:
         return _merged([*self._spans(raw)])
 
     def _put(self, form: bytes) -> None:
+        if not self._any_text and (form.isascii() or _UTF8.fullmatch(form)):
+            self._any_text = True
         for word in _words(form):
             other = self._index.setdefault(word, form)
             if isinstance(other, list):
@@ -353,12 +356,12 @@ def readings(text: str) -> Iterator[bytes]:
         yield from read
 
 
-def _all_readings(raw: bytes, clean: set[bytes]) -> tuple[list[bytes], Sequence[bytes]]:
+def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tuple[list[bytes], Sequence[bytes]]:
     """Every reading of `raw`, whole words each; and the dense runs that were decoded for it.
 
-    Runs in `clean` are left out.
+    Runs in `clean` are left out, and the text as it is where no value is a text.
     """
-    found = [_whole_words(raw)]
+    found = [_whole_words(raw)] if as_it_is else []
     dense = raw.translate(_TO_BASE64)
     plain = unescaped(raw) if b"\\" in raw or b"%" in raw else raw
     if plain is not raw:
