@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
 PY := .venv/bin/python
 
-.PHONY: help setup run test serve bench lint fix
+.PHONY: help setup run test serve bench lint secrets fix
 help:                      ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile
 
@@ -27,6 +27,9 @@ lint: setup                ## format, lint, types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
+
+secrets: setup             ## look for secrets in all files and all commits
+	@$(PY) -m shared.redact.scan $(ARGS)
 
 fix: setup                 ## repair format and lint where a machine can
 	@$(PY) -m ruff check --fix .

@@ -11,18 +11,22 @@ import azure.functions as func
 from rotation.message import KEK_ORDERS, PLAN_SHARDS, POISON_SUFFIX, REWRAP_BATCHES, ROTATION_JOBS
 from shared import log
 from shared.azure import wiring
+from shared.redact import config, mask
 from shared.settings import Settings
 
 STORAGE = "AzureWebJobsStorage"
 
 settings = Settings.parse(os.environ)
 log.configure(settings.log_level)
+log.guard_hooks()
+config.apply(settings.redaction)
 parts = wiring.app(settings)
 app = func.FunctionApp()
 
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_PLAN_SCHEDULE%", use_monitor=True)
 @app.retry(strategy="fixed_delay", max_retry_count="5", delay_interval="00:01:00")
+@log.masked_errors
 def plan_daily(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is due does not depend on the tick
     """Ask for the planning of every shard, and order the KEK rotations that are due."""
     parts.planner.start()
@@ -30,6 +34,7 @@ def plan_daily(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is due d
 
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_DRIVE_SCHEDULE%", use_monitor=False)
+@log.masked_errors
 def drive_kek_rotations(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is next does not depend on the tick
     """Bring every KEK rotation as far as it gets now; the next tick comes soon whatever happens."""
     parts.kek_jobs.drive_all()
@@ -59,66 +64,76 @@ def reconcile_evidence(tick: func.TimerRequest) -> None:  # noqa: ARG001 - the d
 
 
 @app.queue_trigger(arg_name="message", queue_name=PLAN_SHARDS, connection=STORAGE)
+@log.masked_errors
 def plan_shard(message: func.QueueMessage) -> None:
     """Enqueue the due jobs of one page of one shard."""
     parts.worker.handle(PLAN_SHARDS, message.get_body(), message.id or "")
 
 
 @app.queue_trigger(arg_name="message", queue_name=ROTATION_JOBS, connection=STORAGE)
+@log.masked_errors
 def rotation_job(message: func.QueueMessage) -> None:
     """Perform one job on one tenant's keys."""
     parts.worker.handle(ROTATION_JOBS, message.get_body(), message.id or "")
 
 
 @app.queue_trigger(arg_name="message", queue_name=KEK_ORDERS, connection=STORAGE)
+@log.masked_errors
 def kek_order(message: func.QueueMessage) -> None:
     """Do what is ordered of the rotation of one KEK."""
     parts.worker.handle(KEK_ORDERS, message.get_body(), message.id or "")
 
 
 @app.queue_trigger(arg_name="message", queue_name=REWRAP_BATCHES, connection=STORAGE)
+@log.masked_errors
 def rewrap_batch(message: func.QueueMessage) -> None:
     """Handle one batch of one pass over one shard of a KEK rotation."""
     parts.worker.handle(REWRAP_BATCHES, message.get_body(), message.id or "")
 
 
 @app.queue_trigger(arg_name="message", queue_name=PLAN_SHARDS + POISON_SUFFIX, connection=STORAGE)
+@log.masked_errors
 def plan_shard_poison(message: func.QueueMessage) -> None:
     """Record and alert that a shard could not be planned."""
     parts.worker.bury(PLAN_SHARDS, message.get_body(), message.id or "")
 
 
 @app.queue_trigger(arg_name="message", queue_name=ROTATION_JOBS + POISON_SUFFIX, connection=STORAGE)
+@log.masked_errors
 def rotation_job_poison(message: func.QueueMessage) -> None:
     """Record and alert that a job could not be done."""
     parts.worker.bury(ROTATION_JOBS, message.get_body(), message.id or "")
 
 
 @app.queue_trigger(arg_name="message", queue_name=KEK_ORDERS + POISON_SUFFIX, connection=STORAGE)
+@log.masked_errors
 def kek_order_poison(message: func.QueueMessage) -> None:
     """Record and alert that an order could not be done."""
     parts.worker.bury(KEK_ORDERS, message.get_body(), message.id or "")
 
 
 @app.queue_trigger(arg_name="message", queue_name=REWRAP_BATCHES + POISON_SUFFIX, connection=STORAGE)
+@log.masked_errors
 def rewrap_batch_poison(message: func.QueueMessage) -> None:
     """Record and alert that a batch could not be handled."""
     parts.worker.bury(REWRAP_BATCHES, message.get_body(), message.id or "")
 
 
 @app.event_grid_trigger(arg_name="event")
+@log.masked_errors
 def key_vault_event(event: func.EventGridEvent) -> None:
     """Alert the owner of a key that Key Vault reports on; order the rotation of a KEK with a new version."""
     parts.expiry.handle(event.event_type, event.get_json())
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@log.masked_errors
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - there is nothing to ask
     """Say whether this worker could rotate a key right now: 200 or 503."""
     checks = parts.health.check()
     healthy = all(verdict == "ok" for verdict in checks.values())
     return func.HttpResponse(
-        json.dumps({"healthy": healthy, "checks": checks}),
+        mask(json.dumps({"healthy": healthy, "checks": checks})),
         status_code=200 if healthy else 503,
         mimetype="application/json",
     )

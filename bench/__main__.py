@@ -11,11 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from bench import audit, cipher, memory, quota, rewrap, rotation, scale, survival, vaults
+from bench import audit, cipher, memory, quota, redact, rewrap, rotation, scale, survival, vaults
 from bench.result import Result, machine, page, table
 
 BENCHMARKS: Final[Mapping[str, ModuleType]] = {
     "cipher": cipher,
+    "redact": redact,
     "rotation": rotation,
     "memory": memory,
     "rewrap": rewrap,

@@ -1,5 +1,6 @@
 """Ports that store as little as they can, for workers whose own memory and time are measured: SDKs take no part."""
 
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from rotation.catalog import Catalog, load
 from shared.errors import Conflict
 from shared.ports import Alerts, Budgets, DeadLetters, Keks, KekUses, Records, Shards, Vault
+from shared.redact import KNOWN_SECRETS
 from shared.secret import Secret
 from shared.values import (
     Alert,
@@ -276,6 +278,12 @@ class NothingGoesWrong(Alerts, DeadLetters):
     @override
     def resolve(self, letter: DeadLetter) -> None:
         raise NotImplementedError
+
+
+def fill_known_secrets() -> None:
+    """As in a worker that has run for a while: the list of known secrets is full, and has changed many times over."""
+    for _ in range(5 * KNOWN_SECRETS.capacity):
+        KNOWN_SECRETS.add(os.urandom(32))
 
 
 def peak_kib() -> int:

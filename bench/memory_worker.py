@@ -21,6 +21,7 @@ from bench.made_up import (
     OneKek,
     ShardsOnDisk,
     WriteOnlyRecords,
+    fill_known_secrets,
     peak_kib,
 )
 from rotation.audit_job import AuditTrail
@@ -141,5 +142,6 @@ if __name__ == "__main__":
     with Path(os.devnull).open("w") as nowhere:
         logging.getLogger().addHandler(logging.StreamHandler(nowhere))
         log.configure("INFO")
+        fill_known_secrets()
         rotated = _rotate_all(int(sys.argv[1]))
     print(json.dumps({"rotated": rotated, "peak_kib": peak_kib()}))

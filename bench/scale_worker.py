@@ -28,6 +28,7 @@ from bench.made_up import (
     ShardsOnDisk,
     SimulatedTime,
     WriteOnlyRecords,
+    fill_known_secrets,
     peak_kib,
 )
 from rotation.audit_job import AuditTrail
@@ -298,5 +299,6 @@ if __name__ == "__main__":
     with Path(os.devnull).open("w") as nowhere:
         logging.getLogger().addHandler(logging.StreamHandler(nowhere))
         log.configure("INFO")
+        fill_known_secrets()
         done = main(int(sys.argv[1]), int(sys.argv[2]))
     print(json.dumps(asdict(done)))

@@ -16,7 +16,7 @@ from rotation.commands.grammar import WHOLE_LINES, add_group, example
 from rotation.commands.tenants import tenants
 from shared import log
 from shared.errors import AtpError, Conflict, Integrity, InvalidSettings, Transient
-from shared.redact import mask
+from shared.redact import config, mask
 from shared.settings import Settings
 
 __all__ = ["EXIT_INTEGRITY", "EXIT_REJECTED", "EXIT_UNAVAILABLE", "main", "tenants"]
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         for line in _lines(options):
-            print(line)
+            print(mask(line))
         sys.stdout.flush()
     except AtpError as error:
         print(mask(f"{type(error).__name__}: {error}{_advice(error)}"), file=sys.stderr)
@@ -54,6 +54,7 @@ def _lines(options: argparse.Namespace) -> Iterator[str]:
         yield from options.offline(options)
         return
     settings = Settings.parse(_environment(options.settings))
+    config.apply(settings.redaction)
     # Only here: who verifies an audit trail needs no Azure package.
     from shared.azure import wiring
 
@@ -108,6 +109,7 @@ def _environment(settings: Path | None) -> Mapping[str, str]:
 
 
 if __name__ == "__main__":
+    log.guard_hooks()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # a checkpoint is signed as UTF-8, whatever the terminal's letters are
     sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,8 @@ carries more than what was put there on purpose. Adapters translate SDK errors i
 `RuntimeError` stay what they are in Python: our own bugs.
 """
 
+from shared.redact import mask
+
 
 class AtpError(Exception):
     """Base of all. `fields` are identifiers (tenant, version, key id); key material never goes into them."""
@@ -16,7 +18,7 @@ class AtpError(Exception):
 
     def __str__(self) -> str:
         details = ", ".join(f"{name}={value}" for name, value in self.fields.items())
-        return f"{self.message} ({details})" if details else self.message
+        return mask(f"{self.message} ({details})" if details else self.message)
 
 
 class Transient(AtpError):

@@ -34,5 +34,8 @@ class Secret:
 
     __hash__ = object.__hash__
 
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a Secret cannot be pickled or copied")
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret cannot be pickled or copied")

@@ -43,6 +43,7 @@ class Settings:
     connection_string: Secret | None  # AzureWebJobsStorage; instead of the two above, for local stacks
     more_vault_urls: tuple[str, ...] = ()  # ATP_MORE_VAULT_URLS, comma-separated: where KEKs come from or may go to
     catalog: Path = _ROOT / "rotation" / "catalog.toml"  # ATP_CATALOG, relative to the app's folder
+    redaction: Path = _ROOT / "shared" / "redaction.toml"  # ATP_REDACTION, relative to the app's folder
     log_level: str = "INFO"  # ATP_LOG_LEVEL
     evidence_url: str | None = None  # ATP_EVIDENCE_URL, https://<account>.blob.core.windows.net/<container>
     audit_origin: str = "atp-audit"  # ATP_AUDIT_ORIGIN, the name in the signed checkpoints
@@ -111,6 +112,7 @@ class Settings:
             None if identity else Secret(connection_string.encode()),
             more_vault_urls,
             _ROOT / (environment.get("ATP_CATALOG") or "rotation/catalog.toml"),
+            _ROOT / (environment.get("ATP_REDACTION") or "shared/redaction.toml"),
             log_level,
             evidence_url or None,
             audit_origin,

@@ -28,6 +28,9 @@ from rotation.quota import MAX_ROWS_PER_BATCH, Operation, Question, estimate, ra
 from shared import errors
 from shared.azure import wiring
 from shared.errors import AtpError
+from shared.redact.__main__ import _parser as redact_parser
+from shared.redact.patterns import AZURE, GENERAL, VENDORS
+from shared.redact.sweep import _parser as sweep_parser
 from shared.values import SHARDS, KeyKind, KeyShape, tenant_id
 
 ROOT = Path(__file__).parent.parent
@@ -111,6 +114,8 @@ def test_no_line_is_longer_than_can_be_read_beside_another_file(file: Path) -> N
 def test_every_command_is_understood_and_every_file_that_it_names_is_there(block: Block) -> None:
     for words in commands(block):
         match words:
+            case ["make", "secrets"]:
+                pass
             case ["make", target, *arguments]:
                 assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
                 given = [word.removeprefix("ARGS=") for word in arguments if word.startswith("ARGS=")]
@@ -119,7 +124,11 @@ def test_every_command_is_understood_and_every_file_that_it_names_is_there(block
                 understood(rotation_parser(), arguments)
             case [".venv/bin/python", "-m", "local", *arguments]:
                 understood(local_parser(), arguments)
-            case [("curl" | "az" | "func" | "npm" | "cp" | "."), *_]:
+            case [".venv/bin/python", "-m", "shared.redact", *arguments]:
+                understood(redact_parser(), arguments)
+            case [".venv/bin/python", "-m", "shared.redact.sweep", *arguments]:
+                understood(sweep_parser(), arguments)
+            case [("curl" | "az" | "func" | "npm" | "cp" | "." | "git"), *_]:
                 pass
             case _:
                 pytest.fail(f"what is {words}?")
@@ -292,6 +301,12 @@ def test_every_setting_of_host_json_is_explained_with_its_value() -> None:
             assert row.split("|")[2].strip() == str(value)
     for name in ("functionTimeout", "http.routePrefix", "logging.logLevel", "extensionBundle"):
         assert f"| `{name}` |" in page
+
+
+def test_every_kind_of_secret_is_explained() -> None:
+    page = (ROOT / "docs" / "secrets-detection.md").read_text()
+    kinds = {pattern.kind for pattern in (*AZURE, *GENERAL, *VENDORS)} | {"known", "many", "credential", "private-key"}
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in page] == []
 
 
 def test_every_table_and_queue_is_explained() -> None:

@@ -130,6 +130,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         ATP_RECONCILE_SCHEDULE: '0 30 3 * * *'
         ATP_LOG_LEVEL: logLevel
         ATP_CATALOG: 'rotation/catalog.toml'
+        ATP_REDACTION: 'shared/redaction.toml'
         ATP_EVIDENCE_URL: evidenceUrl
         ATP_TSA_URL: timestampUrl
         ATP_AUDIT_ORIGIN: auditOrigin

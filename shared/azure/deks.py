@@ -14,6 +14,7 @@ from shared.azure.rows import StoredRow
 from shared.azure.translate import IF_UNCHANGED, translated
 from shared.errors import Conflict, Integrity
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Deks
+from shared.redact.gate import gated
 from shared.values import (
     Etag,
     Keyring,
@@ -190,9 +191,8 @@ def _dek_row(key: str, dek: WrappedDek) -> dict[str, Any]:
 
 
 def _row(partition_key: str, row_key: str, **columns: object) -> dict[str, Any]:
-    return {"PartitionKey": partition_key, "RowKey": row_key} | {
-        name: value for name, value in columns.items() if value is not None
-    }
+    keys = {"PartitionKey": partition_key, "RowKey": row_key}
+    return dict(gated(keys | {name: value for name, value in columns.items() if value is not None}))
 
 
 def _keyring(rows: Sequence[StoredRow]) -> Keyring:

@@ -16,6 +16,7 @@ from shared.azure.rows import StoredRow, spread
 from shared.azure.translate import IF_UNCHANGED, translated
 from shared.errors import Conflict, Integrity
 from shared.ports import Keks
+from shared.redact.gate import gated
 from shared.values import SHARDS, Etag, KekRecord, KekRun, KeyKind, KeyPointer, KeyShape, Kid, Move, Phase, TenantId
 
 _POINTER_ROW: Final = "pointer"
@@ -153,7 +154,7 @@ def _run_row(run: KekRun) -> dict[str, Any]:
         "move": _move_text(run.move) if run.move else None,
     }
     row = {"PartitionKey": run.kek, "RowKey": _run_key(run.generation)}
-    return row | {name: value for name, value in columns.items() if value is not None}
+    return dict(gated(row | {name: value for name, value in columns.items() if value is not None}, ("verdict", "move")))
 
 
 def _run(row: StoredRow) -> KekRun:

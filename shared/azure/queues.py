@@ -10,6 +10,7 @@ from azure.storage.queue import QueueClient
 
 from shared.azure.translate import translated
 from shared.ports import Queues
+from shared.redact import mask
 
 _NEVER_EXPIRES: Final = -1  # a job waits for as long as it takes
 # Messages travel as XML 1.0, whose section 2.2 leaves these out, escaped or not.
@@ -26,6 +27,7 @@ class AzureQueues(Queues):
     def send(self, queue: str, body: str, delay: timedelta = timedelta()) -> None:
         if _NOT_IN_XML.search(body):
             raise ValueError("a message holds characters that the service cannot carry")
+        body = mask(body)
         with translated("sending a message"):
             self._queues[queue].send_message(
                 body, visibility_timeout=ceil(delay.total_seconds()), time_to_live=_NEVER_EXPIRES

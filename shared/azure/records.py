@@ -13,6 +13,7 @@ from azure.data.tables import TableClient
 from shared.azure.rows import StoredRow
 from shared.azure.translate import translated
 from shared.ports import MAX_ROWS_PER_TRANSACTION, Records
+from shared.redact.gate import ensure_clean
 from shared.values import StoredRecord
 
 _LARGEST_PAGE: Final = 1_000
@@ -47,6 +48,7 @@ class AzureRecords(Records):
     def append(self, records: Sequence[StoredRecord]) -> None:
         operations: list[tuple[str, dict[str, Any]]] = []
         for record in records:
+            ensure_clean(record.canonical.decode())
             key = _partition(record.stream)
             operations.append(
                 (

@@ -13,11 +13,14 @@ from shared.azure.rows import StoredRow, digest_key
 from shared.azure.translate import IF_UNCHANGED, translated
 from shared.errors import Conflict, Transient
 from shared.ports import Alerts, Consumers, DeadLetters
+from shared.redact import mask
+from shared.redact.gate import gated
 from shared.values import Alert, ConsumerReport, DeadLetter, Severity, TenantId
 
 log = logging.getLogger(__name__)
 
 _TRIES: Final = 5
+_FREE_TEXT: Final = ("what", "details", "reason")
 
 
 class AzureConsumers(Consumers):
@@ -112,7 +115,7 @@ class AzureDeadLetters(DeadLetters):
             "queue": letter.queue,
             "id": letter.id,
             "reason": letter.reason,
-            "body": letter.body.encode(),
+            "body": mask(letter.body).encode(),
             "kept": letter.kept,
             "can_resend": letter.can_resend,
         }
@@ -132,6 +135,7 @@ class AzureDeadLetters(DeadLetters):
 
 def keep_newest(table: TableClient, row: Mapping[str, Any]) -> None:
     """Store what a consumer has reported, unless something newer of it is there."""
+    row = gated(row)
     for _ in range(_TRIES):
         try:
             with translated("reporting a consumer"):
@@ -168,6 +172,6 @@ def _letter(row: StoredRow) -> DeadLetter:
 def _insert_once(table: TableClient, row: dict[str, Any], what: str) -> None:
     try:
         with translated(what):
-            table.create_entity(row)
+            table.create_entity(gated(row, _FREE_TEXT))
     except Conflict:
         log.info("already there", extra={"row": row["RowKey"]})

@@ -17,6 +17,7 @@ from shared.azure.rows import StoredRow, digest_key, spread
 from shared.azure.translate import IF_UNCHANGED, translated
 from shared.errors import Conflict
 from shared.ports import Budgets, KekUses, Shards
+from shared.redact.gate import gated
 from shared.values import Budget, Etag, FrozenPage, FrozenTenant, KekUse, Kid, ShardProgress, ShardState
 
 _FROZEN: Final = struct.Struct(">BQ32s")
@@ -53,7 +54,7 @@ class AzureShards(Shards):
     @override
     def add_page(self, page: FrozenPage) -> None:
         with translated("writing a page of the manifest"):
-            self._table.create_entity(_page_row(page))
+            self._table.create_entity(gated(_page_row(page)))
 
     @override
     def read_page(self, run: str, shard: int, number: int) -> FrozenPage | None:
@@ -134,6 +135,7 @@ class AzureKekUses(KekUses):
 
 def _put(table: TableClient, row: Mapping[str, Any], etag: Etag | None) -> Etag:
     """Insert the row, or replace it where it still has that ETag. Answers with its new one."""
+    row = gated(row, ("problem",))
     if etag is None:
         return Etag(table.create_entity(row)["etag"])
     try:

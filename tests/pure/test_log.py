@@ -5,6 +5,9 @@ import io
 import json
 import logging
 import sys
+import threading
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,6 +23,18 @@ KEY = Secret(bytes(range(7, 39)))
 
 # Loggers that nobody else, pytest included, hangs handlers on.
 LOGGER = logging.Manager(logging.RootLogger(logging.DEBUG)).getLogger("application")
+
+
+class Disguised(str):
+    """A text that is shown as another."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return PASSWORD
+
+    def __repr__(self) -> str:
+        return PASSWORD
 
 
 class Unprintable:
@@ -163,8 +178,10 @@ def test_a_line_that_cannot_be_masked_is_dropped_and_counted(
 
 @contextlib.contextmanager
 def bare_root() -> Iterator[logging.Logger]:
-    """A root logger without handlers; everything that `configure` changes is put back."""
+    """A root logger without handlers; everything that `configure` and `guard_hooks` change is put back."""
     root = logging.getLogger()
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    call_handlers, show_warning = logging.Logger.callHandlers, warnings.showwarning
     loggers = [root, *map(logging.getLogger, ("azure", "urllib3", "msal"))]
     levels = [logger.level for logger in loggers]
     handlers, raising = root.handlers, logging.raiseExceptions
@@ -173,6 +190,10 @@ def bare_root() -> Iterator[logging.Logger]:
         yield root
     finally:
         root.handlers, logging.raiseExceptions = handlers, raising
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+        logging.captureWarnings(capture=False)
+        warnings.showwarning = show_warning
+        logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign]
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
@@ -234,3 +255,144 @@ def test_a_line_can_be_written_whatever_is_in_it_and_whatever_the_stream_encodes
     handler.setFormatter(log.MaskingFormatter())
     handler.emit(logging.makeLogRecord({"msg": "half a character \ud800, Übergröße"}))
     assert json.loads(raw.getvalue())["event"] == "half a character \ud800, Übergröße"
+
+
+class Careless(logging.Handler):
+    """Somebody else's handler: takes all that there is of a record, and formats it itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = "".join(traceback.format_exception(record.exc_info[1])) if record.exc_info else ""
+        formatted = logging.Formatter("%(message)s %(name)s").format(record)
+        self.seen.append(f"{vars(record)!r} {record.msg % (record.args or ())} {error} {formatted}")
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_foreign_handler_that_is_added_later_sees_no_secret_either(name: str) -> None:
+    handler = Careless()
+    with bare_root() as root:
+        log.configure("DEBUG")
+        root.handlers = [handler]
+        WAYS[name](logging.getLogger("some.library"))
+    (seen,) = handler.seen
+    assert MASK_KNOWN in seen
+    assert "tr0ub4dor" not in seen
+    assert KEY.reveal().hex() not in seen
+    assert "9, 10, 11, 12" not in seen
+
+
+def test_a_foreign_handler_still_gets_everything_else() -> None:
+    handler = Careless()
+    with bare_root() as root:
+        log.configure("INFO")
+        root.handlers = [handler]
+        logging.getLogger("some.library").warning("took %d s", 5, extra={"tenant": "acme", "versions": [1, 2]})
+        log_chain(logging.getLogger("some.library"))
+    first, second = handler.seen
+    for text in ("took 5 s", "'tenant': 'acme'", "'versions': [1, 2]", "'levelname': 'WARNING'"):
+        assert text in first
+    assert "RuntimeError: outer" in second
+
+
+def test_a_text_that_is_shown_as_another_is_masked_as_it_is_shown() -> None:
+    handler = Careless()
+    with bare_root() as root:
+        log.configure("DEBUG")
+        root.handlers = [handler]
+        logging.getLogger("some.library").info("got it", extra={"value": Disguised("x")})
+    assert MASK_KNOWN in handler.seen[0]
+    assert "tr0ub4dor" not in handler.seen[0]
+
+
+def test_what_the_sdks_say_at_debug_is_masked() -> None:
+    handler = Careless()
+    sdk = logging.getLogger("azure.core.pipeline.policies.http_logging_policy")
+    with bare_root() as root:
+        log.configure("DEBUG")
+        root.handlers = [handler]
+        logging.getLogger("azure").setLevel(logging.DEBUG)
+        sdk.debug("Request URL: %r\nRequest headers: %s", "https://acc?sig=" + "a1B2" * 11, {"x": f"Bearer {PASSWORD}"})
+    assert "[REDACTED:sas]" in handler.seen[0]
+    assert "tr0ub4dor" not in handler.seen[0]
+
+
+@pytest.mark.parametrize("way", FAILURES.values(), ids=list(FAILURES))
+def test_a_record_that_cannot_be_masked_is_dropped_for_foreign_handlers_too(
+    way: Callable[[logging.Logger], None],
+) -> None:
+    handler = Careless()
+    before = log.MaskingFormatter.dropped
+    with bare_root() as root:
+        log.configure("DEBUG")
+        root.handlers = [handler]
+        way(logging.getLogger("some.library"))
+    (seen,) = handler.seen
+    assert "a log line could not be masked and was dropped" in seen
+    assert f"'dropped': {before + 1}" in seen
+    assert "tr0ub4dor" not in seen
+
+
+def test_warnings_are_logged_and_masked() -> None:
+    handler = Careless()
+    with bare_root() as root, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        log.configure("INFO")
+        root.handlers = [handler]
+        warnings.warn(f"do not use {PASSWORD}", UserWarning, stacklevel=1)
+    assert MASK_KNOWN in handler.seen[0]
+    assert "tr0ub4dor" not in handler.seen[0]
+
+
+class Leaky:
+    """Something that fails when it is collected."""
+
+    def __del__(self) -> None:
+        raise RuntimeError(PASSWORD)
+
+
+def fail_at_the_end() -> None:
+    try:
+        fail_with(PASSWORD)
+    except ValueError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+
+
+def fail_in_a_thread() -> None:
+    thread = threading.Thread(target=fail_with, args=(PASSWORD,), name="worker-7")
+    thread.start()
+    thread.join()
+
+
+UNCAUGHT: dict[str, tuple[Callable[[], object], str]] = {
+    "at a program's end": (fail_at_the_end, "Traceback"),
+    "in a thread": (fail_in_a_thread, "worker-7"),
+    "in a finalizer": (Leaky, "RuntimeError"),
+}
+
+
+@pytest.mark.parametrize(("fail", "said"), UNCAUGHT.values(), ids=list(UNCAUGHT))
+def test_an_error_that_nobody_catches_is_printed_masked(
+    capsys: pytest.CaptureFixture[str], fail: Callable[[], object], said: str
+) -> None:
+    with bare_root():
+        log.guard_hooks()
+        fail()
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert MASK_KNOWN in printed
+    assert "tr0ub4dor" not in printed
+
+
+def test_an_uncaught_error_that_cannot_be_masked_is_dropped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = log.MaskingFormatter.dropped
+    with bare_root():
+        log.guard_hooks()
+        monkeypatch.setattr(log, "mask", fail_with)
+        fail_at_the_end()
+    assert capsys.readouterr().err == "ValueError: its text could not be masked and was dropped\n"
+    assert log.MaskingFormatter.dropped == before + 1

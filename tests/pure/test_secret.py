@@ -92,6 +92,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "bytes": lambda: bytes(SECRET),  # type: ignore[call-overload] # what a type checker says of it
     "iteration": lambda: list(SECRET),  # type: ignore[call-overload] # what a type checker says of it
     "length": lambda: len(SECRET),  # type: ignore[arg-type] # what a type checker says of it
+    "state": lambda: SECRET.__getstate__(),
     "vars": lambda: vars(SECRET),
     "concatenation": lambda: b"" + SECRET,  # type: ignore[operator] # what a type checker says of it
 }

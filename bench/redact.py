@@ -1,0 +1,164 @@
+"""Masking, against what policy sets: 50,000 log lines a second on one core, none slow, no text that stops a worker.
+
+Measured, in processor time: `mask` of log lines as the jobs write them, with their ids and hashes drawn anew for every
+line, while 10,000 DEKs are known; the slowest of a hundred of them; the worst of some thirty texts of 500 kB that are
+made to be slow - all escapes, all base64, all `password=`, all beginnings of keys - with a known DEK at the end; and
+what a DEK costs that is made known.
+Floor: 50,000 lines a second; 100 µs for a line; 100 ms for a text; 10 µs for a DEK, of which a worker that rewraps
+1,000 a second has one in a hundred of its time.
+"""
+
+import json
+import os
+import random
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from bench.result import Result
+from shared import redact
+from shared.redact import KnownSecrets, mask
+
+_LINES_PER_S: Final = 50_000
+_SLOWEST_LINE_US: Final = 100.0
+_SLOWEST_TEXT_MS: Final = 100.0
+_DEK_US: Final = 10.0
+_KNOWN: Final = 10_000
+_TEXT_CHARACTERS: Final = 500_000
+_KEY: Final = "-----BEGIN PRIVATE" + " KEY-----"
+
+
+def measure(quick: bool) -> Sequence[Result]:
+    """The four numbers."""
+    before, redact.KNOWN_SECRETS = redact.KNOWN_SECRETS, KnownSecrets()
+    try:
+        deks = [os.urandom(32) for _ in range(_KNOWN)]
+        for dek in deks:
+            redact.KNOWN_SECRETS.add(dek)
+        lines = _lines(10_000 if quick else 50_000)
+        rate = 1 / statistics.median(_seconds(lambda: [mask(line) for line in lines]) for _ in range(5)) * len(lines)
+        each = sorted(_seconds(lambda line=line: mask(line)) for line in lines)  # type: ignore[misc] # bound at once
+        slowest = each[len(each) * 99 // 100] * 1e6
+        worst, name = max((_seconds(lambda text=text: mask(text)) * 1e3, name) for name, text in _texts(deks[7]))  # type: ignore[misc] # bound at once
+        new = KnownSecrets()
+        more = [os.urandom(32) for _ in range(20_000)]
+        dek_us = _seconds(lambda: deque(map(new.add, more), 0)) / len(more) * 1e6
+    finally:
+        redact.KNOWN_SECRETS = before
+    characters = round(statistics.mean(map(len, lines)))
+    return [
+        _result(f"lines of {characters} characters", rate, _LINES_PER_S, "lines/s", at_least=True),
+        _result("slowest of 100 lines", slowest, _SLOWEST_LINE_US, "µs", at_least=False),
+        _result(f"worst text of 500 kB ({name})", worst, _SLOWEST_TEXT_MS, "ms", at_least=False),
+        _result("making a DEK known", dek_us, _DEK_US, "µs", at_least=False),
+    ]
+
+
+def _result(what: str, measured: float, floor: float, unit: str, *, at_least: bool) -> Result:
+    return Result("redact", what, f"{measured:,.1f} {unit}", f"{floor:,.0f} {unit}", measured / floor, 1.0, at_least)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _lines(count: int) -> list[str]:
+    """Log lines of the jobs, as `MaskingFormatter` renders them."""
+    draw = random.Random(1)
+    kids = [f"https://atp-kv.vault.azure.net/keys/master-kek/{draw.randbytes(16).hex()}" for _ in range(3)]
+
+    def line(number: int) -> str:
+        tenant, version = f"tenant-{draw.randrange(10**6):06d}", draw.randrange(1, 40)
+        fields: dict[str, object] = {
+            "time": f"2026-11-20 12:30:{number % 60:02d},{number % 1000:03d}",
+            "level": "INFO",
+            "logger": "rotation.dek_job",
+        }
+        match number % 5:
+            case 0:
+                fields |= {"event": "dek rotated", "tenant": tenant, "job": f"dek.rotate/{tenant}/v{version}"}
+                fields |= {"kid": draw.choice(kids), "version": version, "check_value": draw.randbytes(32).hex()}
+            case 1:
+                fields |= {
+                    "event": "rewrapped batch",
+                    "shard": number % 64,
+                    "rows": 1000,
+                    "changed": 998,
+                    "after": tenant,
+                }
+                fields |= {"old_kid": draw.choice(kids), "run": f"master-kek.{version:06d}"}
+            case 2:
+                fields |= {
+                    "event": "job put back",
+                    "job": f"dek.rotate/{tenant}/{draw.randbytes(8).hex()}",
+                    "delay_s": 5,
+                }
+                fields |= {"because": "unwrapping a DEK: no success (status=503)", "kid": draw.choice(kids)}
+            case 3:
+                fields |= {"event": "message refused", "queue": "rotation-jobs", "message_id": draw.randbytes(16).hex()}
+                fields |= {
+                    "because": "a field does not follow its grammar (field=tenant, grammar=[a-z0-9][a-z0-9._-]{0,63})"
+                }
+            case _:
+                fields |= {
+                    "event": "shard is through",
+                    "run": f"master-kek.{version:06d}",
+                    "pass": 3,
+                    "shard": number % 64,
+                }
+                fields |= {"root": draw.randbytes(32).hex(), "tenants": 15_625, "rows": 31_250, "verified": 157}
+        return json.dumps(fields)
+
+    return [line(number) for number in range(count)]
+
+
+def _texts(dek: bytes) -> Sequence[tuple[str, str]]:
+    pieces = {
+        "words": "abc def ",
+        "base64": "QUJD",
+        "hex": "ab",
+        "bytes escaped": "\\x41",
+        "bytes escaped between letters": "a\\x41",
+        "characters escaped": "\\u0041",
+        "line breaks escaped": "\\n",
+        "line breaks escaped between letters": "a\\n",
+        "backslashes": "\\",
+        "backslashes between letters": "\\d",
+        "percent": "%41",
+        "percent of percent": "%2541",
+        "numbers": "1,",
+        "letters beyond ASCII": "é",
+        "quotes": '"',
+        "password=": "password=",
+        'password="': 'password="',
+        "passwords": "password=abcdefg ",
+        "passwords in JSON in JSON": '\\"password\\": \\"',
+        "passwords of connections": ";Password=a b",
+        "options": "--api-key ",
+        "names": "secret",
+        "tokens": "token:",
+        "beginnings of keys": _KEY,
+        "beginnings of keys in lines": f"{_KEY}\n",
+        "beginnings of tokens": "eyJ",
+        "tokens half done": "eyJabcdefgh.",
+        "URLs": "://a:",
+        "signatures": "sig=",
+        "signatures of keys": "JQQJ",
+        "bearers": "bearer ",
+        "prefixes": "glpat-",
+        "XML": "<password>",
+    }
+    begun = {
+        "a password of backslashes": ("password=", "\\"),
+        "a quoted password of backslashes": ('{"password": "', "\\"),
+        "a password of a connection of backslashes": (";password=", "\\"),
+        "an option of backslashes": ("--password ", "\\"),
+    }
+    started = [(name, start + piece * _TEXT_CHARACTERS) for name, (start, piece) in begun.items()]
+    return started + [
+        (name, piece * (_TEXT_CHARACTERS // len(piece)) + f" {dek.hex()}") for name, piece in pieces.items()
+    ]

@@ -1,0 +1,69 @@
+"""Masking of secrets in text that leaves the process: the one gate.
+
+Two nets, both applied to the final text: the exact values this process has handled, in whichever way they are written,
+and the shapes of credentials for those it has not. Masks are idempotent: a mask is never masked again. Hashes, ids,
+signatures, versions and wrapped keys pass.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from shared.redact.engine import MASK, Engine, Finding
+from shared.redact.known import KnownSecrets
+
+__all__ = ["KNOWN_SECRETS", "MASK", "MASK_KNOWN", "Engine", "Finding", "KnownSecrets", "find", "mask", "masked", "use"]
+
+MASK_KNOWN: Final = f"{MASK}known]"
+_ROUNDS: Final = 4
+"""How often what is left is looked at again: a mask can set apart what was hidden in something longer."""
+
+KNOWN_SECRETS = KnownSecrets()
+"""Every secret of this process; `Secret` adds to it."""
+os.register_at_fork(after_in_child=KNOWN_SECRETS.renew_lock)
+
+_engine = Engine()
+
+
+def use(engine: Engine) -> None:
+    """Mask with these patterns from now on."""
+    global _engine  # one gate for the whole process
+    _engine = engine
+
+
+def mask(text: str) -> str:
+    """`text` with known secrets and credential shapes replaced by `[REDACTED:kind]`."""
+    return masked(text)[0]
+
+
+def masked(text: str) -> tuple[str, Sequence[str]]:
+    """The masked text, and the kinds of what was masked."""
+    kinds: list[str] = []
+    if known := _known(text):
+        kinds += [finding.kind for finding in known]
+        text = _replaced(text, known)
+    for _ in range(_ROUNDS):
+        found = _engine.find(text)
+        if not found:
+            return text, kinds
+        kinds += [finding.kind for finding in found]
+        text = _replaced(text, found)
+    return (f"{MASK}many]" if _engine.find(text) else text), kinds
+
+
+def find(text: str) -> Sequence[Finding]:
+    """Where secrets are: known ones, or else those that have a shape."""
+    return _known(text) or _engine.find(text)
+
+
+def _known(text: str) -> Sequence[Finding]:
+    return [Finding(start, end, "known") for start, end in KNOWN_SECRETS.find(text)]
+
+
+def _replaced(text: str, found: Sequence[Finding]) -> str:
+    kept: list[str] = []
+    done = 0
+    for finding in found:
+        kept += (text[done : finding.start], f"{MASK}{finding.kind}]")
+        done = finding.end
+    return "".join((*kept, text[done:]))

@@ -1,0 +1,428 @@
+"""The exact values that this process has handled, found in text in whichever way they are written there.
+
+A value has a few encodings in mind and a text has few places that can be one, so the work starts from the text: it is
+read once in every way in which bytes can be written - as it is, with its escapes undone, as base64 at each of the four
+alignments, as hex at both, as a list of numbers - and what comes out is compared with the values. Of a value four
+overlapping windows of four bytes are indexed, at its end; of what was read every fourth position is looked up, all of
+them by one call into C. So a value is found wherever it begins, and adding one takes a microsecond.
+"""
+
+import json
+import re
+import sys
+import threading
+from binascii import a2b_base64, unhexlify
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Final
+from urllib.parse import quote
+
+SHORTEST: Final = 8
+"""Bytes; what is shorter is not masked as a known value, because it would be found where it is not meant."""
+_WINDOW: Final = 4
+_INDEXED: Final = 2 * _WINDOW - 1  # bytes at the end of a value: of their four windows one is at any fourth position
+_WORD: Final = 2**32 - 1
+_LEAST_BASE64: Final = 11  # characters that hold eight bytes
+_LEAST_HEX: Final = 16
+_LEAST_NUMBERS: Final = 8
+_MAX_CLEAN: Final = 4_096
+_LONG: Final = 2_048
+_BLOCK: Final = 32_768
+_OVERLAP: Final = 4_096
+_WIDEST: Final = 16  # characters for one byte: escaped, and its escape escaped twice
+_CODEC: Final = ("utf-8", "surrogatepass")  # half characters, too, can be logged
+
+
+def _table(kept: bytes, changed: dict[bytes, bytes], other: bytes) -> bytes:
+    """For `bytes.translate`: what is kept, what becomes something else, what all the rest becomes."""
+    table = bytearray(other * 256)
+    for byte in kept:
+        table[byte] = byte
+    for before, after in changed.items():
+        table[ord(before)] = ord(after)
+    return bytes(table)
+
+
+_ALPHANUMERIC: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_TO_BASE64: Final = _table(_ALPHANUMERIC + b"+/", {b"-": b"+", b"_": b"/"}, b" ")  # RFC 4648, sections 4 and 5 alike
+_TO_HEX: Final = _table(b"0123456789abcdefABCDEF", {}, b" ")
+_TO_NUMBERS: Final = _table(b",", {str(digit).encode(): b"0" for digit in range(10)}, b".")
+_BASE64: Final = re.compile(rb"[0-9A-Za-z+/_-]{11,}")
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]{16,}")
+_NUMBER: Final = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_NUMBERS: Final = re.compile(rb"(?<!\d)" + _NUMBER + rb"(?:\s{0,9},\s{0,9}" + _NUMBER + rb"(?!\d)){7,}")
+_UTF8: Final = re.compile(
+    rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})*+"
+)
+_CUT_ESCAPE: Final = re.compile(rb"(?:\\+(?:[xuU][0-9a-fA-F]*)?|%(?:25)*[0-9a-fA-F]?)\Z")
+
+
+class _Escapes(dict[bytes, bytes]):
+    """What escapes stand for; remembers those it was asked for."""
+
+    _MOST = 8_192
+
+    def __init__(self, pattern: bytes) -> None:
+        super().__init__()
+        self.pattern = re.compile(pattern)
+
+    def __missing__(self, escape: bytes) -> bytes:
+        meant = self._meant(escape)
+        if len(self) < self._MOST and len(escape) < 16:
+            self[escape] = meant
+        return meant
+
+    def undone(self, raw: bytes) -> bytes:
+        """`raw` with all of them undone."""
+        pieces = self.pattern.split(raw)
+        if len(pieces) == 1:
+            return raw
+        pieces[1::2] = map(self.__getitem__, pieces[1::2])
+        return b"".join(pieces)
+
+    def places(self, raw: bytes) -> "_Places":
+        """Where in `raw` each byte of `undone(raw)` comes from."""
+        before = self.pattern.split(raw)
+        after = list(before)
+        after[1::2] = map(self.__getitem__, before[1::2])
+        return _Places([*accumulate(map(len, before), initial=0)], [*accumulate(map(len, after), initial=0)])
+
+    @staticmethod
+    def _meant(escape: bytes) -> bytes:
+        if escape[:1] == b"%":
+            return bytes.fromhex(escape[-2:].decode())
+        said = escape.lstrip(b"\\")
+        match said[:1]:
+            case b"":
+                return b""
+            case b"x":
+                return bytes.fromhex(said[1:].decode())
+            case b"U":
+                code = int(said[1:], 16)
+                return chr(code).encode(*_CODEC) if code <= sys.maxunicode else said
+            case b"u":
+                units = bytes.fromhex(said.replace(b"\\", b"").replace(b"u", b"").decode())
+                return units.decode("utf-16-be", "surrogatepass").encode(*_CODEC)
+            case digit if digit.isdigit():
+                return bytes([int(said, 8) & 0xFF])
+            case _:
+                return said.translate(_CONTROL)
+
+
+_CONTROL: Final = bytes.maketrans(b"nrtbfva", b"\n\r\t\b\f\v\a")
+_PERCENT: Final = _Escapes(rb"(%(?:25)*[0-9A-Fa-f]{2})")
+"""Percent encoding, of percent encoding as well."""
+_BACKSLASH: Final = _Escapes(
+    rb"(\\+(?:u[dD][89abAB][0-9a-fA-F]{2}\\+u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}"
+    rb"""|x[0-9a-fA-F]{2}|[0-7]{1,3}|[nrtbfva"'/])?)"""
+)
+"""Escapes of JSON, repr and C, however often they were escaped again: any number of backslashes counts as one, and a
+backslash that escapes nothing as none. The values are read in the same way, so that the two still meet."""
+
+
+class _Places:
+    """From places in an unescaped text back to those in the text before; pieces are literal and escape in turn."""
+
+    def __init__(self, before: list[int], after: list[int]) -> None:
+        self._before = before
+        self._after = after
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """The smallest span that all of `start` to `end` comes from."""
+        first, last = bisect_right(self._after, start) - 1, bisect_right(self._after, end - 1) - 1
+        begin = self._before[first] + (0 if first % 2 else start - self._after[first])
+        if last % 2:
+            return begin, self._before[last + 1]
+        return begin, self._before[last] + end - self._after[last]
+
+
+def unescaped(raw: bytes) -> bytes:
+    """`raw` with percent encoding and backslash escapes undone."""
+    if b"%" in raw:
+        raw = _PERCENT.undone(raw)
+    if b"\\" in raw:
+        # The same in C for the two that texts are full of; what backslashes may be left in front of them means nothing.
+        raw = raw.replace(b'\\"', b'"').replace(b"\\n", b"\n")
+    return _BACKSLASH.undone(raw) if b"\\" in raw else raw
+
+
+class KnownSecrets:
+    """The last `capacity` secret values the process has handled; `for_ever` ones do not count.
+
+    Bounded, because a worker sees one DEK for each tenant: a value takes some 450 bytes. Thread-safe.
+    """
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        self._index: dict[int, bytes | list[bytes]] = {}
+        self._order: deque[bytes] = deque()
+        self._seen: set[bytes] = set()
+        self._clean: set[bytes] = set()  # dense runs of earlier texts, with no value in them
+        self._any_text = False  # whether a value, or a form of one, can stand in a text as it is
+        self._forgotten = 0  # since the index was last copied
+        self._margin = 0  # bytes that the longest value may take up in a text
+        self.capacity = capacity
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """For a forked child, which inherits the lock but not the thread that may have held it."""
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def add(self, value: bytes, *, for_ever: bool = False) -> None:
+        """Mask `value` from now on; `for_ever`: whatever else is added later."""
+        if len(value) < SHORTEST or value in self._seen:
+            return
+        with self._lock:
+            if value in self._seen:
+                return
+            self._seen.add(value)
+            self._margin = max(self._margin, _WIDEST * len(value))
+            self._put(value)
+            if _may_look_different(value):
+                for form in other_forms(value):
+                    self._put(form)
+            self._clean = set()  # another one, even in the place of an empty one: somebody may just be filling that
+            if not for_ever:
+                self._order.append(value)
+                while len(self._order) > self.capacity:
+                    self._forget(self._order.popleft())
+                    self._forgotten += 1
+                if self._forgotten > self.capacity // 2:
+                    # What was removed from a dictionary keeps its room, and would have it doubled.
+                    self._index, self._seen, self._forgotten = dict(self._index), set(self._seen), 0
+
+    def values(self) -> Sequence[bytes]:
+        """All that are known now."""
+        with self._lock:
+            return list(self._seen)
+
+    def mask(self, text: str, replacement: str = "[REDACTED:known]") -> str:
+        """`text` with every known value replaced, in time linear in its length."""
+        spans = self.find(text)
+        if not spans:
+            return text
+        kept: list[str] = []
+        done = 0
+        for start, end in spans:
+            kept += (text[done:start], replacement)
+            done = end
+        return "".join((*kept, text[done:]))
+
+    def find(self, text: str) -> Sequence[tuple[int, int]]:
+        """Where in `text` known values are: spans in order, none touching another."""
+        index = self._index
+        if not index or len(text) < SHORTEST:
+            return ()
+        raw = text.encode(*_CODEC)
+        size = max(_BLOCK, 2 * self._margin)
+        if len(raw) <= size + self._margin:
+            spans = self._find(raw)
+        else:
+            # Block by block, so that a find is located in one of them; what is on a border is whole in the next.
+            spans = _merged(
+                [
+                    (at + start, at + end)
+                    for at in range(0, len(raw), size)
+                    for start, end in self._find(raw[at : at + size + self._margin])
+                ]
+            )
+        return spans if not spans or len(raw) == len(text) else _in_characters(raw, spans)
+
+    def _find(self, raw: bytes) -> Sequence[tuple[int, int]]:
+        clean = self._clean  # before the index is read: whoever adds a value puts another set in its place afterwards
+        index = self._index
+        found, runs = _all_readings(raw, clean, as_it_is=self._any_text)
+        read = b"".join(found)
+        with memoryview(read).cast("I") as words:
+            if index.keys().isdisjoint(words):
+                if runs:
+                    if len(clean) > _MAX_CLEAN:
+                        clean.clear()
+                    clean.update(runs)
+                return ()
+            candidates = {form for word in words if word in index for form in self._forms_at(word)}
+        if not any(form in read for form in candidates):
+            return ()
+        return _merged([*self._spans(raw)])
+
+    def _put(self, form: bytes) -> None:
+        if not self._any_text and (form.isascii() or _UTF8.fullmatch(form)):
+            self._any_text = True
+        for word in _words(form):
+            other = self._index.setdefault(word, form)
+            if isinstance(other, list):
+                other.append(form)
+            elif other is not form:
+                self._index[word] = [other, form]
+
+    def _forget(self, value: bytes) -> None:
+        self._seen.discard(value)
+        forms = other_forms(value) if _may_look_different(value) else ()
+        for form in (value, *forms):
+            for word in _words(form):
+                left = [other for other in self._forms_at(word) if other != form]
+                if len(left) > 1:
+                    self._index[word] = left
+                elif left:
+                    self._index[word] = left[0]
+                else:
+                    self._index.pop(word, None)
+
+    def _forms_at(self, word: int) -> Iterable[bytes]:
+        forms = self._index.get(word, ())
+        return (forms,) if isinstance(forms, bytes) else tuple(forms)
+
+    def _spans(self, raw: bytes) -> Iterator[tuple[int, int]]:
+        """Spans in `raw` of every value in it, in any reading."""
+        yield from self._matches(raw)
+        yield from self._encoded(raw)
+        once = _PERCENT.undone(raw)
+        plain = _BACKSLASH.undone(once)
+        if plain != raw:
+            outer, inner = _PERCENT.places(raw), _BACKSLASH.places(once)
+            for span in (*self._matches(plain), *self._encoded(plain)):
+                yield outer.span(*inner.span(*span))
+
+    def _encoded(self, raw: bytes) -> Iterator[tuple[int, int]]:
+        for run in _BASE64.finditer(raw):
+            text = run.group().translate(_TO_BASE64)
+            for skipped in range(4):
+                for start, end in self._matches(_decoded(text, skipped)):
+                    if end * 8 <= (len(text) - skipped) * 6:
+                        # With the characters that it shares with its neighbours, and the padding behind it.
+                        last = run.start() + skipped - (-end * 8 // 6)
+                        if last == run.end():
+                            last += len(raw[last : last + 2]) - len(raw[last : last + 2].lstrip(b"="))
+                        yield run.start() + skipped + start * 8 // 6, last
+        for run in _HEX.finditer(raw):
+            for skipped in range(2):
+                at = run.start() + skipped
+                for start, end in self._matches(_unhexed(run.group(), skipped)):
+                    yield at + 2 * start, at + 2 * end
+        for run in _NUMBERS.finditer(raw):
+            numbers = [*re.finditer(rb"\d+", run.group())]
+            for start, end in self._matches(bytes(int(number.group()) for number in numbers)):
+                yield run.start() + numbers[start].start(), run.start() + numbers[end - 1].end()
+
+    def _matches(self, read: bytes) -> Iterator[tuple[int, int]]:
+        """Spans in `read` of the values that stand in it as they are."""
+        index = self._index
+        with memoryview(_whole_words(read)).cast("I") as words:
+            hits = [(at * _WINDOW, word) for at, word in enumerate(words) if word in index]
+        for at, word in hits:
+            for form in self._forms_at(word):
+                start = read.find(form, max(0, at - len(form)), at + len(form) + _WINDOW)
+                if start >= 0:
+                    yield start, start + len(form)
+
+
+def _words(form: bytes) -> tuple[int, int, int, int]:
+    """The windows by which a value is found, as the machine reads them from memory."""
+    last = int.from_bytes(form[-_INDEXED:], sys.byteorder)
+    return last & _WORD, last >> 8 & _WORD, last >> 16 & _WORD, last >> 24
+
+
+def _may_look_different(value: bytes) -> bool:
+    """Whether it can have other forms."""
+    escapes = b"\\" in value or b"%" in value or b" " in value
+    return escapes or not (value.isascii() or _UTF8.fullmatch(value) is None)
+
+
+def other_forms(value: bytes) -> set[bytes]:
+    """What a value looks like in a text whose escapes were undone, where that is not the value itself."""
+    forms = {unescaped(_CUT_ESCAPE.sub(b"", value))}
+    if not value.isascii() and _UTF8.fullmatch(value):
+        text = value.decode()
+        forms |= {unescaped(said[1:-1].encode()) for said in (repr(text), ascii(text))}
+    forms |= {form.replace(b" ", b"+") for form in forms}  # as in a form, application/x-www-form-urlencoded
+    if any(len(form) < SHORTEST for form in forms):
+        # Too little is left of a short value whose backslashes are gone: as it is written, then.
+        said = [repr(value)[2:-1], quote(value, safe=""), quote(quote(value, safe=""), safe="")]
+        for _ in range(2):
+            said += [json.dumps(form)[1:-1] for form in said]
+        forms |= {form.encode() for form in said}
+    return {form for form in forms if len(form) >= SHORTEST} - {value}
+
+
+def readings(text: str) -> Iterator[bytes]:
+    """The text in every way in which bytes can be written in it; each may end in bytes that are no part of it."""
+    raw = text.encode(*_CODEC)
+    for at in range(0, len(raw), _BLOCK):
+        read, _ = _all_readings(raw[at : at + _BLOCK + _OVERLAP], set())
+        yield from read
+
+
+def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tuple[list[bytes], Sequence[bytes]]:
+    """Every reading of `raw`, whole words each; and the dense runs that were decoded for it.
+
+    Runs in `clean` are left out, and the text as it is where no value is a text.
+    """
+    found = [_whole_words(raw)] if as_it_is else []
+    dense = raw.translate(_TO_BASE64)
+    plain = unescaped(raw) if b"\\" in raw or b"%" in raw else raw
+    if plain is not raw:
+        found.append(_whole_words(plain))
+        dense += b" " + plain.translate(_TO_BASE64)
+    # Splitting is faster, but for a text that is all short words.
+    candidates = dense.split() if len(raw) < _LONG else _BASE64.findall(dense)
+    runs = [run for run in candidates if len(run) >= _LEAST_BASE64 and run not in clean]
+    if runs:
+        text = b"/".join(runs)
+        found += [_whole_words(_decoded(text, skipped)) for skipped in range(4)]
+        digits = [run for run in text.translate(_TO_HEX).split() if len(run) >= _LEAST_HEX]
+        if digits:
+            # A pair of digits between two runs, so that both parities are read of each.
+            text = b"00".join(digits)
+            found += [_whole_words(_unhexed(text, skipped)) for skipped in range(2)]
+    if plain.translate(_TO_NUMBERS, b" \t\r\n").count(b"0,0") >= _LEAST_NUMBERS // 2:
+        for run in _NUMBERS.findall(plain):
+            found.append(_whole_words(bytes(map(int, run.split(b",")))))
+    return found, runs
+
+
+def _whole_words(read: bytes) -> bytes:
+    return read + bytes(-len(read) % _WINDOW)
+
+
+def _decoded(text: bytes, skipped: int) -> bytes:
+    """Base64 from that character on; bits that are missing at its end are 0."""
+    return a2b_base64(text[skipped:] + b"A" * (-(len(text) - skipped) % 4))
+
+
+def _unhexed(text: bytes, skipped: int) -> bytes:
+    return unhexlify(text[skipped : len(text) - (len(text) - skipped) % 2])
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _in_characters(raw: bytes, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same spans, of the characters that have a byte in them."""
+    found: list[tuple[int, int]] = []
+    at = characters = 0
+
+    def count(upto: int) -> int:
+        nonlocal at, characters
+        characters += sum(byte & 0xC0 != 0x80 for byte in raw[at:upto]) if upto > at else 0
+        at = max(at, upto)
+        return characters
+
+    for start, end in spans:
+        begin, stop = start, end
+        while begin > at and raw[begin] & 0xC0 == 0x80:
+            begin -= 1
+        while stop < len(raw) and raw[stop] & 0xC0 == 0x80:
+            stop += 1
+        found.append((count(begin), count(stop)))
+    return found

@@ -1,0 +1,168 @@
+"""`python -m shared.redact.scan`: looks for secrets in the files of a repository, its commits, or what is staged.
+
+With the patterns that mask the logs, and one thing more: in source code most that follows `password =` is an
+expression, so the value of a telling name counts only if it could be one. Prints places and kinds, never a value.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from shared.errors import InvalidSettings
+from shared.redact import config
+from shared.redact.engine import VALUE, Engine
+
+ALLOWED: Final = Path(".ci/allowed-secrets.toml")
+"""Secrets that were planted on purpose, in the folder that is looked through; in the style of the redaction file."""
+EXIT_FOUND: Final = 1
+EXIT_WRONG: Final = 2
+_LARGEST: Final = 5 * 2**20
+_HUNK: Final = re.compile(r"@@ -\S+ \+(\d+)")
+# Values of telling names that are no secret: expressions, templates, names, words, types, paths.
+_EXPRESSION: Final = re.compile(
+    r"""[A-Za-z_$@.\[\]/<>:*|?!~-]*\.?  # words, paths, types: a secret that was drawn has digits
+    | .*[(){}<>$|*?\[\]].*              # calls, templates, types, regular expressions
+    | [A-Z][A-Z0-9_]*                   # constants
+    | [a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)+  # attributes
+    | .*\s.*                            # sentences
+    | (?:\\x[0-9a-f]{2}){1,7}           # a few bytes
+    | [0-9.,:;_-]*                      # numbers, versions
+    | (.)\1*                            # placeholders""",
+    re.VERBOSE | re.DOTALL,
+)
+_SHORTEST: Final = 8
+_BY_CONTEXT: Final = {VALUE, "url-password", "xml-password"}
+"""Kinds that are known by what stands around them alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Lines to look through, and what they are called."""
+
+    place: str
+    first_line: int
+    text: str
+
+
+def look_through(texts: Iterable[Text], engine: Engine) -> Iterator[str]:
+    """`place:line: kind` of every secret."""
+    for each in texts:
+        for finding in engine.find(each.text):
+            if finding.kind in _BY_CONTEXT and not _could_be_a_secret(each.text[finding.start : finding.end]):
+                continue
+            line = each.first_line + each.text.count("\n", 0, finding.start)
+            yield f"{each.place}:{line}: {finding.kind}"
+
+
+def tree(root: Path) -> Iterator[Text]:
+    """Every file that git knows or would add."""
+    names = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in sorted({*names} - {""}):
+        path = root / name
+        if path.is_file() and path.stat().st_size <= _LARGEST:
+            raw = path.read_bytes()
+            if b"\0" not in raw:
+                yield Text(name, 1, raw.decode(errors="replace"))
+
+
+def history(root: Path) -> Iterator[Text]:
+    """Every line that a commit of any branch or tag has added, merges included."""
+    seen: set[str] = set()
+    log = _git(root, "log", "--all", "--diff-merges=first-parent", "--format=%x00%h", *_PATCH)
+    for commit in log.split("\0")[1:]:
+        name, _, patch = commit.partition("\n")
+        for added in _added(patch):
+            if added.text not in seen:
+                seen.add(added.text)
+                yield Text(f"{name.strip()} {added.place}", added.first_line, added.text)
+
+
+def staged(root: Path) -> Iterator[Text]:
+    """Every line that the next commit would add."""
+    return _added(_git(root, "diff", "--cached", *_PATCH))
+
+
+_PATCH: Final = (
+    "--patch",
+    "--unified=0",
+    "--no-color",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-renames",
+    "--no-prefix",
+)
+
+
+def _added(patch: str) -> Iterator[Text]:
+    place, first, lines = "", 0, list[str]()
+    for line in patch.splitlines():
+        if lines and not line.startswith("+"):
+            yield Text(place, first, "\n".join(lines))
+            lines = []
+        if line.startswith("+++ ") and not lines and not first:
+            place = line[4:].rstrip("\t")
+        elif line.startswith("diff --git "):
+            first = 0
+        elif hunk := _HUNK.match(line):
+            first = int(hunk.group(1))
+        elif line.startswith("+") and first:
+            lines.append(line[1:])
+    if lines:
+        yield Text(place, first, "\n".join(lines))
+
+
+def _could_be_a_secret(value: str) -> bool:
+    value = value.partition("\\n")[0]  # a line break in a text in source code
+    return len(value) >= _SHORTEST and not _EXPRESSION.fullmatch(value)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), "-c", "core.quotePath=false", *arguments]
+    return subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="replace")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0: nothing found, 1: something, 2: it could not be looked for."""
+    options = _parser().parse_args(arguments)
+    root: Path = options.root
+    wanted = [name for name in ("tree", "history", "staged") if getattr(options, name)] or ["tree", "history"]
+    sources = {"tree": tree, "history": history, "staged": staged}
+    allowed = [root / ALLOWED] if (root / ALLOWED).is_file() else []
+    try:
+        engine = config.load(*options.redaction, *allowed).engine()
+        found = [line for name in wanted for line in look_through(sources[name](root), engine)]
+    except InvalidSettings as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_WRONG
+    except subprocess.CalledProcessError as error:
+        sys.stderr.write(f"git: {error.stderr.decode(errors='replace').strip()}\n")
+        return EXIT_WRONG
+    sys.stdout.writelines(f"{line}\n" for line in found)
+    if found:
+        sys.stderr.write(f"{len(found)} found in {' and '.join(wanted)}; what is no secret is listed in {ALLOWED}\n")
+    return EXIT_FOUND if found else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m shared.redact.scan",
+        description="Look for secrets in a git repository: by default in its files and all its commits.",
+        epilog="example: python -m shared.redact.scan --staged",
+    )
+    parser.add_argument("root", type=Path, nargs="?", default=Path(), help="the repository (default: this folder)")
+    parser.add_argument("--tree", action="store_true", help="files that are tracked or would be added")
+    parser.add_argument("--history", action="store_true", help="lines that commits of any branch have added")
+    parser.add_argument("--staged", action="store_true", help="lines that the next commit would add")
+    parser.add_argument(
+        "--redaction", type=Path, action="append", default=[], metavar="FILE", help="further patterns, in TOML"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

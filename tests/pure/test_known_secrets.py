@@ -1,0 +1,163 @@
+"""Known values: not one leaks, in any of 2,000 and more cases; many are kept, and none is in the way of the others."""
+
+import base64
+import json
+import random
+import tracemalloc
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.redact import MASK_KNOWN, KnownSecrets, known
+from shared.redact.known import unescaped
+
+SIZES = (8, 9, 11, 13, 16, 24, 32, 33, 48, 64, 100, 300)
+_DRAW = random.Random(11)
+
+
+def around(value: bytes) -> bytes:
+    return _DRAW.randbytes(_DRAW.randrange(12)) + value + _DRAW.randbytes(_DRAW.randrange(12))
+
+
+WRITTEN: dict[str, Callable[[bytes], str]] = {
+    "hex": bytes.hex,
+    "HEX": lambda value: value.hex().upper(),
+    "hex in longer hex": lambda value: around(value).hex(),
+    "hex behind a digit": lambda value: f"a{value.hex()}",
+    "base64": lambda value: base64.b64encode(value).decode(),
+    "base64 without padding": lambda value: base64.b64encode(value).decode().rstrip("="),
+    "base64, URL-safe": lambda value: base64.urlsafe_b64encode(value).decode(),
+    "base64 in a URL": lambda value: quote(base64.b64encode(value).decode(), safe=""),
+    "base64 in longer base64": lambda value: base64.b64encode(around(value)).decode(),
+    "base64 in longer URL-safe base64": lambda value: base64.urlsafe_b64encode(around(value)).decode(),
+    "base64 behind other characters": lambda value: f"/keys/x{base64.b64encode(value).decode()}",
+    "percent": lambda value: quote(value, safe=""),
+    "percent, twice": lambda value: quote(quote(value, safe=""), safe=""),
+    "form": quote_plus,
+    "every byte in percent": lambda value: "".join(f"%{byte:02x}" for byte in value),
+    "repr": repr,
+    "repr of something longer": lambda value: repr(around(value)),
+    "repr with both quotes": lambda value: repr(b"'\"" + value + b"\"'"),
+    "every byte escaped": lambda value: "".join(f"\\x{byte:02X}" for byte in value),
+    "octal": lambda value: "".join(f"\\{byte:03o}" for byte in value),
+    "list": lambda value: str(list(value)),
+    "compact list": lambda value: json.dumps(list(value), separators=(",", ":")),
+    "list over lines": lambda value: json.dumps(list(value), indent=2),
+    "list in a longer one": lambda value: str([1, 2, 300, *around(value), 4]),
+}
+WRAPPED: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in a sentence": lambda text: f"the key {text} is wrong: ä",
+    "in JSON": lambda text: json.dumps({"event": f"got {text}", "a": [1, 2]}),
+    "in JSON in JSON": lambda text: json.dumps({"event": json.dumps({"value": text, "a": 1})}),
+    "in a repr in JSON": lambda text: json.dumps(repr({"value": text})),
+}
+
+
+def traces(value: bytes) -> list[str]:
+    """Parts of a value, in what a reader would try first."""
+    middle = value[len(value) // 4 : len(value) // 4 * 3 + 2]
+    return [middle.hex(), middle.hex().upper(), str(list(middle))[1:-1], base64.b64encode(value).decode()[4:-4]]
+
+
+def test_of_more_than_2_000_encoded_values_none_leaks() -> None:
+    cases = leaks = 0
+    for size in SIZES:
+        for _ in range(3):
+            value = _DRAW.randbytes(size)
+            secrets = KnownSecrets()
+            secrets.add(value)
+            for write in WRITTEN.values():
+                written = write(value)
+                for wrap in WRAPPED.values():
+                    shown = secrets.mask(wrap(written))
+                    cases += 1
+                    leaks += MASK_KNOWN not in shown or any(trace in shown for trace in traces(value))
+    assert cases > 2_000
+    assert leaks == 0
+
+
+@given(value=st.binary(min_size=8, max_size=60).filter(lambda value: len(set(value)) > 3))
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_value_is_found_in_every_encoding_whatever_its_bytes_are(name: str, value: bytes) -> None:
+    secrets = KnownSecrets()
+    secrets.add(value)
+    for wrap in WRAPPED.values():
+        assert MASK_KNOWN in secrets.mask(wrap(WRITTEN[name](value)))
+
+
+@given(value=st.binary(min_size=16, max_size=40).filter(lambda value: len(set(value)) > 8), at=st.integers(0, 5))
+def test_only_the_value_is_masked_and_not_what_is_encoded_beside_it(value: bytes, at: int) -> None:
+    secrets = KnownSecrets()
+    secrets.add(value)
+    front, back = bytes(range(200, 200 + at)), b"what comes behind it"
+    assert secrets.mask(f"0f{value.hex()}") == f"0f{MASK_KNOWN}"
+    text = json.dumps({"a": f'"{value.hex()}"', "b": "ä\\n"})
+    assert secrets.mask(text) == text.replace(value.hex(), MASK_KNOWN)
+    shown = secrets.mask(base64.b64encode(front + value + back).decode())
+    before, _, behind = shown.partition(MASK_KNOWN)
+    # A character that holds bits of both is masked: at most one on either side.
+    assert len(before) == at * 8 // 6
+    assert base64.b64encode(front).decode().startswith(before[: at // 3 * 4])
+    assert base64.b64encode(front + value + back).decode().endswith(behind)
+    assert len(behind) >= len(back) * 4 // 3 - 1
+
+
+def test_one_of_many_values_is_found_in_a_long_text_in_its_place() -> None:
+    draw = random.Random(5)
+    secrets = KnownSecrets()
+    values = [draw.randbytes(32) for _ in range(5_000)]
+    for value in values:
+        secrets.add(value)
+    filler = base64.b64encode(draw.randbytes(60_000)).decode() + ' {"a": "\\n"} '
+    text = f"{filler}{values[17].hex()}{filler}|{values[4_000]!r}|{filler}"
+    shown = secrets.mask(text)
+    assert (
+        shown == f"{filler}{MASK_KNOWN}{filler}|b{repr(values[4_000])[1]}{MASK_KNOWN}{repr(values[4_000])[1]}|{filler}"
+    )
+
+
+def test_100_000_values_are_kept_in_less_than_60_mb_and_the_newest_stay() -> None:
+    draw = random.Random(3)
+    secrets = KnownSecrets()
+    first, last = draw.randbytes(32), draw.randbytes(32)
+    secrets.add(first)
+    tracemalloc.start()
+    for _ in range(99_999):
+        secrets.add(draw.randbytes(32))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 60 * 2**20
+    assert secrets.mask(first.hex()) == MASK_KNOWN
+    secrets.add(last)
+    assert secrets.mask(first.hex()) == first.hex()
+    assert secrets.mask(last.hex()) == MASK_KNOWN
+    assert len(secrets) == 100_000
+
+
+def test_what_was_clean_before_a_value_was_known_is_masked_afterwards() -> None:
+    secrets = KnownSecrets()
+    value = bytes(range(100, 132))
+    secrets.add(b"something else altogether")
+    assert secrets.mask(value.hex()) == value.hex()
+    secrets.add(value)
+    assert secrets.mask(value.hex()) == MASK_KNOWN
+
+
+def test_nothing_is_left_of_values_that_were_forgotten() -> None:
+    draw = random.Random(2)
+    secrets = KnownSecrets(capacity=3)
+    for size in (8, 9, 20, 32, 64) * 20:
+        secrets.add(b" %\\" + draw.randbytes(size))
+    assert len(secrets) == 3
+    kept = {form for forms in secrets._index.values() for form in ([forms] if isinstance(forms, bytes) else forms)}
+    assert len(kept) <= 3 * 9
+
+
+@given(st.text(st.sampled_from('\\"nux041%25fF/a'), max_size=40))
+def test_escapes_are_undone_alike_in_the_fast_and_in_the_exact_way(text: str) -> None:
+    raw = text.encode()
+    assert unescaped(raw) == known._BACKSLASH.undone(known._PERCENT.undone(raw))

@@ -1,0 +1,184 @@
+"""What leaves otherwise than by a log line: rows, messages, errors; and a sweep of what was written before."""
+
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rotation.audit import GENESIS, AuditEvent, chained
+from shared import log
+from shared.azure.queues import AzureQueues
+from shared.azure.records import AzureRecords
+from shared.azure.registers import AzureAlerts, AzureDeadLetters
+from shared.errors import Transient
+from shared.redact import KNOWN_SECRETS, find
+from shared.redact.gate import ensure_clean, gated
+from shared.redact.sweep import Fingerprints, sweep
+from shared.values import Alert, DeadLetter, Severity, StoredRecord
+from tests.pure.keyrings import NOW
+from tests.pure.test_audit import EVENTS, event
+from tests.pure.test_known_secrets import WRAPPED, WRITTEN
+
+ROOT = Path(__file__).parents[2]
+PLANTED = "password=hunter2hunter2"
+MASKED = "password=[REDACTED:credential]"
+
+
+class Written:
+    """In the place of a table or a queue; remembers what it is given."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+
+    def create_entity(self, row: Any) -> None:
+        self.rows.append(row)
+
+    def submit_transaction(self, operations: Any) -> None:
+        self.rows += operations
+
+    def send_message(self, body: str, **_: object) -> None:
+        self.rows.append(body)
+
+
+def test_free_text_of_a_row_is_masked_and_all_else_stays_as_it_is() -> None:
+    row = {"PartitionKey": "a", "reason": PLANTED, "wrapped": b"\x01" * 256, "seen": NOW, "rows": 7}
+    assert gated(row, ("reason",)) == row | {"reason": MASKED}
+    clean = {"PartitionKey": "a", "reason": "password=", "kid": "hunter2hunter2"}
+    assert gated(clean) is clean or gated(clean) == clean
+
+
+@pytest.mark.parametrize("column", ["PartitionKey", "kid", "job"])
+def test_a_row_with_a_secret_in_a_typed_column_is_not_stored(column: str) -> None:
+    with pytest.raises(ValueError, match=f"a secret is in {column}") as caught:
+        gated({column: PLANTED, "reason": PLANTED}, ("reason",))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_text_that_is_stored_as_it_is_must_be_clean() -> None:
+    ensure_clean('{"reason": "the interval is over"}')
+    with pytest.raises(ValueError, match="a secret is in a text"):
+        ensure_clean(PLANTED)
+
+
+def test_messages_alerts_and_letters_pass_the_gate() -> None:
+    queue, table = Written(), Written()
+    AzureQueues({"jobs": cast("Any", queue)}).send("jobs", json.dumps({"reason": PLANTED, "a": 1}))
+    assert json.loads(queue.rows[0]) == {"reason": MASKED, "a": 1}
+    alert = Alert("a/1", Severity.CRITICAL, "what", "queue/jobs", NOW, {"reason": PLANTED, "letter": "x"})
+    AzureAlerts(cast("Any", table)).raise_alert(alert)
+    assert json.loads(table.rows[0]["details"]) == {"reason": MASKED, "letter": "x"}
+    letter = DeadLetter("jobs", "a", PLANTED, json.dumps({"reason": PLANTED}), NOW, can_resend=True)
+    AzureDeadLetters(cast("Any", table)).keep(letter)
+    assert table.rows[1]["reason"] == MASKED
+    assert json.loads(table.rows[1]["body"]) == {"reason": MASKED}
+
+
+def test_a_record_with_a_secret_is_not_appended() -> None:
+    table = Written()
+    (good,) = chained([event()], 1, GENESIS, NOW)
+    bad = StoredRecord(good.stream, good.seq, good.event_id, good.canonical + PLANTED.encode(), good.leaf_hash)
+    with pytest.raises(ValueError, match="a secret"):
+        AzureRecords(cast("Any", table)).append([bad])
+    assert table.rows == []
+    AzureRecords(cast("Any", table)).append([good])
+    assert len(table.rows) == 2
+
+
+REASONS = st.lists(
+    st.sampled_from([PLANTED, "password=", "token: ", '"', "\\", "secret", " ", "x" * 57, "Bearer ", "://a:b@c", ","])
+).map("".join)
+
+
+@given(st.lists(EVENTS, max_size=4), REASONS, st.integers(1, 2**40))
+def test_no_record_that_can_be_made_is_taken_for_a_secret(events: list[AuditEvent], reason: str, seq: int) -> None:
+    for record in chained([*events, event(reason=reason)], seq, os.urandom(32), datetime.now(UTC)):
+        assert not find(record.canonical.decode())
+
+
+def test_an_errors_text_is_masked() -> None:
+    assert str(Transient("no answer", url="https://acc?sig=" + "a1B2" * 11)).endswith("sig=[REDACTED:sas])")
+
+
+def test_an_error_that_leaves_for_the_host_is_masked_with_its_stack_and_its_causes() -> None:
+    @log.masked_errors
+    def fail(text: str) -> str:
+        if not text:
+            return "done"
+        raise ValueError("outer") from KeyError(text)
+
+    with pytest.raises(RuntimeError, match="REDACTED") as caught:
+        fail(PLANTED)
+    text = "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in text
+    assert "ValueError: outer" in text
+    with pytest.raises(ValueError, match="outer"):
+        fail("nothing secret")
+    assert fail("") == "done"
+
+
+# The sweep
+
+VALUES = [os.urandom(size) for size in (16, 32, 33, 64)]
+
+
+@pytest.mark.parametrize("write", WRITTEN.values(), ids=list(WRITTEN))
+def test_a_secret_that_was_written_is_found_by_its_fingerprint(write: Callable[[bytes], str]) -> None:
+    fingerprints = Fingerprints.of(VALUES)
+    for value in VALUES:
+        assert all(fingerprints.are_in(wrap(write(value))) for wrap in WRAPPED.values())
+
+
+def test_fingerprints_hold_nothing_of_the_values_and_survive_being_stored() -> None:
+    fingerprints = Fingerprints.of(VALUES)
+    stored = fingerprints.to_json()
+    assert Fingerprints.parse(stored) == fingerprints
+    assert not any(value[at : at + 4].hex() in stored for value in VALUES[:2] for at in range(0, 12, 4))
+    assert Fingerprints.of(VALUES).hashes != fingerprints.hashes
+    for wrong in ("", "[]", "{}", '{"atp-fingerprints/1": 7}', '{"atp-fingerprints/1": "00", "hashes": ["x"]}'):
+        with pytest.raises(ValueError, match="not a file of fingerprints"):
+            Fingerprints.parse(wrong)
+
+
+def test_short_and_simple_values_have_no_fingerprints() -> None:
+    assert Fingerprints.of([b"short", bytes(32), b"abab" * 20]).hashes == frozenset()
+
+
+def test_a_sweep_of_clean_records_finds_nothing_and_of_one_with_a_secret_that_one() -> None:
+    fingerprints = Fingerprints.of([*VALUES, *KNOWN_SECRETS.values()[:100]])
+    records = chained([event(number) for number in range(1, 20)], 1, GENESIS, NOW)
+    texts = [(f"s{record.stream:02d}/{record.seq}", record.canonical.decode()) for record in records]
+    assert list(sweep(texts, fingerprints)) == []
+    leaking = ("s00/20", json.dumps({"reason": VALUES[1].hex()}))
+    assert list(sweep([*texts, leaking], fingerprints)) == ["s00/20"]
+
+
+def test_the_command_learns_fingerprints_and_names_the_lines(tmp_path: Path) -> None:
+    def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "shared.redact.sweep", *arguments]
+        return subprocess.run(command, cwd=ROOT, input=given, capture_output=True, check=False)
+
+    secret = os.urandom(24).hex().encode()
+    prints, logged = str(tmp_path / "prints.json"), tmp_path / "app.log"
+    assert run(prints, "--learn", given=secret + b"\n").returncode == 0
+    assert secret not in (tmp_path / "prints.json").read_bytes()
+    logged.write_bytes(b'fine\n{"key": "' + secret + b'"}\nfine\n')
+    ended = run(prints, str(logged))
+    assert (ended.returncode, ended.stdout) == (1, f"{logged}:2\n".encode())
+    logged.write_bytes(b"fine\n")
+    assert run(prints, str(logged)).returncode == 0
+    assert run(str(tmp_path / "none"), str(logged)).returncode == 2
+
+
+def test_a_mask_that_was_cut_off_is_not_masked_again() -> None:
+    for length in range(len("password="), len(MASKED) + 1):
+        assert not find(MASKED[:length])
+        assert not find(json.dumps({"reason": MASKED[:length], "schema": "x"}))
