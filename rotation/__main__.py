@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn, override
 
 from rotation.commands import alerts, audit_list, audit_proof, kek_history, kek_orders, kek_plan, kek_status, letters
 from rotation.commands import tenants as tenant_commands
@@ -67,8 +67,16 @@ def _advice(error: AtpError) -> str:
     return ": no access: sign in (az login) or check the key" if refused else ""
 
 
+class _Parser(argparse.ArgumentParser):
+    """What somebody typed may hold a secret, and terminals are recorded."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        super().error(mask(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="python -m rotation",
         description="Operate ATP key rotation.",
         epilog=example("tenant list"),

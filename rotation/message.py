@@ -429,9 +429,12 @@ class _Fields:
 
     def tenant(self, name: str) -> TenantId:
         try:
-            return tenant_id(self.left.pop(name, None))
+            tenant = tenant_id(self.left.pop(name, None))
         except Rejected as error:
             raise InvalidMessage(error.message, field=name) from None
+        if mask(tenant) != tenant:
+            raise InvalidMessage("not a tenant id: it looks like a secret", field=name)
+        return tenant
 
     def finish(self) -> None:
         if self.left:

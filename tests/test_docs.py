@@ -221,6 +221,19 @@ def test_the_runbook_knows_every_alert_and_every_reason_of_a_kek_rotation_to_sto
     assert [text for text in {*alerts, *reasons} if text not in page] == []
 
 
+def test_the_runbook_knows_every_alert_of_the_audit_trail() -> None:
+    page = " ".join((ROOT / "docs/runbooks/audit-trail.md").read_text().split())
+    sources = {name: (ROOT / "rotation" / name).read_text() for name in ("checkpoint_job.py", "evidence_job.py")}
+    sources["intents_job.py"] = (ROOT / "rotation" / "intents_job.py").read_text()
+    alerts = [text for source in sources.values() for text in re.findall(r'what="([^"]+)"', source)]
+    alerts += re.findall(r'_alert\(\s*(?:f"[^"]*"|identity),\s*"([^"]+)"', sources["checkpoint_job.py"])
+    alerts += re.findall(r'_alert\(record, "([^"]+)"', sources["intents_job.py"])
+    assert len(alerts) >= 7
+    assert [text for text in alerts if text not in page] == []
+    differences = re.findall(r'_difference\("([^"]+)"', (ROOT / "rotation" / "comparison.py").read_text())
+    assert [text for text in differences if text not in page] == []
+
+
 def test_the_runbooks_know_every_alert_rule() -> None:
     pages = "".join(file.read_text() for file in (ROOT / "docs" / "runbooks").iterdir())
     rules = re.findall(r"^    name: '([a-z-]+)'", (ROOT / "infra/modules/alerts.bicep").read_text(), re.MULTILINE)

@@ -23,8 +23,10 @@ from local.stack import ROOT, Stack, running
 from rotation.__main__ import tenants
 from rotation.audit import STREAMS, verify_chain
 from rotation.dek import ensure_sound
+from rotation.evidence_files import last_place
 from rotation.message import ROTATION_JOBS, Action, Job, Trigger
 from rotation.tenant_cipher import CachePolicy, TenantCipher
+from rotation.trail import Trail
 from rotation.wrapping import ensure_is
 from shared.azure.wiring import QUEUES, TABLES
 from shared.redact import KnownSecrets
@@ -168,6 +170,22 @@ class Scene:
             found += [json.loads(record.canonical) for record in records]
         return found
 
+    def sign(self) -> None:
+        """Have everything recorded so far signed and copied to the evidence."""
+        trail = Trail(self.stack.adapters.records, self.stack.adapters.checkpoints)
+
+        def is_signed() -> bool:
+            self.stack.clock.move(timedelta(minutes=1))
+            evidence = self.stack.adapters.evidence
+            copied = last_place(evidence) if evidence else None
+            newest = trail.newest()
+            if not newest or copied is None or copied.number < newest:
+                return False
+            streams = trail.streams_at(newest)
+            return not any(self.stack.adapters.records.read(s, state.size + 1, 1) for s, state in streams.items())
+
+        self.until(is_signed, "everything is signed and copied")
+
     # Checking
 
     def check(self) -> None:
@@ -190,7 +208,7 @@ class Scene:
             self.known.add(opened.reveal())
 
     def check_no_secrets(self, *planted: str) -> None:
-        """No DEK that we have seen, no storage key and nothing planted is in a log, a row or a message."""
+        """No DEK that we have seen, no storage key and nothing planted is in a log, a row, a message or a blob."""
         key = self.stack.azurite.connection_string.split("AccountKey=")[1].split(";")[0]
         for secret in (key, *planted):
             self.known.add(secret.encode())
@@ -208,6 +226,9 @@ class Scene:
         for name in QUEUES:
             for message in self.stack.adapters.queue_service.get_queue_client(name).peek_messages(max_messages=32):
                 yield f"queue {name}", str(message.content)
+        evidence = self.stack.adapters.evidence
+        for file in evidence.files() if evidence else ():
+            yield f"evidence {file.name}", evidence.read(file.name, 0, file.size).decode() if evidence else ""
 
 
 def _flat(entity: object) -> str:
