@@ -121,7 +121,8 @@ def test_every_command_is_understood_and_every_file_that_it_names_is_there(block
                 given = [word.removeprefix("ARGS=") for word in arguments if word.startswith("ARGS=")]
                 understood(local_parser(), [target, *(shlex.split(given[0]) if given else [])])
             case [".venv/bin/python", "-m", "rotation", *arguments]:
-                understood(rotation_parser(), arguments)
+                redirected = arguments.index("]") if "]" in arguments else len(arguments)  # see `commands`
+                understood(rotation_parser(), arguments[:redirected])
             case [".venv/bin/python", "-m", "local", *arguments]:
                 understood(local_parser(), arguments)
             case [".venv/bin/python", "-m", "shared.redact", *arguments]:
