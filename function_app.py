@@ -42,8 +42,11 @@ def drive_kek_rotations(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_WATCH_SCHEDULE%", use_monitor=False)
 def watch_intents(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is open does not depend on the tick
-    """Have every job finished or settled that was begun and has no outcome."""
-    parts.intents.run()
+    """Have every job finished or settled that was begun and has no outcome; look for secrets in what was recorded."""
+    try:
+        parts.intents.run()
+    finally:
+        parts.sweep.run()
 
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_CHECKPOINT_SCHEDULE%", use_monitor=False)

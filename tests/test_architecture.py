@@ -73,6 +73,7 @@ DOING: Final = {
     "rotation.primary_kek",
     "rotation.repeats",
     "rotation.rewrap_job",
+    "rotation.sweep_job",
     "rotation.tenant_cipher",
     "rotation.trail",
     "rotation.use_reports",

@@ -225,7 +225,7 @@ def test_the_runbook_knows_every_alert_and_every_reason_of_a_kek_rotation_to_sto
 def test_the_runbook_knows_every_alert_of_the_audit_trail() -> None:
     page = " ".join((ROOT / "docs/runbooks/audit-trail.md").read_text().split())
     sources = {name: (ROOT / "rotation" / name).read_text() for name in ("checkpoint_job.py", "evidence_job.py")}
-    sources["intents_job.py"] = (ROOT / "rotation" / "intents_job.py").read_text()
+    sources |= {name: (ROOT / "rotation" / name).read_text() for name in ("intents_job.py", "sweep_job.py")}
     alerts = [text for source in sources.values() for text in re.findall(r'what="([^"]+)"', source)]
     alerts += re.findall(r'_alert\(\s*(?:f"[^"]*"|identity),\s*"([^"]+)"', sources["checkpoint_job.py"])
     alerts += re.findall(r'_alert\(record, "([^"]+)"', sources["intents_job.py"])

@@ -32,6 +32,7 @@ from rotation.message import PARSERS, POISON_SUFFIX
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
+from rotation.sweep_job import RecordSweep
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.trail import Trail
 from rotation.vault_budget import VaultBudget
@@ -253,6 +254,7 @@ class App:
     expiry: ExpiryWatch
     health: Health
     intents: IntentWatch
+    sweep: RecordSweep
     checkpointer: Checkpointer
     copy: EvidenceCopy | None  # None where no evidence copy is configured
     reconciler: Reconciler | None
@@ -325,6 +327,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         expiry,
         Health(ports.deks, kek, ports.clock),
         IntentWatch(trail, dek_jobs, ports.queues, ports.alerts, ports.clock),
+        RecordSweep(trail, ports.alerts, ports.clock),
         checkpointer,
         copy,
         reconciler,
