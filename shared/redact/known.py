@@ -56,6 +56,7 @@ _NUMBERS: Final = re.compile(rb"(?<!\d)" + _NUMBER + rb"(?:\s{0,9},\s{0,9}" + _N
 _UTF8: Final = re.compile(
     rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})*+"
 )
+_ESCAPABLE: Final = b"nrtbfvaxuU01234567\"'/"
 _CUT_ESCAPE: Final = re.compile(rb"(?:\\+(?:[xuU][0-9a-fA-F]*)?|%(?:25)*[0-9a-fA-F]?)\Z")
 
 
@@ -173,8 +174,11 @@ class KnownSecrets:
         return len(self._seen)
 
     def add(self, value: bytes, *, for_ever: bool = False) -> None:
-        """Mask `value` from now on; `for_ever`: whatever else is added later."""
-        if len(value) < SHORTEST or value in self._seen:
+        """Mask `value` from now on; `for_ever`: whatever else is added later.
+
+        One byte over and over again is no secret: zeros stand in hashes of nothing and in numbers.
+        """
+        if len(value) < SHORTEST or value in self._seen or value.count(value[:1]) == len(value):
             return
         with self._lock:
             if value in self._seen:
@@ -328,13 +332,14 @@ def _words(form: bytes) -> tuple[int, int, int, int]:
 
 def _may_look_different(value: bytes) -> bool:
     """Whether it can have other forms."""
-    escapes = b"\\" in value or b"%" in value or b" " in value
+    escapes = b"\\" in value or b"%" in value or b" " in value or value[:1] in _ESCAPABLE
     return escapes or not (value.isascii() or _UTF8.fullmatch(value) is None)
 
 
 def other_forms(value: bytes) -> set[bytes]:
     """What a value looks like in a text whose escapes were undone, where that is not the value itself."""
-    forms = {unescaped(_CUT_ESCAPE.sub(b"", value))}
+    cut = _CUT_ESCAPE.sub(b"", value)
+    forms = {unescaped(cut), unescaped(b"\\" + cut)}  # behind a backslash its first byte is read as what that escapes
     if not value.isascii() and _UTF8.fullmatch(value):
         text = value.decode()
         forms |= {unescaped(said[1:-1].encode()) for said in (repr(text), ascii(text))}
