@@ -139,6 +139,7 @@ class Verification:
         self._trusted: dict[bytes, tuple[EllipticCurvePublicKey, int, int | None]] = {
             to_der(key): (key, 0, None) for key in expected.keys
         }  # with the first and the last checkpoint that the key may sign
+        self._strangers: set[str] = set()  # keys that are not trusted
         self._held = [parse(note) for note in expected.held]
         self._met: set[int] = set()  # numbers of those that the lines reach
         self._unstamped: dict[int, _Unstamped] = {}
@@ -179,7 +180,8 @@ class Verification:
         if self._touched:
             stream = min(self._touched)
             size = self._signed[stream].size
-            self._find(Verdict.COMPLETENESS, "records are behind the last checkpoint", stream, size + 1)
+            what = "records are under no checkpoint: nothing proves them"
+            self._find(Verdict.INTEGRITY, what, stream, size + 1, self._streams[stream].size)
         for place in self._repeats.places():
             stream, seq = place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1)
             self._find(Verdict.INTEGRITY, "an event is recorded twice", stream, seq)
@@ -381,8 +383,13 @@ class Verification:
                 if checkpoint.is_signed_by(key):
                     return
                 known |= any(identity == key_id(key) for identity, _ in checkpoint.signatures)
-        what = "a checkpoint's signature is wrong" if known else "a checkpoint is signed by a key that is not trusted"
-        self._find(Verdict.INTEGRITY, what, checkpoint=number)
+        if known:
+            self._find(Verdict.INTEGRITY, "a checkpoint's signature is wrong", checkpoint=number)
+        elif checkpoint.statement.kid not in self._strangers:
+            # Once for each key: an auditor who has pinned the key of another time need not read it of every minute.
+            self._strangers.add(checkpoint.statement.kid)
+            what = "a checkpoint is signed by a key that is not trusted: pin the key of its time"
+            self._find(Verdict.INTEGRITY, f"{what}; it says it is {checkpoint.statement.kid}", checkpoint=number)
 
     def _trust_from(self, handover: Checkpoint) -> None:
         """Trust the key that a trusted one hands over to, and the old one no longer."""

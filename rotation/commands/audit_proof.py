@@ -7,7 +7,7 @@ import argparse
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from rotation.bundle import is_anchor, is_record, lines_in
 from rotation.checkpoint import parse
 from rotation.commands.grammar import Commands, add_command, add_json, add_offline, ensure_order, moment, number
 from rotation.commands.ports import Ports
-from rotation.commands.tables import printable, rendered
+from rotation.commands.tables import Row, printable, rendered
 from rotation.comparison import Difference, differences
 from rotation.evidence_files import last_place
 from rotation.trail import Trail
@@ -74,7 +74,7 @@ def add_to(audit: Commands) -> None:
     minutes = MAX_GAP // timedelta(minutes=1)
     verify.add_argument(
         "--max-gap",
-        type=number("a number of minutes"),
+        type=number("a number of minutes", least=2),
         default=minutes,
         metavar="MINUTES",
         help=f"the longest time without a checkpoint that you accept; default: {minutes}",
@@ -120,7 +120,11 @@ def _export(options: argparse.Namespace, settings: Settings, ports: Ports) -> It
     upto = newest
     if options.until is not None:
         upto = min(trail.number_at(options.until) + 1, newest)
-    point = trail.point_before(trail.number_at(options.since) if options.since else 0)
+    behind = trail.number_at(options.since) if options.since else 0
+    if behind >= newest:
+        ended = parse(trail.checkpoint(newest).note).statement.time
+        raise Rejected("nothing is signed yet of that time", newest=f"{ended:%Y-%m-%d %H:%M} UTC")
+    point = trail.point_before(behind)
     texts = [time_text(each) if each else "" for each in (options.since, options.until)]
     records = checkpoints = 0
     with _created(options.out) as file, _progress("exporting", "records") as show:
@@ -160,10 +164,14 @@ def _verify(options: argparse.Namespace) -> Iterator[str]:
                     _break_off(verification.report, f"{error}: {path}, line {lines.number}")
                     break
         report = verification.conclude()
-    yield from _in_json(report) if options.json else _told(report, with_stamps=bool(roots))
+    yield from (
+        _in_json(report)
+        if options.json
+        else _told(report, with_stamps=bool(roots), bounded=bool(options.until or options.held))
+    )
     if not report.sound:
         failed = ", ".join(verdict.value for verdict in Verdict if not report.holds(verdict))
-        raise Integrity("the audit trail does not hold", failed=failed)
+        raise Integrity("not every verdict holds", failed=failed)
 
 
 def _break_off(report: Report, why: str) -> None:
@@ -204,22 +212,26 @@ def _no_trail(why: str, path: Path) -> Rejected:
     return Rejected(f"not an export, nor a file of the evidence copy: {why}", file=path, line=1)
 
 
-def _told(report: Report, *, with_stamps: bool) -> Iterator[str]:
+def _told(report: Report, *, with_stamps: bool, bounded: bool) -> Iterator[str]:
     began = f"{report.began:%Y-%m-%d %H:%M}" if report.began else "its beginning"
     ended = f"{report.ended:%Y-%m-%d %H:%M}" if report.ended else "no checkpoint"
     yield f"{report.records:,} records under {report.checkpoints:,} checkpoints of {report.origin or 'no trail'}"
     yield f"from {began} to {ended} (UTC)"
     told = {
         Verdict.INTEGRITY: "every record is the one that was signed",
-        Verdict.COMPLETENESS: "nothing is missing in between",
+        Verdict.COMPLETENESS: "nothing is missing up to then",
         Verdict.TIME: f"records agree with their checkpoints, and {report.stamps:,} time-stamps with those"
         if with_stamps
         else "records agree with their checkpoints; time-stamps were not checked",
     }
     for verdict in Verdict:
         holds = report.holds(verdict)
-        what = told[verdict] if holds else f"{report.counts[verdict]:,} findings"
+        what = told[verdict] if holds else f"{report.counts[verdict]:,} finding{'s' * (report.counts[verdict] != 1)}"
         yield f"{verdict.value:<12}  {'holds' if holds else 'FAILS'}  {what}"
+    if report.handovers:
+        yield f"{'note':<12}  the signing key has handed over {report.handovers} times"
+    if not bounded:
+        yield f"{'note':<12}  whether anything came later is not known: say --to, or give --held a later checkpoint"
     if report.longest_gap > _NOTE_EVERY:
         yield f"{'note':<12}  the longest time without a checkpoint was {report.longest_gap}"
     width = max((len(_place(finding)) for finding in report.findings), default=0)
@@ -341,22 +353,27 @@ def _compare(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
     found = list(differences(ports.records, trail, ports.evidence, files))
     if options.file is None:
         found += _behind(trail, ports.evidence)
-    yield from rendered(
-        (
-            {
-                "what": each.what,
-                "file": each.file,
-                "checkpoint": each.checkpoint,
-                "stream": each.stream,
-                "seq": each.seq,
-                "upto": each.upto,
-            }
-            for each in found
-        ),
-        as_json=options.json,
-    )
+    if found or options.json:
+        yield from _differences(found, as_json=options.json)
     if found:
         raise Integrity("audit trail and evidence copy differ", differences=len(found), files=len(files))
+    if not options.json:
+        yield f"files compared with the tables: {len(files)}; differences: none"
+
+
+def _differences(found: Iterable[Difference], *, as_json: bool) -> Iterator[str]:
+    rows: Iterator[Row] = (
+        {
+            "what": each.what,
+            "file": each.file,
+            "checkpoint": each.checkpoint or None,
+            "stream": each.stream,
+            "seq": each.seq,
+            "upto": each.upto,
+        }
+        for each in found
+    )
+    return rendered(rows, as_json=as_json)
 
 
 def _behind(trail: Trail, evidence: Evidence) -> Iterator[Difference]:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     except (InvalidSettings, _Wrong) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_WRONG
+    except BrokenPipeError:
+        # Whoever read has enough. What is left in the buffer must go somewhere, or Python complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return 0
 
 

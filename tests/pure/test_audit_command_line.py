@@ -499,6 +499,7 @@ def test_an_export_verifies(auditor: Auditor) -> None:
         ["integrity", "holds"],
         ["completeness", "holds"],
         ["time", "holds"],
+        ["note", "whether"],
     ]
 
 
@@ -687,7 +688,7 @@ def test_a_verdict_that_fails_is_told_and_ends_with_4(
     assert "\x1b" not in auditor.out
     fails = [line for line in auditor.out.splitlines() if line.split()[1] == "FAILS"]
     assert any(line.startswith(verdict) for line in fails)
-    auditor.is_told("the audit trail does not hold", verdict)
+    auditor.is_told("not every verdict holds", verdict)
     assert auditor.types("verify", path, "--key", auditor.key, "--json") == EXIT_INTEGRITY
     report = json.loads(auditor.out)
     assert (report["sound"], report["verdicts"][verdict]) == (False, False)
@@ -735,10 +736,25 @@ def test_a_broken_line_is_named_by_file_and_line_among_several(auditor: Auditor)
     assert f"{two}, line 7" in auditor.out
 
 
-def test_more_findings_than_are_kept_are_counted(auditor: Auditor) -> None:
+def test_the_key_of_another_time_is_told_of_once(auditor: Auditor) -> None:
     auditor.platform.live(150, each=1)
     stranger = auditor.file("stranger.pem", pem(ec.derive_private_key(9, ec.SECP256R1()).public_key()))
     assert auditor.types("verify", auditor.exported(), "--key", stranger) == EXIT_INTEGRITY
+    assert "integrity     FAILS  1 finding\n" in auditor.out
+    assert "/keys/audit-signing/" in auditor.out
+
+
+def test_an_export_of_a_time_that_is_not_signed_yet_is_refused(auditor: Auditor) -> None:
+    auditor.platform.live(5)
+    assert auditor.types("export", "--from", "2030-01-01", auditor.folder / "none.jsonl") == EXIT_REJECTED
+    auditor.is_told("nothing is signed yet of that time")
+    assert not (auditor.folder / "none.jsonl").exists()
+
+
+def test_more_findings_than_are_kept_are_counted(auditor: Auditor) -> None:
+    auditor.platform.live(150, each=1)
+    command = ("verify", auditor.exported(), "--key", auditor.key, "--origin", "another.example")
+    assert auditor.types(*command) == EXIT_INTEGRITY
     assert "integrity     FAILS  150 findings" in auditor.out
     assert auditor.out.splitlines()[-1] == "and 50 findings more"
 
@@ -966,7 +982,7 @@ def test_a_proof_that_is_missing_is_told(auditor: Auditor) -> None:
 def test_a_copy_that_is_the_same_has_no_differences(auditor: Auditor) -> None:
     auditor.platform.live(90)
     assert auditor.types("compare") == 0
-    assert (auditor.out, auditor.err) == ("none\n", "")
+    assert (auditor.out, auditor.err) == ("files compared with the tables: 1; differences: none\n", "")
     assert auditor.sees("compare") == []
 
 
