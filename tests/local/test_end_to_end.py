@@ -182,7 +182,7 @@ def test_every_bad_message_ends_as_one_letter_one_alert_and_one_record_and_holds
         letter = letters[alert.details["letter"]]
         assert reason in alert.details["reason"]
         assert (letter.queue, letter.reason, letter.can_resend) == (queue, alert.details["reason"], False)
-        (record,) = (record for record in records if record["job"] == letter.id)
+        (record,) = (record for record in records if record["job"].startswith(f"{queue}/{letter.id}/"))
         assert record["outcome"] == "failed"
         assert reason in record["reason"]
 
