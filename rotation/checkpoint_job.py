@@ -266,9 +266,7 @@ class Checkpointer:
         """Go on to the next checkpoint. Integrity unless it is signed and continues the one before."""
         statement = self._ensure_signed(stored.note)
         streams = copied(known.streams)
-        for stream, head in statement.grown.items():
-            for record in self._trail.records(stream, streams[stream].size, head.size):
-                extend(streams, stream, record.canonical)
+        self._trail.extend(streams, statement)
         last = known.statement
         if last is not None and statement.kid != (last.next_kid or last.kid):
             raise Integrity("a checkpoint does not follow the one before it", checkpoint=stored.number)

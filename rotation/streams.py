@@ -5,12 +5,11 @@ last record, which the next one names. The last record is not yet in the tree th
 shows by the signed root whether its last hash is the right one, too.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
 from rotation.audit import GENESIS, SCHEMA, STREAMS, Record, event_id, parsed
-from rotation.merkle import HASH_BYTES, Tree
+from rotation.merkle import HASH_BYTES, Tree, leaf_hash
 from shared.errors import Integrity
 from shared.values import StreamHead
 
@@ -32,7 +31,7 @@ class StreamState:
         """Take a record in, whatever it says."""
         if self.last is not None:
             self._tree.add_hash(self.last)
-        self.last = hashlib.sha256(b"\x00" + canonical).digest()
+        self.last = leaf_hash(canonical)
         self.prev = self.last.hex()
         self.size += 1
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from rotation.bundle import anchor_line, checkpoint_line
-from rotation.checkpoint import parse, streams_root
+from rotation.checkpoint import Statement, parse, streams_root
 from rotation.merkle import leaf_hash
 from rotation.proof import Proof, made
 from rotation.streams import Streams, copied, extend, from_texts, heads_of, no_records, to_texts
@@ -174,14 +174,18 @@ class Trail:
                 return stored.number
         raise Rejected("no checkpoint signs that record yet; the next one will, in a minute", stream=stream, seq=seq)
 
+    def extend(self, streams: Streams, statement: Statement) -> None:
+        """Take in the records that a checkpoint is the first to sign. Integrity where they do not continue a stream."""
+        for stream, head in statement.grown.items():
+            for record in self.records(stream, streams[stream].size, head.size):
+                extend(streams, stream, record.canonical)
+
     def streams_at(self, number: int) -> Streams:
         """The streams at that checkpoint. Integrity unless the records stored are the ones that it signs."""
         point = self.point_before(number)
         streams = copied(point.streams)
         for stored in self.checkpoints(point.number, number):
-            for stream, head in parse(stored.note).statement.grown.items():
-                for record in self.records(stream, streams[stream].size, head.size):
-                    extend(streams, stream, record.canonical)
+            self.extend(streams, parse(stored.note).statement)
         if streams_root(heads_of(streams)) != parse(self.checkpoint(number).note).statement.root:
             raise Integrity("a checkpoint does not sign the records that are stored", checkpoint=number)
         return streams

@@ -5,7 +5,6 @@ import json
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +53,9 @@ class KeyVaultProcess:
             [sys.executable, "-m", "local.key_vault", *arguments, "--quota" if quota else "--no-quota"], log
         )
         try:
-            endpoint = _wait_for_endpoint(state / "endpoint.json", child, log)
+            endpoint = process.endpoint_of(
+                child, state / "endpoint.json", log, "the vault", _START_S, KeyVaultStartError
+            )
         except BaseException:
             process.stop(child)
             raise
@@ -147,21 +148,3 @@ class KeyVaultProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _wait_for_endpoint(path: Path, child: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
-    """The endpoint that this very child has announced; a file of an earlier run has another pid."""
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            raise KeyVaultStartError(f"the vault ended with exit code {child.returncode}:\n{_tail(log)}")
-        if path.exists():
-            endpoint: dict[str, Any] = json.loads(path.read_text())
-            if endpoint["pid"] == child.pid:
-                return endpoint
-        time.sleep(_POLL_S)
-    raise KeyVaultStartError(f"the vault did not listen within {_START_S:.0f} s:\n{_tail(log)}")
-
-
-def _tail(log: Path, lines: int = 5) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -4,7 +4,6 @@ import http.client
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,6 @@ from local.timestamp_authority.faults import Fault
 
 _START_S: Final = 30.0
 _ADMIN_S: Final = 30.0
-_POLL_S: Final = 0.02
 
 
 class TimestampAuthorityStartError(Exception):
@@ -43,7 +41,14 @@ class TimestampAuthorityProcess:
         arguments = ["--port", str(port), "--state", str(folder.resolve()), "--clock", str(clock_file.resolve())]
         child = process.spawn([sys.executable, "-m", "local.timestamp_authority", *arguments], log_file)
         try:
-            endpoint = _wait_for_endpoint(folder / "endpoint.json", child, log_file)
+            endpoint = process.endpoint_of(
+                child,
+                folder / "endpoint.json",
+                log_file,
+                "the time-stamp authority",
+                _START_S,
+                TimestampAuthorityStartError,
+            )
         except BaseException:
             process.stop(child)
             raise
@@ -95,25 +100,3 @@ class TimestampAuthorityProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _wait_for_endpoint(path: Path, child: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
-    """The endpoint that this very child has announced; a file of an earlier run has another pid."""
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            raise TimestampAuthorityStartError(
-                f"the time-stamp authority ended with exit code {child.returncode}:\n{_tail(log)}"
-            )
-        if path.exists():
-            endpoint: dict[str, Any] = json.loads(path.read_text())
-            if endpoint["pid"] == child.pid:
-                return endpoint
-        time.sleep(_POLL_S)
-    raise TimestampAuthorityStartError(
-        f"the time-stamp authority did not listen within {_START_S:.0f} s:\n{_tail(log)}"
-    )
-
-
-def _tail(log: Path, lines: int = 5) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
