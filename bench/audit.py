@@ -211,9 +211,12 @@ def _verified(key: Path, lines: Any) -> dict[str, Any]:  # noqa: ANN401 - whatev
 def _proof() -> Result:
     """Of a record in the midst of a stream with its part of a million records."""
     size = 1_000_000 // STREAMS
-    leaves = [leaf_hash(str(number).encode()) for number in range(size)]
     (record,) = chained([_event("acme", "v1")], size // 3, GENESIS, system_clock())
-    path = made(record.canonical, leaves, no_records(), "", ()).path
+    lines = [record.canonical if number == record.seq else str(number).encode() for number in range(1, size + 1)]
+    streams = no_records()
+    for line in lines:
+        streams[record.stream].add(line)
+    path = made(record.canonical, [leaf_hash(line) for line in lines], streams, "", ()).path
     octets = len(msgspec.json.encode(path))
     return Result(
         "audit",
