@@ -11,6 +11,7 @@ from typing import IO, Any, Final, override
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rotation.catalog import Catalog, load
+from rotation.rotators.registry import READERS
 from shared.errors import Conflict
 from shared.ports import Alerts, Budgets, DeadLetters, Keks, KekUses, Records, Shards, Vault
 from shared.redact import KNOWN_SECRETS
@@ -32,7 +33,7 @@ from shared.values import (
     StoredRecord,
 )
 
-CATALOG: Final[Catalog] = load(Path(__file__).parent.parent / "rotation" / "catalog.toml")
+CATALOG: Final[Catalog] = load(Path(__file__).parent.parent / "rotation" / "catalog.toml", READERS)
 """The shipped one."""
 VAULT: Final = "https://bench.vault.azure.net"
 OLD_KID: Final = Kid(f"{VAULT}/keys/{CATALOG.dek.kek}/{'0' * 31}1")

@@ -1,24 +1,79 @@
 """The catalog: everything that must rotate, its policy and its owner.
 
-A TOML file with one table per entry. All mistakes are reported at once, each with file, entry and reason; a field that
-nobody reads is a mistake too, because it is usually a misspelt one.
+A TOML file with one table per entry. All mistakes are reported at once, each with file, entry and reason.
 """
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from rotation.calendar import Calendar, Every, Period, Schedule
+from rotation.fields import NAME, Fields
 from shared.errors import InvalidCatalog
 
-# Key Vault object names: https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates
-_NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
-_MAX_DAYS: Final = 3650
 SAMPLED_WHILE_SWEEPING: Final = 0.005
 """Share of the new wraps that are opened at the vault before they are stored."""
+ALERT_DAYS: Final = (30, 7, 1)
+"""How many days before an object expires people are told, unless its entry says otherwise."""
+
+_CONTROL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ().:/-]{0,59}")
+_MOST_ALERT_DAYS: Final = 365
+
+
+class EntryKind(StrEnum):
+    """What an entry is about."""
+
+    KEK = "kek"  # a key in the vault that wraps DEKs
+    DEK = "dek"  # the keys of all tenants, wrapped in Table Storage
+    KEY = "key"  # any other key in the vault
+    SECRET = "secret"  # noqa: S105 - a secret in the vault
+    CERTIFICATE = "certificate"
+
+
+class RotatedBy(StrEnum):
+    """Who rotates it."""
+
+    APP = "app"  # the jobs of this app
+    VAULT = "key-vault"  # the vault, by the policy that is written from the catalog
+    CERT_MANAGER = "cert-manager"
+    SERVICE_MESH = "service-mesh"
+    PERSON = "person"
+
+
+_ROTATED_BY: Final[Mapping[EntryKind, tuple[RotatedBy, ...]]] = {
+    EntryKind.KEY: (RotatedBy.VAULT, RotatedBy.PERSON),
+    EntryKind.CERTIFICATE: (RotatedBy.VAULT, RotatedBy.CERT_MANAGER, RotatedBy.SERVICE_MESH, RotatedBy.PERSON),
+}
+type Readers = Mapping[str, Callable[[Fields], Any]]
+"""What reads the parameters of each rotator that an entry may name."""
+
+_ELSEWHERE: Final = (RotatedBy.CERT_MANAGER, RotatedBy.SERVICE_MESH)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What every entry says, whatever it is about."""
+
+    name: str
+    kind: EntryKind
+    owner: str
+    schedule: Schedule
+    object: str  # its name in the vault
+    vault: str | None = None  # URL without a slash at its end; None: the first configured one
+    grace: timedelta = timedelta()  # dual running: how long the previous one still works
+    alert_days: tuple[int, ...] = ALERT_DAYS  # before it expires, largest first
+    controls: tuple[str, ...] = ()  # what auditors call the requirement that it meets
+    rotated_by: RotatedBy = RotatedBy.APP
+
+    @property
+    def in_vault(self) -> bool:
+        """Whether the vault has an object of its name."""
+        return self.kind is not EntryKind.DEK and self.rotated_by not in _ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +109,40 @@ class DekPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretPolicy:
+    """A secret that this app rotates."""
+
+    entry: Entry
+    rotator: str  # name in the registry
+    parameters: Any  # what the rotator's file has read of the entry
+
+    @property
+    def name(self) -> str:
+        """Of the entry."""
+        return self.entry.name
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
-    """All entries by kind."""
+    """All entries: what each kind needs by kind, and what all have in common."""
 
     keks: Mapping[str, KekPolicy]
     dek: DekPolicy
+    secrets: Mapping[str, SecretPolicy] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
 
 
-def load(path: Path) -> Catalog:
+def load(path: Path, rotators: Readers) -> Catalog:
     """The catalog in the file; InvalidCatalog names the file and every mistake in it."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidCatalog(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path))
+    return parse(text, str(path), rotators)
 
 
-def parse(text: str, source: str) -> Catalog:
-    """The catalog written in `text`; `source` names it in mistakes."""
+def parse(text: str, source: str, rotators: Readers) -> Catalog:
+    """The catalog written in `text`; `source` names it in mistakes, `rotators` are those that an entry may name."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -79,93 +150,116 @@ def parse(text: str, source: str) -> Catalog:
     mistakes: list[str] = []
     keks: dict[str, KekPolicy] = {}
     deks: list[DekPolicy] = []
+    secrets: dict[str, SecretPolicy] = {}
+    entries: dict[str, Entry] = {}
     for name, table in tables.items():
-        entry = _Entry(name, table, mistakes)
+        if not isinstance(table, dict):
+            mistakes.append(f"[{name}] must be a table, as in [name]")
+            continue
+        fields = Fields(f"[{name}]", table, mistakes)
+        if not NAME.fullmatch(name):
+            fields.mistake("the name must be 1 to 127 of 0-9 a-z A-Z and dash, as Key Vault wants it")
+        kind = table.get("kind")
+        if not isinstance(kind, str) or kind not in set(EntryKind):
+            fields.mistake(f"kind is {kind!r}; known kinds: {', '.join(repr(each.value) for each in EntryKind)}")
+            continue
+        entry = entries[name] = _entry(name, fields)
         match entry.kind:
-            case "kek":
-                keks[name] = _kek_policy(entry)
-            case "dek":
-                deks.append(_dek_policy(entry))
-            case kind:
-                entry.mistake(f"kind is {kind!r}; known kinds: 'dek', 'kek'")
-                continue
-        entry.finish()
+            case EntryKind.KEK:
+                keks[name] = _kek_policy(entry, fields)
+            case EntryKind.DEK:
+                deks.append(_dek_policy(entry, fields))
+            case EntryKind.SECRET:
+                secrets[name] = _secret_policy(entry, fields, rotators)
+        fields.finish()
     if len(deks) != 1:
         mistakes.append(f"exactly one entry of kind 'dek' is needed, there are {len(deks)}")
     strangers = [dek for dek in deks if dek.kek and dek.kek not in keks]
     mistakes += [f"[{dek.name}] kek: {dek.kek!r} is no entry of kind 'kek'" for dek in strangers]
+    mistakes += _shared_objects(entries)
     if mistakes:
         raise InvalidCatalog("\n".join(f"{source}: {mistake}" for mistake in mistakes))
-    return Catalog(keks, deks[0])
+    return Catalog(keks, deks[0], secrets, entries)
 
 
-def _kek_policy(entry: "_Entry") -> KekPolicy:
+def _entry(name: str, fields: Fields) -> Entry:
+    kind = EntryKind(fields.one_of("kind", tuple(EntryKind)))
+    owner = fields.name("owner")
+    is_internal = kind in (EntryKind.KEK, EntryKind.DEK)
+    schedule: Schedule = Every(fields.days("interval_days")) if is_internal else _schedule(fields)
+    entry = Entry(
+        name=name,
+        kind=kind,
+        owner=owner,
+        schedule=schedule,
+        object=name if is_internal else fields.name("object", default=name),
+        vault=None if is_internal else fields.url("vault", default="") or None,
+        grace=fields.days("grace_days", least=1 if is_internal else 0),
+        alert_days=tuple(sorted(fields.integers("alert_days", 1, _MOST_ALERT_DAYS, ALERT_DAYS), reverse=True)),
+        controls=fields.texts("controls", _CONTROL, "names of controls like 'SOC 2 CC6.1'"),
+        rotated_by=RotatedBy(fields.one_of("rotated_by", _ROTATED_BY[kind])) if kind in _ROTATED_BY else RotatedBy.APP,
+    )
+    if entry.grace >= schedule.longest and kind is not EntryKind.DEK:
+        fields.mistake("grace_days must be shorter than the time between two rotations")
+    if not entry.alert_days:
+        fields.mistake("alert_days: names no day")
+    return entry
+
+
+def _schedule(fields: Fields) -> Schedule:
+    """Either `interval_days` or `calendar`."""
+    if not fields.has("calendar"):
+        return Every(fields.days("interval_days"))
+    if fields.has("interval_days"):
+        fields.days("interval_days")
+        fields.mistake("has interval_days and calendar: one of them says when it is due")
+    return Calendar(Period(fields.one_of("calendar", tuple(Period))))
+
+
+def _kek_policy(entry: Entry, fields: Fields) -> KekPolicy:
     return KekPolicy(
         name=entry.name,
-        owner=entry.text("owner"),
-        interval=entry.days("interval_days"),
-        grace=entry.days("grace_days"),
-        consumer_timeout=entry.days("consumer_timeout_days", least=0),
-        soak=entry.days("soak_days"),
-        scrub=entry.share("scrub_percent", least=0.1, most=100.0),
-        headroom=entry.share("headroom_percent", least=0.0, most=90.0),
+        owner=entry.owner,
+        interval=entry.schedule.longest,
+        grace=entry.grace,
+        consumer_timeout=fields.days("consumer_timeout_days", least=0),
+        soak=fields.days("soak_days"),
+        scrub=fields.share("scrub_percent", least=0.1, most=100.0),
+        headroom=fields.share("headroom_percent", least=0.0, most=90.0),
     )
 
 
-def _dek_policy(entry: "_Entry") -> DekPolicy:
+def _dek_policy(entry: Entry, fields: Fields) -> DekPolicy:
     policy = DekPolicy(
         name=entry.name,
-        owner=entry.text("owner"),
-        kek=entry.text("kek"),
-        interval=entry.days("interval_days"),
-        spread=entry.days("spread_days"),
-        grace=entry.days("grace_days"),
-        retention=entry.days("retention_days", least=0),
+        owner=entry.owner,
+        kek=fields.name("kek"),
+        interval=entry.schedule.longest,
+        spread=fields.days("spread_days"),
+        grace=entry.grace,
+        retention=fields.days("retention_days", least=0),
     )
     if policy.spread + policy.grace >= policy.interval:
-        entry.mistake("spread_days and grace_days together must be shorter than interval_days")
+        fields.mistake("spread_days and grace_days together must be shorter than interval_days")
     return policy
 
 
-class _Entry:
-    """Reads one table field by field and collects what is wrong with it."""
+def _secret_policy(entry: Entry, fields: Fields, rotators: Readers) -> SecretPolicy:
+    rotator = fields.one_of("rotator", tuple(rotators))
+    table = fields.table("parameters")
+    parameters = rotators[rotator](table)
+    table.finish()
+    return SecretPolicy(entry, rotator, parameters)
 
-    def __init__(self, name: str, table: object, mistakes: list[str]) -> None:
-        self.name = name
-        self._mistakes = mistakes
-        self._fields = dict(table) if isinstance(table, dict) else {}
-        if not isinstance(table, dict):
-            self.mistake("must be a table, as in [name]")
-        elif not _NAME.fullmatch(name):
-            self.mistake("the name must be 1 to 127 of 0-9 a-z A-Z and dash, as Key Vault wants it")
-        self.kind = self._fields.pop("kind", None)
 
-    def mistake(self, reason: str) -> None:
-        self._mistakes.append(f"[{self.name}] {reason}")
-
-    def text(self, field: str) -> str:
-        value = self._fields.pop(field, None)
-        if isinstance(value, str) and _NAME.fullmatch(value):
-            return value
-        self.mistake(f"{field}: " + ("is missing" if value is None else f"{value!r} is not a name (0-9 a-z A-Z -)"))
-        return ""
-
-    def days(self, field: str, least: int = 1) -> timedelta:
-        value = self._fields.pop(field, None)
-        if type(value) is int and least <= value <= _MAX_DAYS:
-            return timedelta(days=value)
-        wanted = f"a whole number of days from {least} to {_MAX_DAYS}"
-        self.mistake(f"{field}: " + (f"is missing ({wanted})" if value is None else f"{value!r} is not {wanted}"))
-        return timedelta(days=_MAX_DAYS if field == "interval_days" else 0)
-
-    def share(self, field: str, least: float, most: float) -> float:
-        value = self._fields.pop(field, None)
-        if type(value) in (int, float) and least <= value <= most:
-            return float(value) / 100
-        wanted = f"a percentage from {least:g} to {most:g}"
-        self.mistake(f"{field}: " + (f"is missing ({wanted})" if value is None else f"{value!r} is not {wanted}"))
-        return 0.0
-
-    def finish(self) -> None:
-        for field in self._fields:
-            self.mistake(f"{field}: unknown field")
+def _shared_objects(entries: Mapping[str, Entry]) -> list[str]:
+    """Two entries for one object would rotate it twice."""
+    mistakes = []
+    first: dict[tuple[str | None, str, str], str] = {}
+    for entry in entries.values():
+        if entry.in_vault:
+            kind = EntryKind.KEY if entry.kind is EntryKind.KEK else entry.kind
+            other = first.setdefault((entry.vault, kind, entry.object.lower()), entry.name)
+            if other != entry.name:
+                mistakes.append(f"[{entry.name}] object: [{other}] is about the same {kind} of the vault")
+    return mistakes

@@ -53,6 +53,14 @@ class InvalidSettings(Rejected):
     """An app setting is missing or malformed; the text lists every one of them."""
 
 
+class MissingPackage(Rejected):
+    """An optional package is not installed; the text names it."""
+
+
+class Waiting(AtpError):
+    """A person has to do something first; the text says what. Nothing has failed."""
+
+
 class UnusableKey(Rejected):
     """A Key Vault key version that must not be used for what was asked: disabled, outside nbf/exp, wrong operation."""
 

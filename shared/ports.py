@@ -4,8 +4,8 @@ Every method may raise `Transient` (nothing is known about whether it took effec
 reads what others wrote, `Integrity` (what is stored cannot be what we stored). A return means: durable and visible.
 """
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from shared.secret import Secret
@@ -24,6 +24,8 @@ from shared.values import (
     Keyring,
     KeyShape,
     Kid,
+    SecretRotation,
+    SecretVersion,
     ShardProgress,
     SigningKey,
     StoredCheckpoint,
@@ -167,6 +169,45 @@ class Checkpoints(Protocol):
 
     def append(self, checkpoint: StoredCheckpoint) -> None:
         """Insert a checkpoint. Conflict if its number is taken."""
+
+
+class Secrets(Protocol):
+    """The secrets in the configured vaults; in the first one unless said otherwise."""
+
+    def newest(self, name: str, vault: str | None = None) -> SecretVersion | None:
+        """What is read by who names no version. None if there is no such secret."""
+
+    def versions(self, name: str, vault: str | None = None) -> Sequence[SecretVersion]:
+        """Every version, oldest first; none if there is no such secret."""
+
+    def value(self, name: str, version: str, vault: str | None = None) -> Secret:
+        """The value of that version. Rejected if there is none, or it is disabled."""
+
+    def put(
+        self, name: str, value: Secret, tags: Mapping[str, str], expires: datetime | None, vault: str | None = None
+    ) -> SecretVersion:
+        """A new version, the newest from now on. Asked again, there are two: look for the tags first."""
+
+    def change(
+        self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool, vault: str | None = None
+    ) -> None:
+        """Set the tags of a version, all of them, and whether it is enabled. Rejected if there is none."""
+
+
+class SecretRotations(Protocol):
+    """Where the secrets of the catalog stand."""
+
+    def read(self, name: str) -> SecretRotation | None:
+        """Where that secret stands, None before it was first looked at."""
+
+    def page(self, after: str | None, limit: int) -> Sequence[SecretRotation]:
+        """Up to `limit` of them in the order of their names, beginning behind `after`; empty at the end."""
+
+    def put(self, rotation: SecretRotation) -> SecretRotation:
+        """Insert one that has no etag, replace one that has; answers with what is stored then.
+
+        Conflict if it was put meanwhile.
+        """
 
 
 class AuditSigner(Protocol):

@@ -377,6 +377,60 @@ class SigningKey:
     created: datetime
 
 
+class SecretPhase(StrEnum):
+    """Where the rotation of a secret stands. The moves between phases are in rotation/secret.py."""
+
+    STEADY = "steady"  # nothing is under way: one credential, which consumers use
+    INTENDED = "intended"  # the next one is decided on
+    STAGED = "staged"  # its value is in the vault, aside, where no consumer looks
+    INSTALLED = "installed"  # the target was told to accept it
+    TESTED = "tested"  # the target accepts it
+    GRACE = "grace"  # published: consumers use it, and the one before it still works
+    REVOKING = "revoking"  # the one before is being made to fail
+    ROLLING_BACK = "rolling-back"  # the new one is being made to fail, and consumers use the one before again
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVersion:
+    """One version of a secret as the vault describes it, without its value."""
+
+    version: str  # 32 hex digits
+    enabled: bool
+    created: datetime
+    expires: datetime | None
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRotation:
+    """A secret of the catalog with its newest rotation: one row, changed by compare-and-swap."""
+
+    name: str  # of the catalog entry
+    phase: SecretPhase
+    phase_since: datetime
+    generation: int  # number of the newest rotation, 0: none yet
+    current: str = ""  # the version in the vault that consumers use
+    slot: str = ""  # where the target has it
+    since: datetime | None = None  # when it was published
+    previous: str = ""  # the version before, while it still works
+    previous_slot: str = ""
+    grace_until: datetime | None = None  # end of dual running
+    pending: str = ""  # the version, of the secret set aside, that holds the new value
+    pending_slot: str = ""
+    before: str = ""  # fingerprint of what was in that slot
+    job: str = ""  # id of what started the newest rotation
+    actor: str = ""
+    trigger: str = ""
+    reason: str = ""
+    compromised: bool = False  # the current one is in wrong hands: no dual running, no way back
+    announced: bool = False  # consumers were told of the current one
+    task: str = ""  # what a person has to do before it goes on
+    verdict: str = ""  # for people: how the newest rotation went
+    claimed_by: str = ""  # who works on it
+    claimed_until: datetime | None = None  # and until when nobody else may
+    etag: Etag | None = None
+
+
 class Severity(StrEnum):
     """How urgently a person must look."""
 

@@ -25,6 +25,7 @@ from rotation.__main__ import _parser as rotation_parser
 from rotation.catalog import load
 from rotation.message import PARSERS, ROTATION_JOBS, Action, Job, KekOrder, Trigger
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation, Question, estimate, rate, spoken
+from rotation.rotators.registry import READERS
 from shared import errors
 from shared.azure import wiring
 from shared.errors import AtpError
@@ -256,7 +257,7 @@ DAY = timedelta(days=1)
 
 def scale_rows() -> Iterator[str]:
     """The computed rows of docs/scale.md."""
-    policy = load(ROOT / "rotation" / "catalog.toml").keks["master-kek"]
+    policy = load(ROOT / "rotation" / "catalog.toml", READERS).keks["master-kek"]
 
     def question(vault: str, shape: KeyShape, rows: int) -> Question:
         return Question(rows, vault, shape, vault, shape, policy.sampled, policy.headroom)

@@ -13,6 +13,7 @@ from rotation.catalog import load
 from rotation.expiry import Happening, parse
 from rotation.kek import TASKS
 from rotation.message import PARSERS
+from rotation.rotators.registry import READERS
 from shared.azure import wiring
 from shared.settings import Settings
 from shared.values import ShardState
@@ -295,7 +296,7 @@ def test_every_role_is_one_that_is_assigned() -> None:
 
 
 def test_the_keks_are_those_of_the_catalog() -> None:
-    assert array("main.bicep", "keks") == list(load(ROOT / "rotation" / "catalog.toml").keks)
+    assert array("main.bicep", "keks") == list(load(ROOT / "rotation" / "catalog.toml", READERS).keks)
 
 
 def test_every_setting_that_the_code_reads_is_set_and_none_of_those_that_are_for_local_stacks() -> None:

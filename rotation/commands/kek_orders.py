@@ -16,6 +16,7 @@ from rotation.commands.grammar import Commands, add_command, add_origin, add_wai
 from rotation.commands.ports import Ports
 from rotation.kek import FINAL, TASKS, decide, is_stuck, move_for, started
 from rotation.message import KEK_ORDERS, KekAction, KekOrder, Trigger
+from rotation.rotators.registry import READERS
 from shared.errors import Rejected
 from shared.settings import Settings
 from shared.values import SHARDS, KekRecord, KekRun, KeyKind, KeyShape, Kid, Phase, TenantId
@@ -91,7 +92,7 @@ def add_new_version(parser: argparse.ArgumentParser) -> None:
 
 def policy_of(name: str, settings: Settings) -> KekPolicy:
     """The KEK's entry in the catalog; Rejected if it has none."""
-    policies = load(settings.catalog).keks
+    policies = load(settings.catalog, READERS).keks
     if name not in policies:
         raise Rejected("the catalog has no KEK of that name", kek=quoted([name]), known=", ".join(sorted(policies)))
     return policies[name]

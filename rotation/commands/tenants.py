@@ -11,6 +11,7 @@ from rotation.commands.grammar import Commands, add_command, add_group, add_json
 from rotation.commands.ports import Ports
 from rotation.commands.tables import Row, rendered
 from rotation.message import ROTATION_JOBS, Action, Job, Trigger
+from rotation.rotators.registry import READERS
 from rotation.schedule import rotation_due
 from shared.errors import Rejected
 from shared.settings import Settings
@@ -105,7 +106,7 @@ def _primary(ports: Ports, tenant: TenantId) -> int:
 
 
 def _list(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:
-    policy = load(settings.catalog).dek
+    policy = load(settings.catalog, READERS).dek
 
     def rows() -> Iterator[Row]:
         for tenant in tenants(ports):

@@ -32,6 +32,7 @@ from rotation.message import PARSERS, POISON_SUFFIX
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
+from rotation.rotators.registry import READERS
 from rotation.sweep_job import RecordSweep
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.trail import Trail
@@ -262,7 +263,7 @@ class App:
 
 def load_catalog(settings: Settings) -> Catalog:
     """The catalog that the settings name; InvalidCatalog if it has mistakes."""
-    return load(settings.catalog)
+    return load(settings.catalog, READERS)
 
 
 def app(settings: Settings, adapters: Adapters | None = None) -> App:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rotation.catalog import DekPolicy, load, parse
+from rotation.rotators.registry import READERS
 from shared.errors import InvalidCatalog, Rejected
 from tests.pure.keyrings import KEK_POLICY, POLICY
 
@@ -36,25 +37,25 @@ SHIPPED = Path(__file__).parents[2] / "rotation" / "catalog.toml"
 def mistakes(text: str) -> list[str]:
     """The lines of the refusal of a catalog."""
     with pytest.raises(InvalidCatalog) as caught:
-        parse(text, "catalog.toml")
+        parse(text, "catalog.toml", READERS)
     assert isinstance(caught.value, Rejected)
     return str(caught.value).splitlines()
 
 
 def test_a_catalog_says_what_rotates_and_how() -> None:
-    catalog = parse(KEK + DEK, "catalog.toml")
+    catalog = parse(KEK + DEK, "catalog.toml", READERS)
     assert catalog.keks == {"master-kek": KEK_POLICY}
     assert catalog.dek == POLICY
 
 
 def test_the_shipped_catalog_is_sound() -> None:
-    catalog = load(SHIPPED)
+    catalog = load(SHIPPED, READERS)
     assert catalog.dek.kek in catalog.keks
     assert catalog.dek.interval <= timedelta(days=92), "quarterly"
 
 
 def test_the_order_of_entries_does_not_matter() -> None:
-    assert parse(DEK + KEK, "a") == parse(KEK + DEK, "b")
+    assert parse(DEK + KEK, "a", READERS) == parse(KEK + DEK, "b", READERS)
 
 
 # One mistake each: what is written, and how it is reported behind "catalog.toml: ".
@@ -139,10 +140,13 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a field of another kind": (KEK + "spread_days = 7\n" + DEK, "[master-kek] spread_days: unknown field"),
     "an unknown kind": (
         KEK + DEK + '[jwt]\nkind = "jtw"\n',
-        "[jwt] kind is 'jtw'; known kinds: 'dek', 'kek'",
+        "[jwt] kind is 'jtw'; known kinds: 'kek', 'dek', 'key', 'secret', 'certificate'",
     ),
-    "no kind": (KEK + DEK + "[jwt]\n", "[jwt] kind is None; known kinds: 'dek', 'kek'"),
-    "a kind that is no text": (KEK + DEK + "[jwt]\nkind = []\n", "[jwt] kind is []; known kinds: 'dek', 'kek'"),
+    "no kind": (KEK + DEK + "[jwt]\n", "[jwt] kind is None; known kinds: 'kek', 'dek', 'key', 'secret', 'certificate'"),
+    "a kind that is no text": (
+        KEK + DEK + "[jwt]\nkind = []\n",
+        "[jwt] kind is []; known kinds: 'kek', 'dek', 'key', 'secret', 'certificate'",
+    ),
     "a name that Key Vault refuses": (
         KEK + DEK + KEK.replace("[master-kek]", '["master kek"]'),
         "[master kek] the name must be 1 to 127 of 0-9 a-z A-Z and dash, as Key Vault wants it",
@@ -218,10 +222,10 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# \xe4\n")
     for name in ("absent.toml", "latin.toml", "."):
         with pytest.raises(InvalidCatalog, match="cannot be read") as caught:
-            load(tmp_path / name)
+            load(tmp_path / name, READERS)
         assert str(tmp_path / name) in str(caught.value)
 
 
 def test_a_policy_is_a_value() -> None:
-    assert isinstance(parse(KEK + DEK, "a").dek, DekPolicy)
-    assert hash(parse(KEK + DEK, "a").dek) == hash(parse(KEK + DEK, "b").dek)
+    assert isinstance(parse(KEK + DEK, "a", READERS).dek, DekPolicy)
+    assert hash(parse(KEK + DEK, "a", READERS).dek) == hash(parse(KEK + DEK, "b", READERS).dek)

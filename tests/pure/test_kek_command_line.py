@@ -17,6 +17,7 @@ from rotation.catalog import load
 from rotation.commands import asking
 from rotation.commands.kek_status import drawn, looked
 from rotation.message import KEK_ORDERS, KekAction, KekOrder, Trigger
+from rotation.rotators.registry import READERS
 from shared import log
 from shared.azure import wiring
 from shared.settings import Settings
@@ -343,7 +344,7 @@ def test_watching_prints_plain_lines_where_nobody_can_see_a_bar(operator: Operat
 def test_watching_on_a_terminal_draws_a_bar(operator: Operator) -> None:
     operator.platform.order(KekAction.ROTATE)
     operator.works_a_little()
-    policy = load(Settings.parse(SETTINGS).catalog).keks["master-kek"]
+    policy = load(Settings.parse(SETTINGS).catalog, READERS).keks["master-kek"]
     screen = io.StringIO()
 
     def looks() -> Any:
@@ -383,7 +384,7 @@ def test_watching_asks_the_vault_once_for_each_version(operator: Operator) -> No
     operator.platform.order(KekAction.ROTATE)
     while operator.phase is not Phase.SWEEPING:
         operator.works_a_little()
-    policy = load(Settings.parse(SETTINGS).catalog).keks["master-kek"]
+    policy = load(Settings.parse(SETTINGS).catalog, READERS).keks["master-kek"]
     shapes: dict[Kid, KeyShape] = {}
     before = operator.world.vault_operations
     assert [looked(operator.ports, policy, shapes).allowed_per_second is None for _ in range(5)] == [False] * 5

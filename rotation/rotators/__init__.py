@@ -1,0 +1,1 @@
+"""What changes credentials in their targets: one file for each secret type."""

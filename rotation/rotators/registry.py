@@ -1,0 +1,12 @@
+"""The registry of rotators: one line for each secret type, by the name that catalog entries use."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from rotation.fields import Fields
+from rotation.rotators.base import Kind, Parameters
+
+ROTATORS: Final[Mapping[str, Kind]] = {}
+
+READERS: Final[Mapping[str, Callable[[Fields], Parameters]]] = {name: kind.read for name, kind in ROTATORS.items()}
+"""What the catalog needs of them."""
