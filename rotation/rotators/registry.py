@@ -4,9 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from rotation.fields import Fields
+from rotation.rotators import cosmos_db, http_api_key, service_bus, storage_account
 from rotation.rotators.base import Kind, Parameters
 
-ROTATORS: Final[Mapping[str, Kind]] = {}
+ROTATORS: Final[Mapping[str, Kind]] = {
+    "cosmos-db": Kind(cosmos_db.read, cosmos_db.make),
+    "http-api-key": Kind(http_api_key.read, http_api_key.make),
+    "service-bus": Kind(service_bus.read, service_bus.make),
+    "storage-account": Kind(storage_account.read, storage_account.make),
+}
 
 READERS: Final[Mapping[str, Callable[[Fields], Parameters]]] = {name: kind.read for name, kind in ROTATORS.items()}
 """What the catalog needs of them."""
