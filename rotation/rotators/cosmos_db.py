@@ -42,7 +42,7 @@ _READ_WRITE: Final = ("primary", "secondary")
 _READ_ONLY: Final = ("primaryReadonly", "secondaryReadonly")
 _API_VERSION: Final = "2018-12-31"
 _BUSY: Final = frozenset({"Creating", "Updating"})
-_LOOKS: Final = 12
+_LOOKS: Final = 4
 _PAUSE_S: Final = 10
 """How often and how far apart one call looks whether a regeneration is done; later calls look after a longer one."""
 

@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, override
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -32,6 +33,8 @@ MAX_ANSWER: Final = 1024 * 1024
 """Bytes."""
 MAX_PAGES: Final = 50
 """Of a list."""
+LONGEST_CALL_S: Final = 60.0
+"""Behind that no further request is sent within one call: it could meet what another worker does by then."""
 _PATIENCE_S: Final = 20.0
 _MAX_KEY: Final = 8 * 1024
 _MAX_BODY: Final = 4_000
@@ -48,8 +51,7 @@ _ID: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:@/+-]{1,120}")  # a dot or tw
 _TOKEN: Final = re.compile(rb"[!-~]{1,8192}")
 _TEXT: Final = re.compile(rf"[!-~]{{1,{_MAX_KEY}}}")
 
-_NO_STATE: Final = object()
-_IN_THE_WAY: Final = frozenset({401, 403, 408, 423, 425})
+_IN_THE_WAY: Final = frozenset({401, 403, 408, 423, 425})  # gets repaired, or passes
 _GONE: Final = frozenset({404, 410})
 
 
@@ -78,7 +80,7 @@ class HttpApiParameters:
     item_id: str  # JSON pointers into one item
     item_label: str
     item_state: str | None  # None: what is listed works
-    working: tuple[str, ...]  # what the state of a key that works may be
+    working: tuple[str, ...]  # what the state of a key that works may be: a text, or JSON's true, false, null, a number
     next: str | None  # JSON pointer to the URL of the next page
     revoke: Request
     test: Request
@@ -167,15 +169,6 @@ def make(name: str, parameters: Parameters, around: Surroundings) -> Rotator:
     return HttpApiKeys(name, parameters, around)
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A key as the service lists it."""
-
-    id: str
-    label: str
-    works: bool
-
-
 class HttpApiKeys(Rotator):
     """Rotates the API keys of one service."""
 
@@ -194,7 +187,8 @@ class HttpApiKeys(Rotator):
         existing = self._interface.existing_id
         if not existing:
             raise Rejected("a key that was made before is found only by `existing_id` in the catalog", name=self._name)
-        if not any(key.id == existing for key in self._keys()) or not self._is_accepted(value):
+        service = self._service()
+        if not service.lists(existing) or not service.accepts(value):
             raise Rejected("the service has no such key", name=self._name, id=existing)
         return existing
 
@@ -204,52 +198,114 @@ class HttpApiKeys(Rotator):
 
     @override
     def obtain(self, change: Change) -> Credential:
-        self._revoke_strays(change.generation, change.current)
-        # Killed from here on: the next call finds the key by its label and revokes it.
-        interface = self._interface
-        label = f"{self._name}-g{change.generation}"
-        body = interface.create_body.replace("{label}", label).encode()
-        document = self._asked(interface.create, interface.create.path, body)
-        key_id, key = _at(document, interface.created_id), _at(document, interface.created_key)
-        if not isinstance(key, str) or not _TEXT.fullmatch(key):
-            raise Rejected("the service's answer holds no key where the catalog says", name=self._name)
-        value = Secret(key.encode())
-        return Credential(_id(key_id), value)
+        service = self._service()
+        self._revoke_strays(service, change.generation, change.current)
+        return service.create(self._label_of(change))
+        # Killed behind it: the next call finds the key by its label and revokes it.
 
     @override
     def install(self, change: Change, new: Credential) -> bool:
-        return any(key.id == new.slot for key in self._keys())
+        label = self._label_of(change)
+        for key in self._service().listed():
+            if key.id == new.slot:
+                if key.label != label:  # a key whose answer is lost would not be found
+                    raise Rejected("the service does not list the label of a key", name=self._name, label=label)
+                return True
+        return False
 
     @override
     def test(self, credential: Credential) -> bool:
-        return self._is_accepted(credential.value)
+        return self._service().accepts(credential.value)
 
     @override
     def revoke(self, old: Credential, current: Credential) -> None:
         if old.slot == current.slot:
             raise Integrity("the key to be revoked is the one in use", name=self._name, slot=old.slot)
-        self._revoke_one(old.slot)
-        self._revoke_strays(None, current)
+        service = self._service()
+        service.revoke(old.slot)
+        self._revoke_strays(service, None, current)
 
     @override
     def abandon(self, change: Change) -> None:
-        self._revoke_strays(change.generation, change.current)
+        service = self._service()
+        slot = change.place.slot  # on record once there is a key
+        if slot and not (change.current and slot == change.current.slot):
+            service.revoke(slot)
+        self._revoke_strays(service, change.generation, change.current)
 
-    def _revoke_strays(self, generation: int | None, current: Credential | None) -> None:
+    def _label_of(self, change: Change) -> str:
+        return f"{self._name}-g{change.generation}"
+
+    def _revoke_strays(self, service: "_Service", generation: int | None, current: Credential | None) -> None:
         """Revoke our keys up to that rotation, all of them without one, but for the current key."""
-        for key in self._keys():
+        for key in service.listed():
             made = self._label.fullmatch(key.label)
             is_ours = made is not None and (generation is None or int(made[1]) <= generation)
             if is_ours and not (current and key.id == current.slot):
-                self._revoke_one(key.id)
+                service.revoke(key.id)
 
-    def _revoke_one(self, key_id: str) -> None:
+    def _service(self) -> "_Service":
+        token = self._around.secret(self._interface.admin_secret)
+        return _Service(self._name, self._interface, token, self._patience_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A key as the service lists it."""
+
+    id: str
+    label: str
+
+
+class _Service:
+    """The service during one call of a method, which must not outlast the claim on the secret."""
+
+    def __init__(self, name: str, interface: HttpApiParameters, token: Secret, patience_s: float) -> None:
+        self._name = name
+        self._interface = interface
+        self._token = token
+        self._patience_s = patience_s
+        self._until = time.monotonic() + LONGEST_CALL_S
+
+    def listed(self) -> Sequence[_Listed]:
+        """All that work."""
+        return [key for page in self._pages() for key in self._on(page)]
+
+    def lists(self, key_id: str) -> bool:
+        """Whether that key is one of them."""
+        return any(key.id == key_id for key in self.listed())
+
+    def create(self, label: str) -> Credential:
+        """A new key."""
+        interface = self._interface
+        body = interface.create_body.replace("{label}", label).encode()
+        document = self._asked(interface.create, interface.create.path, body)
+        key = _at(document, interface.created_key)
+        if not isinstance(key, str) or not _TEXT.fullmatch(key):
+            raise Rejected("the service's answer holds no key where the catalog says", name=self._name)
+        value = Secret(key.encode())
+        return Credential(self._id(_at(document, interface.created_id)), value)
+
+    def revoke(self, key_id: str) -> None:
+        """Have that key refused from now on; no error if it is gone."""
         path = self._interface.revoke.path.replace("{id}", quote(key_id, safe=""))
         self._asked(self._interface.revoke, path, gone_is_fine=True)
 
-    def _keys(self) -> Sequence[_Listed]:
-        """All that work."""
-        return [key for page in self._pages() for key in self._on(page) if key.works]
+    def accepts(self, value: Secret) -> bool:
+        """Whether the service serves who comes with that key."""
+        key = value.reveal()
+        if not _TOKEN.fullmatch(key):
+            raise Rejected("the value is no API key", name=self._name)
+        interface = self._interface
+        headers = {interface.test_header: interface.test_template.replace("{key}", key.decode())}
+        status, _ = self._send(interface.test, interface.test.path, headers)
+        if status in interface.accepted:
+            return True
+        if status in interface.refused:
+            return False
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise Throttled("API: too many requests", name=self._name, status=status)
+        raise Transient("API: neither accepts nor refuses the key", name=self._name, status=status)
 
     def _pages(self) -> Iterator[object]:
         interface = self._interface
@@ -277,30 +333,30 @@ class HttpApiKeys(Rotator):
         if not isinstance(items, list):
             raise Rejected("the service's answer holds no list where the catalog says", name=self._name)
         for item in items:
-            label = _at(item, interface.item_label)
-            state = _at(item, interface.item_state) if interface.item_state is not None else _NO_STATE
-            works = state is _NO_STATE or state in interface.working
-            yield _Listed(_id(_at(item, interface.item_id)), label if isinstance(label, str) else "", works)
+            key_id, label = self._id(_at(item, interface.item_id)), _at(item, interface.item_label)
+            if self._works(item):
+                yield _Listed(key_id, label if isinstance(label, str) else "")
 
-    def _is_accepted(self, value: Secret) -> bool:
-        key = value.reveal()
-        if not _TOKEN.fullmatch(key):
-            raise Rejected("the value is no API key", name=self._name)
+    def _works(self, item: object) -> bool:
         interface = self._interface
-        headers = {interface.test_header: interface.test_template.replace("{key}", key.decode())}
-        status, _ = self._send(interface.test, interface.test.path, headers)
-        if status in interface.accepted:
+        if interface.item_state is None:
             return True
-        if status in interface.refused:
-            return False
-        if status == 429:
-            raise Throttled("API: too many requests", name=self._name, status=status)
-        raise Transient("API: neither accepts nor refuses the key", name=self._name, status=status)
+        found = _at(item, interface.item_state)
+        state = found if isinstance(found, str) else json.dumps(found)
+        if found is None and state not in interface.working:  # what is not understood must not pass for revoked
+            raise Rejected("the service's answer holds no state of a key where the catalog says", name=self._name)
+        return state in interface.working
+
+    def _id(self, found: object) -> str:
+        text = str(found) if type(found) is int else found
+        if not isinstance(text, str) or not _ID.fullmatch(text):
+            raise Rejected("the service's answer holds no id of a key where the catalog says", name=self._name)
+        return text
 
     def _asked(self, request: Request, path: str, body: bytes | None = None, *, gone_is_fine: bool = False) -> object:
         """The document of a successful answer to the admin; None if it has none, or is about what is gone."""
         interface = self._interface
-        token = self._around.secret(interface.admin_secret).reveal()
+        token = self._token.reveal()
         if not _TOKEN.fullmatch(token):
             raise Rejected("the admin's token cannot be sent", name=self._name, secret=interface.admin_secret)
         headers = {interface.admin_header: interface.admin_template.replace("{token}", token.decode())}
@@ -308,11 +364,11 @@ class HttpApiKeys(Rotator):
         if gone_is_fine and status in _GONE:
             return None
         fields = {"name": self._name, "method": request.method, "status": status}
-        if status == 429:
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
             raise Throttled("API: too many requests", **fields)
-        if status in _IN_THE_WAY or status >= 500:  # refused access gets repaired
+        if status in _IN_THE_WAY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Transient("API: no success", **fields)
-        if not 200 <= status <= 299:
+        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             raise Rejected("API: refused", **fields)
         if not content:
             return None
@@ -326,11 +382,11 @@ class HttpApiKeys(Rotator):
         self, request: Request, path: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> tuple[int, bytes]:
         """Status and content of the answer. Transient if there is none."""
-        deadline = time.monotonic() + self._patience_s
-        extra = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-        }  # so that the limit is one of what it says
+        now = time.monotonic()
+        if now > self._until:
+            raise Transient("API: all answers together too slow", name=self._name)
+        # Not compressed, so that the limit is one of what it says.
+        extra = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if body is not None:
             extra["Content-Type"] = "application/json"
         try:
@@ -347,7 +403,7 @@ class HttpApiKeys(Rotator):
                     stream=True,
                     allow_redirects=False,
                 ) as response:
-                    return response.status_code, self._content(response, deadline)
+                    return response.status_code, self._content(response, now + self._patience_s)
         except (RequestException, HTTPError, OSError) as error:  # the last two: while the content is read
             raise Transient("API: no answer", name=self._name, cause=type(error).__name__) from None
 
@@ -361,13 +417,6 @@ class HttpApiKeys(Rotator):
             if time.monotonic() > deadline:
                 raise Transient("API: answer too slow", name=self._name)
         return content
-
-
-def _id(found: object) -> str:
-    text = str(found) if type(found) is int else found
-    if not isinstance(text, str) or not _ID.fullmatch(text):
-        raise Rejected("the service's answer holds no id of a key where the catalog says")
-    return text
 
 
 def _at(document: object, pointer: str) -> object:

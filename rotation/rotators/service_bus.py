@@ -36,7 +36,7 @@ from shared.secret import Secret
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{4,48}[A-Za-z0-9])")
 _RULE: Final = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,48}\w)?", re.ASCII)
-_ENTITY: Final = re.compile(r"[A-Za-z0-9](?:[\w./~-]{0,258}\w)?", re.ASCII)
+_ENTITY: Final = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,258}\w)?", re.ASCII)  # none with a slash
 _SHAPE: Final = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43}=(?![A-Za-z0-9+/=])")  # 32 bytes
 _EXAMPLE: Final = "A" * 43 + "="
 _SLOTS: Final = ("PrimaryKey", "SecondaryKey")

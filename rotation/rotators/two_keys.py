@@ -13,13 +13,14 @@ slot is regenerated only after a look at it:
 
 Before every regeneration it is made sure that the slot is not the one in use, by its name and by its value.
 
-What remains: a worker that stands still between its look and its request, for longer than its claim on the secret, can
-regenerate a slot that has meanwhile been given out. Time-outs keep that window short, `test` finds it before
-publication.
+What remains: a worker that is suspended just before its request, for longer than its claim on the secret, can
+regenerate a slot that has meanwhile been given out. One that is merely slow does not: too long after the start of a
+call nothing is regenerated.
 """
 
 import hmac
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ from shared.secret import Secret
 
 ONCE: Final[Mapping[str, Any]] = {"retry_total": 0}
 """For SDK clients: nothing is regenerated twice by a retry, and who called us comes again anyway."""
+
+LONGEST_LOOK_S: Final = 45.0
+"""How long after the start of a call a slot may be regenerated at the latest."""
 
 _TIMEOUTS: Final = {"connection_timeout": 5, "read_timeout": 20}  # seconds
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -101,10 +105,10 @@ class TwoKeys(Rotator):
 
     @override
     def obtain(self, change: Change) -> Credential:
-        slot, before = change.place.slot, change.place.before
+        slot, before, since = change.place.slot, change.place.before, time.monotonic()
         key = self._beside(change.current, slot)
         if fingerprint(key) == before:
-            self._keys.regenerate(slot)
+            self._regenerate(slot, since)
             # Killed here: the next call finds another value in the slot, and takes it.
             key = self._beside(change.current, slot)
             if fingerprint(key) == before:
@@ -118,30 +122,28 @@ class TwoKeys(Rotator):
     @override
     def test(self, credential: Credential) -> bool:
         key = self._key(credential.value)
-        if not self._account.asks_listing:
-            if self._keys.accepts(key):
-                return True
-            # A regenerated key takes a while to be known everywhere.
-            if self._is_listed(key):
-                raise Transient("the service refuses a key that it lists", slot=credential.slot)
-            return False
-        return self._is_listed(key)
+        return self._is_listed(key) if self._account.asks_listing else self._keys.accepts(key)
 
     @override
     def revoke(self, old: Credential, current: Credential) -> None:
-        key = self._key(old.value)
+        key, since = self._key(old.value), time.monotonic()
         if _same(self._beside(current, old.slot), key):
-            self._keys.regenerate(old.slot)
+            self._regenerate(old.slot, since)
             # Killed here: the next call finds the old value gone.
             if _same(self._listed(old.slot), key):
                 raise Transient("the service has not replaced the old key yet", slot=old.slot)
 
     @override
     def abandon(self, change: Change) -> None:
-        slot = change.place.slot
+        slot, since = change.place.slot, time.monotonic()
         if fingerprint(self._beside(change.current, slot)) != change.place.before:
-            self._keys.regenerate(slot)
+            self._regenerate(slot, since)
             # Whether it is done is not asked: it could not be told from a value that an earlier call has left here.
+
+    def _regenerate(self, slot: str, since: float) -> None:
+        if time.monotonic() - since > LONGEST_LOOK_S:
+            raise Transient("the service was too slow for a regeneration to be safe", slot=slot)
+        self._keys.regenerate(slot)
 
     def _beside(self, current: Credential | None, slot: str) -> Secret:
         """What the slot lists. Integrity if that is what consumers use."""

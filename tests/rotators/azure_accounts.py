@@ -110,7 +110,7 @@ class Account(ABC):
     def managed(self, asked: Asked) -> Answer:
         """The answer of Resource Manager."""
         assert asked.headers["Authorization"] == "Bearer of-the-app"
-        assert asked.query["api-version"] == self.api_version
+        assert asked.query == {"api-version": self.api_version}
         action = asked.path.removeprefix(f"{_ARM}{self.resource}/")
         assert asked.method == "POST", asked
         if action == self.regenerate_action:

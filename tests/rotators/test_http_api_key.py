@@ -3,9 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import re
 import socket
+import tomllib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
 from typing import Any, Final, override
 
 import pytest
@@ -17,7 +21,7 @@ from hypothesis import strategies as st
 from rotation.fields import Fields
 from rotation.rotators import http_api_key
 from rotation.rotators.base import Change, Credential, Place, Rotator, Surroundings
-from rotation.rotators.http_api_key import MAX_ANSWER, MAX_PAGES, HttpApiKeys, HttpApiParameters
+from rotation.rotators.http_api_key import LONGEST_CALL_S, MAX_ANSWER, MAX_PAGES, HttpApiKeys, HttpApiParameters
 from rotation.rotators.registry import ROTATORS
 from shared.errors import AtpError, Integrity, Rejected, Throttled, Transient
 from shared.secret import Secret
@@ -218,6 +222,45 @@ def test_keys_of_others_and_of_later_rotations_are_not_touched(service: KeyServi
     assert service.asked == ["GET /v1/keys"]
 
 
+def test_a_service_that_does_not_list_our_labels_gets_no_second_chance_to_lose_a_key(service: KeyService) -> None:
+    rotator = made(service.port, change={"list": {"label": "/title"}})
+    current = current_of(service)
+    new = rotator.obtain(Change(NAME, 7, Place(""), current))
+    with pytest.raises(Rejected, match="does not list the label"):
+        rotator.install(Change(NAME, 7, Place(""), current), new)
+    rotator.abandon(Change(NAME, 7, Place(new.slot), current))
+    assert service.working() == {current.value.reveal()}
+
+
+# What the service says of a key's state, and which states the catalog calls working.
+STATES: Final = (
+    ('"active"', ["active"], True),
+    ('"active"', ["live", "active"], True),
+    ('"revoked"', ["active"], False),
+    ("true", ["true"], True),
+    ("false", ["true"], False),
+    ("0", ["0"], True),
+    ("null", ["null"], True),
+    ('"2026-11-21"', ["null"], False),
+    ('["active"]', ["active"], False),
+)
+
+
+@pytest.mark.parametrize(("state", "working", "answer"), STATES)
+def test_the_declared_states_tell_what_works(service: KeyService, state: str, working: list[str], answer: bool) -> None:
+    item = f'{{"id": "a", "name": "{NAME}-g1", "status": {state}}}'
+    service.instead = {"GET /v1/keys": text(200, f'{{"data": [{item}]}}')}
+    rotator = made(service.port, change={"list": {"working": working}})
+    new = Credential("a", Secret(b"some-key"))
+    assert rotator.install(Change(NAME, 1, Place(""), None), new) is answer
+
+
+def test_a_key_whose_state_is_not_told_does_not_pass_for_revoked(service: KeyService) -> None:
+    service.add(f"{NAME}-g1")
+    with pytest.raises(Rejected, match="no state of a key"):
+        made(service.port, change={"list": {"state": "/state"}}).abandon(Change(NAME, 1, Place(""), None))
+
+
 def test_the_key_in_use_is_not_revoked(service: KeyService) -> None:
     current = current_of(service)
     with pytest.raises(Integrity, match="is the one in use"):
@@ -401,6 +444,15 @@ def test_a_key_whose_answer_was_lost_on_the_line_is_replaced(service: KeyService
     assert service.working() == {new.value.reveal(), change.current.value.reveal() if change.current else b""}
 
 
+def test_what_was_listed_too_long_ago_is_not_acted_on(service: KeyService, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.add(f"{NAME}-g1")
+    late = count(step=LONGEST_CALL_S - 1)
+    monkeypatch.setattr("rotation.rotators.http_api_key.time.monotonic", lambda: next(late))
+    with pytest.raises(Transient, match="too slow"):
+        made(service.port, patience_s=LONGEST_CALL_S * 2).abandon(Change(NAME, 1, Place(""), None))
+    assert service.labels() == [f"{NAME}-g1"]
+
+
 def test_a_number_may_be_an_id(service: KeyService) -> None:
     service.instead = {"POST /v1/keys": text(200, '{"data": {"id": 4711, "secret": ["k"]}}')}
     assert made(service.port).obtain(Change(NAME, 1, Place(""), None)).slot == "4711"
@@ -512,3 +564,12 @@ def test_any_name_can_be_pointed_to(names: list[str]) -> None:
         document = {name: document}
     pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
     assert http_api_key._at(document, pointer) == "here"
+
+
+def test_the_examples_of_the_runbook_are_read_without_a_mistake() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "runbooks" / "secrets-api-keys.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    entries = tomllib.loads(example)
+    assert len(entries) == 1
+    for entry in entries.values():
+        assert read(entry["parameters"])[1] == []

@@ -1,8 +1,12 @@
 """Access keys of Azure accounts: the contract of rotators, and what is special about services that draw the values."""
 
+import re
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
 from typing import Any, Final, override
 
 import pytest
@@ -10,7 +14,7 @@ import pytest
 from rotation.fields import Fields
 from rotation.rotators.base import Change, Credential, Notice, Place, Rotator, Surroundings, fingerprint
 from rotation.rotators.registry import ROTATORS
-from rotation.rotators.two_keys import filled
+from rotation.rotators.two_keys import LONGEST_LOOK_S, filled
 from shared.errors import AtpError, Integrity, MissingPackage, Rejected, Throttled, Transient
 from shared.secret import Secret
 from tests.rotators.azure_accounts import (
@@ -389,6 +393,29 @@ def test_a_regeneration_that_fails_is_not_repeated_by_itself(plain: AccountBench
     assert len([asked for asked in plain.account.asked if "regenerate" in asked.path]) == 1
 
 
+def test_a_worker_that_was_slow_to_look_regenerates_nothing(
+    plain: AccountBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = adopted(plain)
+    given_up = engine.up_to("obtained")
+    engine.abandon(given_up)
+    change, current = engine.place(), engine.current
+    assert current is not None
+    regenerated = list(plain.account.regenerated)
+    late = count(step=LONGEST_LOOK_S + 1)
+    monkeypatch.setattr("rotation.rotators.two_keys.time.monotonic", lambda: next(late))
+    old = Credential(change.place.slot, plain.value(plain.account.keys[change.place.slot]))
+    rotator = plain.rotator()
+    for method in (
+        lambda: rotator.obtain(change),
+        lambda: rotator.abandon(given_up),
+        lambda: rotator.revoke(old, current),
+    ):
+        with pytest.raises(Transient, match="too slow for a regeneration"):
+            method()
+    assert plain.account.regenerated == regenerated
+
+
 def test_a_listing_that_is_not_as_documented_stops_everything(plain: AccountBench) -> None:
     plain.account.instead = lambda asked: (
         Answer(200, "{}", {"Content-Type": "application/json"}) if is_listing(asked) else None
@@ -397,22 +424,20 @@ def test_a_listing_that_is_not_as_documented_stops_everything(plain: AccountBenc
         plain.rotator().place(None, 1)
 
 
-def test_a_key_that_is_listed_and_refused_is_one_that_is_not_yet_known_everywhere(plain: AccountBench) -> None:
-    engine = adopted(plain)
-    assert engine.current is not None
-    with pytest.raises(Transient, match="refuses a key that it lists"):
-        refusing(plain).test(engine.current)
+REFUSALS: Final = (
+    (storage, storage_error(403, "AuthenticationFailed")),
+    (cosmos, Answer(401, '{"code": "Unauthorized"}')),
+    (bus, bus_error("InvalidSignature: The token has an invalid signature.")),
+)
 
 
-def refusing(bench: AccountBench) -> Rotator:
-    refusals = {
-        StorageAccount: storage_error(403, "AuthenticationFailed"),
-        CosmosAccount: Answer(401, "{}"),
-        ServiceBusRule: bus_error("InvalidSignature: The token has an invalid signature."),
-    }
-    refusal = refusals[type(bench.account)]
+@pytest.mark.parametrize(("make", "refusal"), REFUSALS)
+def test_a_refused_key_is_refused_though_it_is_listed(make: Callable[[], AccountBench], refusal: Answer) -> None:
+    bench = make()
+    engine = adopted(bench)
     bench.account.instead = lambda asked: refusal if is_served(asked) else None
-    return bench.rotator()
+    assert engine.current is not None
+    assert not bench.rotator().test(engine.current)
 
 
 IN_THE_WAY: Final[tuple[tuple[Callable[[], AccountBench], Answer, dict[str, object]], ...]] = (
@@ -582,3 +607,12 @@ def test_what_is_missing_is_named() -> None:
     assert len(mistakes_of("storage-account", {})) == 3
     assert len(mistakes_of("cosmos-db", {})) == 3
     assert len(mistakes_of("service-bus", {})) == 4
+
+
+def test_the_examples_of_the_runbook_are_read_without_a_mistake() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "runbooks" / "secrets-azure-keys.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    entries = tomllib.loads(example)
+    assert len(entries) == 3
+    for entry in entries.values():
+        assert mistakes_of(entry["rotator"], entry["parameters"]) == []
