@@ -186,7 +186,7 @@ class HttpApiKeys(Rotator):
     def locate(self, value: Secret) -> str:
         existing = self._interface.existing_id
         if not existing:
-            raise Rejected("a key that was made before is found only by `existing_id` in the catalog", name=self._name)
+            raise Rejected("a key that was made before is found only by existing_id in the catalog", name=self._name)
         service = self._service()
         if not service.lists(existing) or not service.accepts(value):
             raise Rejected("the service has no such key", name=self._name, id=existing)

@@ -28,6 +28,7 @@ from shared.secret import Secret
 from tests.rotators.contract import NAME, Bench, Faults, RotatorContract
 from tests.rotators.key_service import ADMIN, KeyService
 
+ROOT: Final = Path(__file__).parents[2]
 EXISTING: Final = "by-hand.1"
 
 
@@ -283,7 +284,7 @@ def test_a_key_that_was_made_before_is_adopted_only_by_the_id_in_the_catalog(ser
     with pytest.raises(Rejected, match="has no such key"):
         without.locate(current.value)
     del given["existing_id"]
-    with pytest.raises(Rejected, match="found only by `existing_id`"):
+    with pytest.raises(Rejected, match="found only by existing_id"):
         HttpApiKeys(NAME, read(given)[0], around()).locate(current.value)
     with pytest.raises(Rejected, match="has no such key"):
         made(service.port).locate(Secret(b"another-key"))
@@ -567,9 +568,18 @@ def test_any_name_can_be_pointed_to(names: list[str]) -> None:
 
 
 def test_the_examples_of_the_runbook_are_read_without_a_mistake() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "runbooks" / "secrets-api-keys.md").read_text()
+    page = (ROOT / "docs" / "runbooks" / "secrets-api-keys.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     entries = tomllib.loads(example)
     assert len(entries) == 1
     for entry in entries.values():
         assert read(entry["parameters"])[1] == []
+
+
+def test_the_runbook_knows_what_is_said_when_a_person_is_needed() -> None:
+    page = " ".join((ROOT / "docs" / "runbooks" / "secrets-api-keys.md").read_text().split())
+    source = (ROOT / "rotation" / "rotators" / "http_api_key.py").read_text()
+    said = re.findall(r'(?:Rejected|Integrity)\(\s*"([^"]+)"', source)
+    assert len(said) > 10
+    kinds = re.compile(r"no (?:list|id of a key|state of a key) where the catalog says")
+    assert [text for text in said if text not in page and not kinds.search(text)] == []

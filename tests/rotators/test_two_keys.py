@@ -36,6 +36,7 @@ from tests.rotators.azure_accounts import (
 )
 from tests.rotators.contract import NAME, Bench, Engine, Killed, Mode, RotatorContract
 
+ROOT: Final = Path(__file__).parents[2]
 WHERE: Final = {"subscription": SUBSCRIPTION, "resource_group": GROUP}
 STORAGE: Final = WHERE | {"account": "atpstore"}
 COSMOS: Final = WHERE | {"account": "atp-cosmos"}
@@ -610,9 +611,17 @@ def test_what_is_missing_is_named() -> None:
 
 
 def test_the_examples_of_the_runbook_are_read_without_a_mistake() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "runbooks" / "secrets-azure-keys.md").read_text()
+    page = (ROOT / "docs" / "runbooks" / "secrets-azure-keys.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     entries = tomllib.loads(example)
     assert len(entries) == 3
     for entry in entries.values():
         assert mistakes_of(entry["rotator"], entry["parameters"]) == []
+
+
+def test_the_runbook_knows_what_is_said_when_a_person_is_needed() -> None:
+    page = " ".join((ROOT / "docs" / "runbooks" / "secrets-azure-keys.md").read_text().split())
+    source = (ROOT / "rotation" / "rotators" / "two_keys.py").read_text()
+    said = re.findall(r'(?:Rejected|Integrity|Transient)\(\s*"([^"]+)"', source)
+    assert len(said) > 8
+    assert [text for text in said if text not in page] == []
