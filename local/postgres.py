@@ -48,10 +48,10 @@ class PostgresServer:
     """The superuser's."""
 
     def __init__(self, folder: Path) -> None:
-        self._log = folder / "postgres.log"
+        self.log = folder / "postgres.log"
         self._user = _UNPRIVILEGED if os.geteuid() == 0 else ""
-        self._home = Path(tempfile.mkdtemp(prefix="atp-postgres-"))
-        self._data = self._home / "data"
+        self.home = Path(tempfile.mkdtemp(prefix="atp-postgres-"))
+        self._data = self.home / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self.password = secrets.token_hex(16)
         self.port = 0
@@ -83,7 +83,7 @@ class PostgresServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)  # "fast": without waiting for clients to leave
             process.stop(self._process)
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def execute(self, statement: str, *names: str, database: str = ADMIN, **values: str) -> None:
         """Have the superuser execute a statement, with `{}` for names and `{word}` for texts, all quoted."""
@@ -124,14 +124,14 @@ class PostgresServer:
         if not self._user or all(folder.stat().st_mode & 0o001 for folder in (installed, *installed.parents)):
             return installed / "bin"
         libraries = f"{_PACKAGE}.libs"  # found by the binaries from where they stand themselves
-        shutil.copytree(packages / libraries, self._home / libraries)
-        return shutil.copytree(installed, self._home / _PACKAGE / _INSTALLED) / "bin"
+        shutil.copytree(packages / libraries, self.home / libraries)
+        return shutil.copytree(installed, self.home / _PACKAGE / _INSTALLED) / "bin"
 
     def _initialise(self, binaries: Path) -> None:
         """Make the data folder, with the superuser and nothing that lets anybody in without a password."""
-        self._home.chmod(0o755)
+        self.home.chmod(0o755)
         self._data.mkdir(mode=0o700)
-        secret = self._home / "password"
+        secret = self.home / "password"
         secret.touch(mode=0o600)
         secret.write_text(self.password)
         if self._user:
@@ -145,7 +145,7 @@ class PostgresServer:
 
     def _run(self, command: Sequence[str]) -> None:
         """Run a command to its end as the server's user."""
-        child = process.spawn(command, self._log, user=self._user)
+        child = process.spawn(command, self.log, user=self._user)
         try:
             code = child.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -168,7 +168,7 @@ class PostgresServer:
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         self._process = process.spawn(
-            [str(binaries / "postgres"), "-D", str(self._data), *options], self._log, user=self._user
+            [str(binaries / "postgres"), "-D", str(self._data), *options], self.log, user=self._user
         )
         deadline = time.monotonic() + _PATIENCE_S
         while not self._is_ready():
@@ -188,4 +188,4 @@ class PostgresServer:
         return True
 
     def _tail(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])

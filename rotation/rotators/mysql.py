@@ -31,6 +31,7 @@ _FOR_ANOTHER_REASON: Final = {
     1049: "there is no database of that name",  # ER_BAD_DB_ERROR
     1130: "the server lets nobody in from here",  # ER_HOST_NOT_PRIVILEGED
     1862: "the user's password has expired",  # ER_MUST_CHANGE_PASSWORD_LOGIN
+    2026: "the server has no TLS",  # CR_SSL_CONNECTION_ERROR, of PyMySQL
 }
 _FORBIDDEN: Final = {
     1044,
@@ -94,8 +95,11 @@ class MysqlServer(Server):
             )
         except (pymysql.MySQLError, OSError) as error:
             code = _code(error)
+            is_untrusted = isinstance(getattr(error, "original_exception", None), ssl.SSLCertVerificationError)
         else:
             return MysqlSession(connection, self._parameters.account_host)
+        if is_untrusted:
+            raise Rejected("the server's certificate is not trusted", user=login.username)
         if code in _REFUSED:
             return None
         if code in _FOR_ANOTHER_REASON:

@@ -30,6 +30,7 @@ _REASONS: Final = {
     "permission denied for database": "the user has no right to connect to the database",
     "authentication method requirement": "the server does not authenticate by SCRAM-SHA-256",
     "certificate verify failed": "the server's certificate is not trusted",
+    "server does not support SSL": "the server has no TLS",
 }
 # Appendix A of the manual, by class: connection, resources, operator intervention, system, rollback, object state,
 # and a server that is read-only after a failover.

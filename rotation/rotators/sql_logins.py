@@ -59,7 +59,7 @@ class Template:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._is_url = "://" in text
+        self._is_url = f"://{_USERNAME}:{_PASSWORD}@" in text
         pattern = re.escape(text).replace(re.escape(_USERNAME), "(?P<username>.+)", 1)
         self._pattern = re.compile(pattern.replace(re.escape(_PASSWORD), "(?P<password>.+)", 1))
 
@@ -99,7 +99,7 @@ class SqlParameters:
 def read(fields: Fields, port: int, template: Callable[[str, int, str], str]) -> SqlParameters:
     """Reads the table `parameters`; `port` and `template` are the dialect's own where the entry has none."""
     users = fields.texts("users", _USER, "users of the database (A-Z a-z 0-9 _ . -, at most 32)")
-    if len(users) != 2:
+    if len({user.lower() for user in users}) != 2:  # some servers take no notice of case
         fields.mistake("users: must name two users, which take turns")
     host = fields.matching("host", _HOST, "a host name")
     port = fields.integer("port", 1, 65535, default=port)

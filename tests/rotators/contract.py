@@ -317,7 +317,7 @@ class RotatorContract:
 
     def test_a_first_rotation_makes_the_only_credential(self, bench: Bench) -> None:
         if not bench.can_begin:
-            pytest.skip("the service always has credentials")
+            pytest.skip("it cannot begin without a credential")
         bench.clear()
         engine = Engine(bench)
         engine.rotate()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pymysql
+import trustme
 
 from local import process
 from local.storage import free_port
@@ -28,6 +29,8 @@ class MariaDb:
 
     port: int
     password: str
+    authority: Path
+    """Who has signed the server's certificate."""
     host: str = "127.0.0.1"
 
     def connect(self, user: str, password: str, database: str | None = None) -> "pymysql.Connection":
@@ -59,16 +62,26 @@ def running(folder: Path) -> Iterator[MariaDb]:
     try:
         (home / "data").mkdir()
         _initialise(command, password, log)
+        authority, key = _certify(home)
         port = free_port()
         options = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={home}/socket", f"--pid-file={home}/pid"]
+        options += [f"--ssl-cert={key}", f"--ssl-key={key}"]
         child = process.spawn([*command, *options], log)
-        server = MariaDb(port, password)
+        server = MariaDb(port, password, authority)
         _await(server, child, log)
         yield server
     finally:
         if child is not None:
             process.stop(child)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _certify(home: Path) -> tuple[Path, Path]:
+    """A certificate for loopback: the file of its authority, and the one with key and certificate."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(home / "ca.pem"))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(home / "server.pem"))
+    return home / "ca.pem", home / "server.pem"
 
 
 def _initialise(command: list[str], password: str, log: Path) -> None:

@@ -1,13 +1,20 @@
 """The rotator of MySQL users, on a real MariaDB server."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, override
 
+import certifi
 import pymysql
 import pytest
 
+from rotation.fields import Fields
 from rotation.rotators import mysql
+from rotation.rotators.base import Credential
 from rotation.rotators.mysql import MysqlServer
+from rotation.rotators.sql_logins import Login
+from shared.errors import Rejected, Transient
+from shared.secret import Secret
 from tests.rotators import mariadb
 from tests.rotators.contract import RotatorContract
 from tests.rotators.mariadb import MariaDb
@@ -75,3 +82,77 @@ def bench(server: MariaDb, request: pytest.FixtureRequest) -> MysqlBench:
 
 class TestMysql(SqlContract, RotatorContract):
     """The contract."""
+
+
+def test_with_tls_the_server_must_be_certified_by_an_authority_that_is_trusted(
+    server: MariaDb, bench: MysqlBench
+) -> None:
+    login = bench.begun()[1]
+    trusting = replace(bench.parameters, verified=True, ca_file=str(server.authority))
+    session = MysqlServer(trusting).open(login)
+    assert session is not None
+    session.check()
+    session.close()
+    with pytest.raises(Rejected, match="certificate is not trusted"):
+        MysqlServer(replace(trusting, ca_file=certifi.where())).open(login)
+
+
+def test_a_user_who_may_not_use_the_database_is_no_matter_of_passwords(bench: MysqlBench) -> None:
+    login = bench.begun()[1]
+    for database in ("mysql", "nowhere"):
+        with pytest.raises(Rejected, match="no right to the database"):
+            MysqlServer(replace(bench.parameters, database=database)).open(login)
+
+
+def test_a_server_that_is_full_has_not_refused(server: MariaDb, bench: MysqlBench) -> None:
+    login = bench.begun()[1]
+    server.execute("ALTER USER %s@'%%' WITH MAX_CONNECTIONS_PER_HOUR 1", login.username)
+    try:
+        with pytest.raises(Transient):
+            for _ in range(3):
+                bench.rotator().test(Credential(login.username, bench.value(login.username, _text(login))))
+    finally:
+        server.execute("ALTER USER %s@'%%' WITH MAX_CONNECTIONS_PER_HOUR 0", login.username)
+
+
+def test_a_session_that_was_killed_tells_nothing_for_certain(server: MariaDb, bench: MysqlBench) -> None:
+    login = bench.begun()[1]
+    session = bench.server_of_driver().open(login)
+    assert session is not None
+    with server.connect(mariadb.ADMIN, server.password) as connection, connection.cursor() as cursor:
+        cursor.execute("KILL USER %s", (login.username,))
+    with pytest.raises(Transient):
+        session.check()
+    session.close()
+
+
+def test_without_the_right_to_alter_users_the_rotation_is_refused(server: MariaDb, bench: MysqlBench) -> None:
+    _, login = bench.begun()
+    altering = bench.altering(login)
+    server.execute("REVOKE CREATE USER ON *.* FROM %s@'%%'", altering.username)
+    try:
+        session = bench.server_of_driver().open(altering)
+        assert session is not None
+        with pytest.raises(Rejected, match="refuses a statement"):
+            session.let_in(USERS[1], Secret(drawn().encode()))
+        session.close()
+    finally:
+        server.execute("GRANT CREATE USER ON *.* TO %s@'%%'", altering.username)
+
+
+def test_the_account_is_that_of_the_host_that_the_catalog_names(server: MariaDb, bench: MysqlBench) -> None:
+    mistakes: list[str] = []
+    table = {"users": list(USERS), "host": "db", "database": DATABASE, "account_host": "10.1.%"}
+    assert mysql.read(Fields("[shop]", table, mistakes)).account_host == "10.1.%"
+    assert mistakes == []
+    session = MysqlServer(replace(bench.parameters, account_host="10.1.%")).open(
+        Login(mariadb.ADMIN, Secret(server.password.encode()))
+    )
+    assert session is not None
+    with pytest.raises(Rejected):
+        session.shut_out(USERS[0], Secret(drawn().encode()))
+    session.close()
+
+
+def _text(login: Login) -> str:
+    return login.password.reveal().decode()
