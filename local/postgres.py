@@ -165,6 +165,7 @@ class PostgresServer:
             "shared_buffers": "16MB",
             "max_connections": "50",
             "lc_messages": "C",
+            "scram_iterations": "1",  # makes a login cheap, and guessing: the passwords here are random or of no worth
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         self._process = process.spawn(

@@ -1,9 +1,12 @@
 """What the SQL rotators read of a catalog entry, their templates and passwords; and optional packages."""
 
 import os
+import re
 import string
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, cast, override
 
 import pytest
@@ -11,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotation.fields import Fields
-from rotation.rotators import azure_sql, mysql, postgresql
+from rotation.rotators import azure_sql, mysql, postgresql, sql_logins
 from rotation.rotators.base import Change, Place, Surroundings
 from rotation.rotators.registry import ROTATORS
 from rotation.rotators.sql_logins import Login, Server, Session, SqlLogins, SqlParameters, Template
 from shared.clock import system_clock
 from shared.errors import MissingPackage, Rejected
 from shared.secret import Secret
-from tests.rotators.sql import drawn
+from tests.rotators.sql import PAGE, drawn
 
 TABLE: Final = {"users": ["app_a", "app_b"], "host": "db.example.net", "database": "shop"}
 READERS: Final = {"postgresql": postgresql.read, "mysql": mysql.read, "azure-sql": azure_sql.read}
@@ -152,3 +155,26 @@ def test_a_package_that_is_not_installed_is_named(dialect: str, package: str, mo
     surroundings = Surroundings(lambda _: Secret(b""), cast("Any", None), os.urandom, system_clock)
     with pytest.raises(MissingPackage, match="not installed"):
         ROTATORS[dialect].make("shop", parsed(TABLE, READERS[dialect]), surroundings)
+
+
+def test_the_runbook_knows_every_error() -> None:
+    page = " ".join(PAGE.read_text().split())
+    sources = "".join(Path(str(module.__file__)).read_text() for module in (sql_logins, postgresql, mysql, azure_sql))
+    messages = re.findall(r'(?:Rejected|Integrity|Transient|MissingPackage)\(\s*"([^"]+)"', sources)
+    messages += [*postgresql._REASONS.values(), *mysql._FOR_ANOTHER_REASON.values()]
+    assert len(messages) > 20
+    assert [message for message in messages if message not in page] == []
+
+
+def test_the_entry_in_the_runbook_is_one_that_the_catalog_accepts() -> None:
+    (block,) = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (entry,) = tomllib.loads(block).values()
+    assert parsed(entry["parameters"], READERS[entry["rotator"]]).admin == "shop-database-admin"
+
+
+def test_every_parameter_is_explained_in_the_runbook() -> None:
+    explained = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", PAGE.read_text(), re.MULTILINE))))
+    sources = "".join(Path(str(module.__file__)).read_text() for module in (sql_logins, mysql))
+    read = set(re.findall(r'fields\.(?:texts|matching|integer|text|one_of|name)\("(\w+)"', sources))
+    assert len(read) == 9
+    assert read <= explained
