@@ -90,6 +90,7 @@ class MysqlServer(Server):
                 connect_timeout=TIMEOUT_S,
                 read_timeout=TIMEOUT_S,
                 write_timeout=TIMEOUT_S,
+                program_name="atp-key-rotation",
                 autocommit=True,
                 **tls,
             )

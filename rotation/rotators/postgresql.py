@@ -30,6 +30,7 @@ _REASONS: Final = {
     "permission denied for database": "the user has no right to connect to the database",
     "authentication method requirement": "the server does not authenticate by SCRAM-SHA-256",
     "certificate verify failed": "the server's certificate is not trusted",
+    "does not match host name": "the server's certificate is not trusted",
     "server does not support SSL": "the server has no TLS",
 }
 # Appendix A of the manual, by class: connection, resources, operator intervention, system, rollback, object state,
@@ -108,9 +109,13 @@ class PostgresqlSession(Session):
 
     @override
     def let_in(self, user: str, password: Secret) -> None:
+        import psycopg
         from psycopg.sql import SQL, Identifier, Literal
 
-        verifier = self._connection.pgconn.encrypt_password(password.reveal(), user.encode(), b"scram-sha-256")
+        try:
+            verifier = self._connection.pgconn.encrypt_password(password.reveal(), user.encode(), b"scram-sha-256")
+        except psycopg.Error:
+            raise _translated(None, user) from None
         statement = SQL("ALTER ROLE {} LOGIN PASSWORD {}")
         self._ask(statement.format(Identifier(user), Literal(verifier.decode())), user)
 
