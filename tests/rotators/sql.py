@@ -250,8 +250,9 @@ class SqlContract:
             bench.admin_password = drawn()
         else:
             bench.set_password(login.username, drawn())
-        with pytest.raises(Rejected, match="refuses the login that alters"):
+        with pytest.raises(Rejected, match="refuses the login that alters") as caught:
             bench.rotator().install(change, new)
+        assert caught.value.fields == {"user": bench.altering(login).username}
 
     def test_a_user_that_is_not_there_is_no_passing_failure(self, bench: SqlBench) -> None:
         _, login = bench.begun()
