@@ -18,7 +18,8 @@ from rotation.rotators.sql_logins import Login, Server, Session, SqlLogins, SqlP
 from shared.clock import system_clock
 from shared.errors import Integrity, Rejected
 from shared.secret import Secret
-from tests.rotators.contract import NAME, Bench, Engine, Faults, Mode
+from tests.jobs.secret_scene import NAME
+from tests.rotators.contract import Bench, Engine, Faults, Mode
 
 USERS: Final = ("app_a", "app_b")
 ADMIN: Final = "rotator"
