@@ -25,7 +25,8 @@ from rotation.rotators.http_api_key import LONGEST_CALL_S, MAX_ANSWER, MAX_PAGES
 from rotation.rotators.registry import ROTATORS
 from shared.errors import AtpError, Integrity, Rejected, Throttled, Transient
 from shared.secret import Secret
-from tests.rotators.contract import NAME, Bench, Faults, RotatorContract
+from tests.jobs.secret_scene import NAME
+from tests.rotators.contract import Bench, Faults, RotatorContract
 from tests.rotators.key_service import ADMIN, KeyService
 
 ROOT: Final = Path(__file__).parents[2]

@@ -17,6 +17,7 @@ from rotation.rotators.registry import ROTATORS
 from rotation.rotators.two_keys import LONGEST_LOOK_S, filled
 from shared.errors import AtpError, Integrity, MissingPackage, Rejected, Throttled, Transient
 from shared.secret import Secret
+from tests.jobs.secret_scene import NAME
 from tests.rotators.azure_accounts import (
     GROUP,
     SUBSCRIPTION,
@@ -34,7 +35,8 @@ from tests.rotators.azure_accounts import (
     error,
     storage_error,
 )
-from tests.rotators.contract import NAME, Bench, Engine, Killed, Mode, RotatorContract
+from tests.rotators.contract import Bench, Engine, Mode, RotatorContract
+from tests.simulator import Killed
 
 ROOT: Final = Path(__file__).parents[2]
 WHERE: Final = {"subscription": SUBSCRIPTION, "resource_group": GROUP}
