@@ -21,6 +21,7 @@ begins a step without enough of the claim left; who stood still for longer finds
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Final
 
 from rotation.audit import AuditEvent, Outcome
@@ -105,7 +106,7 @@ class SecretJobs:
     def _work(self, policy: SecretPolicy) -> "_Work":
         return _Work(
             policy,
-            self._rotators(policy),
+            self._rotators,
             self._rotations,
             self._secrets,
             self._audit,
@@ -121,7 +122,7 @@ class _Work:
     def __init__(
         self,
         policy: SecretPolicy,
-        rotator: Rotator,
+        rotators: Callable[[SecretPolicy], Rotator],
         rotations: SecretRotations,
         secrets: Secrets,
         audit: AuditTrail,
@@ -130,7 +131,7 @@ class _Work:
         claim: str,
     ) -> None:
         self._policy = policy
-        self._rotator = rotator
+        self._rotators = rotators
         self._rotations = rotations
         self._versions = Versions(secrets, policy.entry, clock)
         self._audit = audit
@@ -168,6 +169,11 @@ class _Work:
             self._rotations.put(replace(row, claim="", claimed_until=None))
         except AtpError as error:
             log.info("a claim runs out by itself", extra={"entry": row.name, "because": str(error)})
+
+    @cached_property
+    def _rotator(self) -> Rotator:
+        """Made when it is first needed: until then nothing has to be installed or reached."""
+        return self._rotators(self._policy)
 
     # The row
 
