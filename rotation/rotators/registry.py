@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from rotation.fields import Fields
+from rotation.rotators import manual, webhook_hmac
 from rotation.rotators.base import Kind, Parameters
 
-ROTATORS: Final[Mapping[str, Kind]] = {}
+ROTATORS: Final[Mapping[str, Kind]] = {
+    "manual": manual.KIND,
+    "webhook-hmac": webhook_hmac.KIND,
+}
 
 READERS: Final[Mapping[str, Callable[[Fields], Parameters]]] = {name: kind.read for name, kind in ROTATORS.items()}
 """What the catalog needs of them."""

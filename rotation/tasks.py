@@ -1,0 +1,79 @@
+"""What people have to do for secrets that only they can rotate: the text of the task, its deadline, and reminders.
+
+Pure functions of a task and `now`. What is to be told is an alert under an id that says which telling it is, so that it
+is told once however often it is asked for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from shared.values import Alert, Severity
+
+
+class Step(StrEnum):
+    """What is waited for."""
+
+    DROP = "drop"  # a new value, made at the service
+    CONFIRM = "confirm"  # the word that the service refuses the old one
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPolicy:
+    """What the catalog says of the tasks of one secret."""
+
+    instructions: str  # how it is done at the service
+    deadline: timedelta  # from the beginning of a task
+    reminder_days: tuple[int, ...]  # before the deadline, largest first
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing that somebody has to do."""
+
+    name: str  # of the secret in the catalog
+    generation: int
+    step: Step
+    since: datetime
+    policy: TaskPolicy
+
+    @property
+    def deadline(self) -> datetime:
+        """When it is overdue."""
+        return self.since + self.policy.deadline
+
+
+_WHAT: Final[Mapping[Step, str]] = {
+    Step.DROP: "make a new value at the service, leave the old one as it is, and put the new one into the vault with",
+    Step.CONFIRM: "revoke the old value at the service, try that it fails, and confirm it with",
+}
+
+
+def text(task: Task) -> str:
+    """What the person reads: what to do, how, with which command, until when."""
+    command = f"python -m rotation secret {task.step} {task.name}"
+    return (
+        f"{task.name}, generation {task.generation}: {_WHAT[task.step]} `{command}` "
+        f"before {task.deadline:%Y-%m-%d %H:%M} UTC. {task.policy.instructions}"
+    )
+
+
+def due(task: Task, now: datetime) -> Alert:
+    """The last telling whose time has come: that there is the task, a reminder, or that it is overdue.
+
+    One that was missed is made up for by the next one.
+    """
+    if now >= task.deadline:
+        return _alert(task, "overdue", "a person has not rotated a secret in time", Severity.CRITICAL, now)
+    left = [days for days in task.policy.reminder_days if now >= task.deadline - timedelta(days=days)]
+    if left:
+        return _alert(task, f"reminder-{min(left)}", "a secret still waits for a person", Severity.WARNING, now)
+    return _alert(task, "opened", "a secret waits for a person", Severity.WARNING, now)
+
+
+def _alert(task: Task, telling: str, what: str, severity: Severity, now: datetime) -> Alert:
+    subject = f"secret/{task.name}"
+    details = {"task": text(task), "deadline": task.deadline.isoformat()}
+    return Alert(f"{subject}/g{task.generation}/{task.step}/{telling}", severity, what, subject, now, details)
