@@ -12,6 +12,9 @@ from typing import Final
 
 from shared.values import Alert, Severity
 
+_OPENED: Final = "opened"
+_OVERDUE: Final = "overdue"
+
 
 class Step(StrEnum):
     """What is waited for."""
@@ -66,14 +69,27 @@ def due(task: Task, now: datetime) -> Alert:
     One that was missed is made up for by the next one.
     """
     if now >= task.deadline:
-        return _alert(task, "overdue", "a person has not rotated a secret in time", Severity.CRITICAL, now)
+        return _alert(task, _OVERDUE, "a person has not rotated a secret in time", Severity.CRITICAL, now)
     left = [days for days in task.policy.reminder_days if now >= task.deadline - timedelta(days=days)]
     if left:
-        return _alert(task, f"reminder-{min(left)}", "a secret still waits for a person", Severity.WARNING, now)
-    return _alert(task, "opened", "a secret waits for a person", Severity.WARNING, now)
+        return _alert(task, _reminder(min(left)), "a secret still waits for a person", Severity.WARNING, now)
+    return _alert(task, _OPENED, "a secret waits for a person", Severity.WARNING, now)
+
+
+def ids(task: Task) -> tuple[str, ...]:
+    """Of every alert that `due` may answer for the task, to resolve them when it is done."""
+    tellings = (_OPENED, *(_reminder(days) for days in task.policy.reminder_days), _OVERDUE)
+    return tuple(_id(task, telling) for telling in tellings)
+
+
+def _reminder(days: int) -> str:
+    return f"reminder-{days}"
+
+
+def _id(task: Task, telling: str) -> str:
+    return f"secret/{task.name}/task/g{task.generation}/{task.step}/{telling}"
 
 
 def _alert(task: Task, telling: str, what: str, severity: Severity, now: datetime) -> Alert:
-    subject = f"secret/{task.name}"
     details = {"task": text(task), "deadline": task.deadline.isoformat()}
-    return Alert(f"{subject}/g{task.generation}/{task.step}/{telling}", severity, what, subject, now, details)
+    return Alert(_id(task, telling), severity, what, f"secret/{task.name}", now, details)

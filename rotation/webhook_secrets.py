@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from rotation import webhook
 from shared.clock import Clock, system_clock
 from shared.errors import Rejected, Transient
-from shared.ports import Secrets
 from shared.secret import Secret
 from shared.values import SecretVersion
 
@@ -25,6 +24,16 @@ KEPT_S: Final = 60.0
 """How long what was read is used without asking again."""
 PAUSE_S: Final = 5.0
 """How long the vault is left alone when it did not answer, and between messages that nobody known has signed."""
+
+
+class ReadableSecrets(Protocol):
+    """What a service needs of the port `Secrets`, and no right to write."""
+
+    def newest(self, name: str, vault: str | None = None) -> SecretVersion | None:
+        """What is read by who names no version. None if there is no such secret."""
+
+    def value(self, name: str, version: str, vault: str | None = None) -> Secret:
+        """The value of that version. Rejected if there is none, or it is disabled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class WebhookSecrets:
 
     def __init__(
         self,
-        secrets: Secrets,
+        secrets: ReadableSecrets,
         name: str,
         vault: str | None = None,
         clock: Clock = system_clock,

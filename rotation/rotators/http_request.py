@@ -15,22 +15,26 @@ URL: Final = re.compile(
     r"(?:/[A-Za-z0-9._~/%+-]{0,1000})?"
 )
 URL_IN_WORDS: Final = "URLs (https; http on loopback) without credentials, query and fragment"
+_CONNECT_S: Final = 5.0
 
 type StatusOf = Callable[[str, str, Mapping[str, str], bytes | None, float], int]
 """`status_of`, or what stands in for it."""
 
 
 def status_of(method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float) -> int:
-    """The status of the answer; Transient if there is none. Redirects are not followed.
-
-    `timeout_s` is how long to wait for a connection, and again for a sign of life.
-    """
+    """The status of the answer; Transient if there is none in time. Redirects are not followed."""
     try:
         with Session() as session:
             # Neither a proxy nor a password is taken from the environment or from ~/.netrc.
             session.trust_env = False
             with session.request(
-                method, url, headers=dict(headers), data=body, timeout=timeout_s, stream=True, allow_redirects=False
+                method,
+                url,
+                headers=dict(headers),
+                data=body,
+                timeout=(min(timeout_s, _CONNECT_S), timeout_s),
+                stream=True,
+                allow_redirects=False,
             ) as response:
                 return response.status_code
     except (RequestException, HTTPError, OSError) as error:

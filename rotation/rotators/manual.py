@@ -77,6 +77,7 @@ class Manual(Rotator):
 
     def __init__(self, name: str, parameters: Parameters, around: Surroundings, ask: StatusOf = status_of) -> None:
         self._name = name
+        self._instructions = parameters.task.instructions
         self._check = parameters.check
         self._around = around
         self._ask = ask
@@ -94,16 +95,16 @@ class Manual(Rotator):
     def obtain(self, change: Change) -> Credential:
         value = self._around.dropped(change.generation)
         if value is None:
-            raise Waiting("a person has to make and drop the new value", name=self._name, slot=change.place.slot)
-        self._ensure_usable(value)
-        if _is_in_use(value, change):
-            # Its revocation would be that of the credential in use.
-            raise Rejected("the value that was dropped is the one in use", name=self._name, slot=change.place.slot)
+            raise self._waiting("a person has to make and drop the new value", change.place.slot)
         return Credential(change.place.slot, value)
 
     @override
     def install(self, change: Change, new: Credential) -> bool:
-        """Nothing to do: the service made it."""
+        """The service made it, and accepts it already; here is seen to it that it is a new one."""
+        self._ensure_usable(new.value)
+        if _is_in_use(new.value, change):
+            # Its revocation would be that of the credential in use.
+            raise Rejected("the value that was dropped is the one in use", name=self._name, slot=new.slot)
         return True
 
     @override
@@ -135,7 +136,10 @@ class Manual(Rotator):
         if self._around.confirmed(old.slot):
             return
         if self._check is None or self._unusable(old.value) or self.test(old):
-            raise Waiting("a person has to revoke and confirm the old value", name=self._name, slot=old.slot)
+            raise self._waiting("a person has to revoke a value at the service and confirm that", old.slot)
+
+    def _waiting(self, what: str, slot: str) -> Waiting:
+        return Waiting(what, name=self._name, slot=slot, instructions=self._instructions)
 
     def _ensure_usable(self, value: Secret) -> None:
         if problem := self._unusable(value):

@@ -4,16 +4,20 @@ Nobody has to be told to accept a new one: sender and receivers take from the va
 version and, as long as its tags name it, the one before. So the vault is the target, `install` has nothing to do, and a
 credential is refused when the vault no longer gives it, for which `revoke` is called after the tags were taken off.
 
-`receivers` are told of either change by a message that is signed with what is valid, and holds no value. Each answers a
-message that it has verified with 2xx, and one that it refuses with 401 or 403. Where `probe` says that they do, `test`
-asks them instead of the vault, with a message that is signed with that one credential. Before a credential is published
-no receiver can know it, and nothing can be said of it but that it is well-formed.
+`receivers` are told of either change by a message that is signed with what is valid, and holds no value. That is a
+courtesy: who is not told reads the vault again within a minute. So a receiver that is away delays a rotation no longer
+than to the end of dual running, and a revocation not at all.
+
+A receiver answers a message that it has verified with 2xx. Where `probe` says that all of them answer one that they
+refuse with 401 or 403, `test` asks them instead of the vault, with a message that is signed with that one credential.
+Before a credential is published no receiver can know it, and nothing can be said of it but that it is well-formed.
 """
 
 import hmac
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, override
 
@@ -27,6 +31,7 @@ from shared.values import SecretVersion
 
 log = logging.getLogger(__name__)
 
+MOST_RECEIVERS: Final = 16
 _BY_HAND: Final = "g0"
 """The slot of a credential that was made before us, whose version may have no tags."""
 _REFUSED: Final = frozenset({401, 403})
@@ -47,9 +52,13 @@ def read(fields: Fields) -> Parameters:
     parameters = Parameters(
         receivers=fields.texts("receivers", URL, URL_IN_WORDS),
         probe=fields.flag("probe", default=False),
-        timeout_s=fields.integer("timeout_s", 1, 60, 15),
+        timeout_s=fields.integer("timeout_s", 1, 30, 15),
         secret_bytes=fields.integer("secret_bytes", webhook.LEAST_BYTES, webhook.MOST_BYTES, 32),
     )
+    if len({host_of(url) for url in parameters.receivers}) < len(parameters.receivers):
+        fields.mistake("receivers: two of them have the same host")
+    if len(parameters.receivers) > MOST_RECEIVERS:
+        fields.mistake(f"receivers: more than {MOST_RECEIVERS}")
     if parameters.probe and not parameters.receivers:
         fields.mistake("probe: there are no receivers to ask")
     return parameters
@@ -103,7 +112,9 @@ class WebhookHmac(Rotator):
             "previousUntil": until,
         }
         valid = [each.value for each in (notice.current, notice.previous) if each is not None]
-        self._tell(f"rotated-{notice.name}-g{notice.generation}", webhook.ROTATED, data, valid)
+        missed = self._tell(f"rotated-{notice.name}-{notice.version}", webhook.ROTATED, data, valid)
+        if missed and (notice.previous_until is None or self._around.clock() < notice.previous_until):
+            raise Transient("webhook receivers could not be told", name=notice.name, missed=missed)
 
     @override
     def revoke(self, old: Credential, current: Credential) -> None:
@@ -129,40 +140,40 @@ class WebhookHmac(Rotator):
 
     def _is_accepted(self, value: Secret) -> bool:
         """What the receivers say; Transient as long as they do not agree, because some have not read the vault yet."""
-        body = json.dumps({"type": webhook.TEST}, separators=(",", ":")).encode()
-        accepted, refused = [], []
-        for url in self._parameters.receivers:
-            status = self._post(url, f"test-{self._around.entropy(16).hex()}", body, [value])
-            if 200 <= status < 300:
-                accepted.append(host_of(url))
-            elif status in _REFUSED:
-                refused.append(host_of(url))
-            else:
-                raise Transient("a webhook receiver has not said yes or no", host=host_of(url), status=status)
-        if accepted and refused:
-            raise Transient("webhook receivers do not agree", accepted=accepted, refused=refused)
-        return not refused
+        answers = self._post(f"test-{self._around.entropy(16).hex()}", {"type": webhook.TEST}, [value])
+        if all(200 <= status < 300 for status in answers.values()):
+            return True
+        if all(status in _REFUSED for status in answers.values()):
+            return False
+        raise Transient("webhook receivers do not agree on a secret", name=self._name, answers=answers)
 
-    def _tell(self, message_id: str, kind: str, data: Mapping[str, object], valid: Sequence[Secret]) -> None:
-        """Tell every receiver; Transient if one of them did not take it. A repeated message has the same id."""
-        body = json.dumps({"type": kind, "data": data}, separators=(",", ":")).encode()
-        failed = {}
-        for url in self._parameters.receivers:
+    def _tell(
+        self, message_id: str, kind: str, data: Mapping[str, object], valid: Sequence[Secret]
+    ) -> Mapping[str, int]:
+        """Tell every receiver; answers with those that did not take it. Told again, the id is the same."""
+        answers = self._post(message_id, {"type": kind, "data": data}, valid)
+        missed = {host: status for host, status in answers.items() if not 200 <= status < 300}
+        log.log(
+            logging.WARNING if missed else logging.INFO,
+            "told webhook receivers",
+            extra={"message_id": message_id, "receivers": len(answers), "missed": missed},
+        )
+        return missed
+
+    def _post(self, message_id: str, message: Mapping[str, object], valid: Sequence[Secret]) -> Mapping[str, int]:
+        """Send the message to all receivers at once: the status from each by its host, 0 where there was no answer."""
+        body = json.dumps(message, separators=(",", ":")).encode()
+        headers = webhook.sign(message_id, body, valid, self._around.clock()) | {"Content-Type": "application/json"}
+
+        def status(url: str) -> int:
             try:
-                status = self._post(url, message_id, body, valid)
-            except Transient as error:
-                failed[host_of(url)] = str(error.fields.get("cause"))
-            else:
-                if not 200 <= status < 300:
-                    failed[host_of(url)] = str(status)
-        if failed:
-            raise Transient("a webhook receiver could not be told", message_id=message_id, failed=failed)
-        log.info("told webhook receivers", extra={"message_id": message_id})
+                return self._ask("POST", url, headers, body, self._parameters.timeout_s)
+            except Transient:
+                return 0
 
-    def _post(self, url: str, message_id: str, body: bytes, valid: Sequence[Secret]) -> int:
-        headers = webhook.sign(message_id, body, valid, self._around.clock())
-        headers["Content-Type"] = "application/json"
-        return self._ask("POST", url, headers, body, self._parameters.timeout_s)
+        urls = self._parameters.receivers
+        with ThreadPoolExecutor(max_workers=MOST_RECEIVERS) as threads:
+            return dict(zip(map(host_of, urls), threads.map(status, urls), strict=True))
 
 
 def _is_published(slot: str, versions: Sequence[SecretVersion]) -> bool:
