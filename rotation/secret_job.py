@@ -325,6 +325,7 @@ class _Work:
             raise Integrity("a secret has no credential before the one in use", secret=row.name)
         self._ensure_works(row, current)
         self._ensure_claimed()
+        self._versions.end_dual_running()  # earlier than the tags say, where it was cut short
         try:
             self._rotator.revoke(old, current)
         except Waiting:
