@@ -1,6 +1,6 @@
 """A receiver of webhooks for one machine: a service that takes part in the rotation of the secret it verifies with.
 
-    vault       reads secrets through the SDK
+    vault       the secrets of the local vault, through the adapter that the app uses
     server      binds a verifier to a port and a state folder, and counts
     client      starts such a process, and asks it for its counts
 

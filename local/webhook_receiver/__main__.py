@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from local.webhook_receiver.server import StateInUseError, serve
-from local.webhook_receiver.vault import VaultReader
+from local.webhook_receiver.vault import secrets_of
 from rotation.webhook_secrets import WebhookSecrets
 from shared.clock import MovableClock
 
@@ -26,15 +26,12 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     clock = MovableClock(arguments.clock)
-    vault = VaultReader(arguments.vault, arguments.ca)
     try:
-        secrets = WebhookSecrets(vault, arguments.secret, clock=clock)
-        asyncio.run(serve(arguments.state, secrets, arguments.port))
+        with secrets_of(arguments.vault, arguments.ca) as secrets:
+            asyncio.run(serve(arguments.state, WebhookSecrets(secrets, arguments.secret, clock=clock), arguments.port))
     except (StateInUseError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 1
-    finally:
-        vault.close()
     return 0
 
 

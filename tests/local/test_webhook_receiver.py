@@ -11,14 +11,14 @@ import pytest
 
 from local.key_vault.client import KeyVaultProcess
 from local.webhook_receiver.client import Counts, WebhookReceiverProcess, WebhookReceiverStartError
-from local.webhook_receiver.vault import VaultReader
+from local.webhook_receiver.vault import secrets_of
 from rotation import webhook
 from rotation.rotators.base import Credential, Notice, Surroundings
 from rotation.rotators.http_request import status_of
 from rotation.rotators.webhook_hmac import Parameters, WebhookHmac
 from rotation.webhook import PREVIOUS, PREVIOUS_UNTIL, SLOT
 from shared.clock import MovableClock
-from shared.errors import Rejected, Transient
+from shared.ports import Secrets
 from shared.secret import Secret
 
 NAME = "order-hook"
@@ -32,23 +32,17 @@ class Scene:
     clock: MovableClock
     vault: KeyVaultProcess
     receiver: WebhookReceiverProcess
-    reader: VaultReader
+    secrets: Secrets
 
     def post(self, *secrets: Secret) -> int:
         """The status of the answer to a message that these have signed."""
         headers = webhook.sign(f"msg_{os.urandom(4).hex()}", b"{}", secrets, self.clock())
         return status_of("POST", self.receiver.url, headers, b"{}", 20)
 
-    def put(self, value: Secret, **tags: str) -> str:
-        """A new version of the secret."""
-        made = self.reader.client.set_secret(NAME, value.reveal().decode(), tags={k: v for k, v in tags.items() if v})
-        assert made.properties.version
-        return made.properties.version
-
     def publish(self, slot: str, value: Secret, previous: str = "", until: str = "") -> str:
         """As the engine does."""
-        tags = {SLOT: slot, PREVIOUS: previous, PREVIOUS_UNTIL: until}
-        return self.put(value, **tags)
+        tags = {SLOT: slot} | ({PREVIOUS: previous, PREVIOUS_UNTIL: until} if previous else {})
+        return self.secrets.put(NAME, value, tags, None).version
 
     def rotator(self) -> WebhookHmac:
         """One that asks the receiver."""
@@ -57,8 +51,8 @@ class Scene:
             credential=None,  # type: ignore[arg-type] # nothing of Azure is asked
             entropy=os.urandom,
             clock=self.clock,
-            versions=lambda: [version for version in [self.reader.newest(NAME)] if version],
-            value=lambda version: self.reader.value(NAME, version),
+            versions=lambda: self.secrets.versions(NAME),
+            value=lambda version: self.secrets.value(NAME, version),
         )
         return WebhookHmac(NAME, Parameters((self.receiver.url,), probe=True, timeout_s=20, secret_bytes=32), around)
 
@@ -70,9 +64,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     with KeyVaultProcess.start(tmp_path / "vault", clock_file, tmp_path / "vault.log", quota=False) as vault:
         arguments = (clock_file, tmp_path / "receiver.log", vault.url, vault.ca, NAME)
         with WebhookReceiverProcess.start(tmp_path / "receiver", *arguments) as receiver:
-            reader = VaultReader(vault.url, vault.ca)
-            yield Scene(tmp_path, MovableClock(clock_file), vault, receiver, reader)
-            reader.close()
+            with secrets_of(vault.url, vault.ca) as secrets:
+                yield Scene(tmp_path, MovableClock(clock_file), vault, receiver, secrets)
             with pytest.raises(WebhookReceiverStartError, match="another webhook receiver serves"):
                 WebhookReceiverProcess.start(tmp_path / "receiver", *arguments)
 
@@ -110,15 +103,3 @@ def test_without_the_vault_a_receiver_that_has_started_says_later_and_not_no(sce
     scene.vault.clear_faults()
     assert scene.post(value) == 204
     assert scene.receiver.counts() == Counts(verified=1, refused=0, unread=1)
-
-
-def test_a_disabled_version_is_not_given_and_one_that_is_not_there_is_not_either(scene: Scene) -> None:
-    version = scene.publish("g1", webhook.make_secret(os.urandom(32)))
-    scene.reader.client.update_secret_properties(NAME, version, enabled=False)
-    for each in (version, "0" * 32):
-        with pytest.raises(Rejected):
-            scene.reader.value(NAME, each)
-    assert scene.reader.newest("no-such-secret") is None
-    scene.vault.inject("GET /secrets/", status=500, times=None)
-    with pytest.raises(Transient):
-        scene.reader.newest(NAME)
