@@ -294,12 +294,14 @@ def compromised_while_both_work(scene: Scene) -> None:
     scene.send(SecretAction.ROTATE)
     scene.settle()
     scene.until(SecretPhase.GRACE)
+    began = scene.world.now
     scene.send(SecretAction.ROTATE, "leaked", compromised=True)
     scene.let(26)
     if scene.row.generation == 1:  # nothing came of that order; the one in dual running was what had leaked
         scene.send(SecretAction.ROTATE, "leaked-too", compromised=True)
         scene.let(26)
     scene.check_end(2, changed=True)
+    assert scene.world.now < began + GRACE, "it was only over when the vault's tags said so"
 
 
 FLOWS: Final = (rotate, roll_back, compromised, compromised_while_both_work)
