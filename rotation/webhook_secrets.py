@@ -86,7 +86,7 @@ class WebhookSecrets:
                 self._asking.release()
         read = self._read
         if read is None:
-            raise Transient("the vault has not answered yet", secret=self._name)
+            raise Transient("the vault has not answered yet", entry=self._name)
         if read.previous is None or not webhook.previous_version(read.newest, self._clock()):
             return (read.current,)
         return (read.current, read.previous)
@@ -115,12 +115,12 @@ class WebhookSecrets:
             if self._read is None:
                 raise
             self._fresh_until = self._asked_at + PAUSE_S
-            log.warning("webhook secret not read again", extra={"secret": self._name, "because": str(error)})
+            log.warning("webhook secret not read again", extra={"entry": self._name, "because": str(error)})
 
     def _ask_vault(self) -> _Read:
         newest = self._secrets.newest(self._name, self._vault)
         if newest is None:
-            raise Rejected("the vault has no such webhook secret", secret=self._name)
+            raise Rejected("the vault has no such webhook secret", entry=self._name)
         current = self._secrets.value(self._name, newest.version, self._vault)
         return _Read(newest, current, self._previous(newest))
 

@@ -119,7 +119,7 @@ def test_a_service_that_has_never_reached_the_vault_signs_nothing_and_can_later(
 def test_a_secret_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(Rejected) as caught:
         WebhookSigner(Scene().secrets()).sign("msg_1", BODY)
-    assert caught.value.fields == {"secret": "hook"}
+    assert caught.value.fields == {"entry": "hook"}
 
 
 def test_who_comes_while_another_one_asks_the_vault_goes_on_with_what_there_is(scene: Scene) -> None:
