@@ -44,11 +44,11 @@ from rotation.secret import (
     unknown,
     will_replace,
 )
-from rotation.secret_versions import SLOT_TAG, Versions
+from rotation.secret_versions import Versions
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.ports import Alerts, SecretRotations, Secrets
-from shared.values import Alert, SecretPhase, SecretRotation, Severity
+from shared.values import SLOT_TAG, Alert, SecretPhase, SecretRotation, Severity
 
 log = logging.getLogger(__name__)
 

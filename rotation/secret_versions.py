@@ -16,13 +16,10 @@ from shared.clock import Clock
 from shared.errors import Rejected
 from shared.ports import Secrets
 from shared.secret import Secret
-from shared.values import SecretVersion
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretVersion
 
 STATE_TAG: Final = "atp-state"
 GENERATION_TAG: Final = "atp-generation"
-PREVIOUS_TAG: Final = "atp-previous"
-PREVIOUS_UNTIL_TAG: Final = "atp-previous-until"
-SLOT_TAG: Final = "atp-slot"
 RESTORES_TAG: Final = "atp-restores"
 """Of a version that was published again when the rotation of that generation was rolled back."""
 

@@ -22,18 +22,12 @@ from typing import Final
 
 from shared.errors import Rejected
 from shared.secret import Secret
-from shared.values import SecretVersion
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SecretVersion
 
 ID: Final = "webhook-id"
 TIMESTAMP: Final = "webhook-timestamp"
 SIGNATURE: Final = "webhook-signature"
 
-PREVIOUS: Final = "atp-previous"
-"""The tag of the newest version that names the one before it, while that one is valid."""
-PREVIOUS_UNTIL: Final = "atp-previous-until"
-"""The tag that says how long it is, as ISO time; as long as it is named where there is none."""
-SLOT: Final = "atp-slot"
-"""The tag of a version that says which credential it holds."""
 ROTATED: Final = "secret.rotated"
 REVOKED: Final = "secret.revoked"
 TEST: Final = "secret.test"
@@ -103,8 +97,8 @@ def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], n
 
 def previous_version(newest: SecretVersion, now: datetime) -> str:
     """The version that is valid beside the newest one; empty if there is none."""
-    until = _time(newest.tags.get(PREVIOUS_UNTIL, ""))
-    return "" if until is not None and until <= now else newest.tags.get(PREVIOUS, "")
+    until = _time(newest.tags.get(PREVIOUS_UNTIL_TAG, ""))
+    return "" if until is not None and until <= now else newest.tags.get(PREVIOUS_TAG, "")
 
 
 def _time(text: str) -> datetime | None:

@@ -27,7 +27,7 @@ from rotation.rotators.base import Change, Credential, Kind, Notice, Place, Rota
 from rotation.rotators.http_request import URL, URL_IN_WORDS, StatusOf, host_of, status_of
 from shared.errors import Rejected, Transient
 from shared.secret import Secret
-from shared.values import SecretVersion
+from shared.values import SLOT_TAG, SecretVersion
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class WebhookHmac(Rotator):
 
 
 def _is_published(slot: str, versions: Sequence[SecretVersion]) -> bool:
-    return bool(versions) and (slot == _BY_HAND or any(each.tags.get(webhook.SLOT) == slot for each in versions))
+    return bool(versions) and (slot == _BY_HAND or any(each.tags.get(SLOT_TAG) == slot for each in versions))
 
 
 KIND: Final = Kind(read, WebhookHmac)

@@ -16,10 +16,10 @@ from rotation import webhook
 from rotation.rotators.base import Credential, Notice, Surroundings
 from rotation.rotators.http_request import status_of
 from rotation.rotators.webhook_hmac import Parameters, WebhookHmac
-from rotation.webhook import PREVIOUS, PREVIOUS_UNTIL, SLOT
 from shared.clock import MovableClock
 from shared.ports import Secrets
 from shared.secret import Secret
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG
 
 NAME = "order-hook"
 
@@ -41,7 +41,7 @@ class Scene:
 
     def publish(self, slot: str, value: Secret, previous: str = "", until: str = "") -> str:
         """As the engine does."""
-        tags = {SLOT: slot} | ({PREVIOUS: previous, PREVIOUS_UNTIL: until} if previous else {})
+        tags = {SLOT_TAG: slot} | ({PREVIOUS_TAG: previous, PREVIOUS_UNTIL_TAG: until} if previous else {})
         return self.secrets.put(NAME, value, tags, None).version
 
     def rotator(self) -> WebhookHmac:

@@ -5,11 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import override
 
-from rotation.webhook import PREVIOUS, PREVIOUS_UNTIL, SLOT
 from rotation.webhook_secrets import ReadableSecrets
 from shared.errors import Rejected
 from shared.secret import Secret
-from shared.values import SecretVersion
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretVersion
 from tests.pure.keyrings import NOW
 
 
@@ -31,15 +30,15 @@ class Published(ReadableSecrets):
 
     def publish(self, slot: str, value: Secret, until: datetime | None) -> str:
         """Give it to consumers; the one before is valid until then, or at once no more."""
-        tags = {SLOT: slot}
+        tags = {SLOT_TAG: slot}
         if until is not None and self._versions:
-            tags |= {PREVIOUS: self._versions[-1].version, PREVIOUS_UNTIL: until.isoformat()}
+            tags |= {PREVIOUS_TAG: self._versions[-1].version, PREVIOUS_UNTIL_TAG: until.isoformat()}
         return self.put(value, tags)
 
     def end_dual_running(self) -> None:
         """Take the word of the version before off the newest one."""
         newest = self._versions[-1]
-        tags = {name: value for name, value in newest.tags.items() if name not in (PREVIOUS, PREVIOUS_UNTIL)}
+        tags = {name: value for name, value in newest.tags.items() if name not in (PREVIOUS_TAG, PREVIOUS_UNTIL_TAG)}
         self._versions[-1] = replace(newest, tags=tags)
 
     def disable(self, version: str) -> None:

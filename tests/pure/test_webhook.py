@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from rotation.webhook import (
     ID,
-    PREVIOUS,
-    PREVIOUS_UNTIL,
     SIGNATURE,
     TIMESTAMP,
     TOLERANCE,
@@ -22,7 +20,7 @@ from rotation.webhook import (
 )
 from shared.errors import Rejected
 from shared.secret import Secret
-from shared.values import SecretVersion
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SecretVersion
 
 # https://github.com/standard-webhooks/standard-webhooks, libraries/go/webhook_test.go, TestWebhookSign
 PUBLISHED = Secret(b"whsec_" + b"MfKQ9r8GKYqrTwjU" + b"PD8ILPZIo2LaLaSw")
@@ -191,14 +189,14 @@ def test_nothing_is_sent_without_a_signature() -> None:
 # The tags of the newest version, and which version is valid beside it at AT.
 BESIDE: dict[str, tuple[dict[str, str], str]] = {
     "no tags": ({}, ""),
-    "no end": ({PREVIOUS: "old"}, "old"),
-    "an end to come": ({PREVIOUS: "old", PREVIOUS_UNTIL: "2021-02-25T15:02:11Z"}, "old"),
-    "an end that is now": ({PREVIOUS: "old", PREVIOUS_UNTIL: "2021-02-25T15:02:10Z"}, ""),
-    "an end that has passed": ({PREVIOUS: "old", PREVIOUS_UNTIL: "2021-02-25T15:02:09Z"}, ""),
-    "an end in another time zone": ({PREVIOUS: "old", PREVIOUS_UNTIL: "2021-02-25T16:02:10+01:00"}, ""),
-    "an end without a time zone, which is UTC": ({PREVIOUS: "old", PREVIOUS_UNTIL: "2021-02-25T15:02:10"}, ""),
-    "an end that is no time": ({PREVIOUS: "old", PREVIOUS_UNTIL: "soon"}, "old"),
-    "an end of nothing": ({PREVIOUS_UNTIL: "2021-02-25T15:02:11Z"}, ""),
+    "no end": ({PREVIOUS_TAG: "old"}, "old"),
+    "an end to come": ({PREVIOUS_TAG: "old", PREVIOUS_UNTIL_TAG: "2021-02-25T15:02:11Z"}, "old"),
+    "an end that is now": ({PREVIOUS_TAG: "old", PREVIOUS_UNTIL_TAG: "2021-02-25T15:02:10Z"}, ""),
+    "an end that has passed": ({PREVIOUS_TAG: "old", PREVIOUS_UNTIL_TAG: "2021-02-25T15:02:09Z"}, ""),
+    "an end in another time zone": ({PREVIOUS_TAG: "old", PREVIOUS_UNTIL_TAG: "2021-02-25T16:02:10+01:00"}, ""),
+    "an end without a time zone, which is UTC": ({PREVIOUS_TAG: "old", PREVIOUS_UNTIL_TAG: "2021-02-25T15:02:10"}, ""),
+    "an end that is no time": ({PREVIOUS_TAG: "old", PREVIOUS_UNTIL_TAG: "soon"}, "old"),
+    "an end of nothing": ({PREVIOUS_UNTIL_TAG: "2021-02-25T15:02:11Z"}, ""),
 }
 
 

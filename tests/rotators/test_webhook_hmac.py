@@ -18,6 +18,7 @@ from rotation.rotators.webhook_hmac import MOST_RECEIVERS, Parameters, WebhookHm
 from rotation.webhook_secrets import KEPT_S, WebhookSecrets, WebhookVerifier
 from shared.errors import Rejected, Transient
 from shared.secret import Secret
+from shared.values import SLOT_TAG
 from tests.pure.published import Published
 from tests.rotators.contract import Bench, RotatorContract
 
@@ -78,7 +79,7 @@ class Engined(WebhookHmac):
 
     def _is_newest(self, credential: Credential) -> bool:
         newest = self._vault.newest("hook")
-        return newest is not None and newest.tags[webhook.SLOT] == credential.slot
+        return newest is not None and newest.tags[SLOT_TAG] == credential.slot
 
 
 class WebhookBench(Bench):
