@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final, override
 
 from rotation.fields import Fields
-from rotation.rotators.base import Change, Credential, Kind, Place, Rotator, Surroundings
+from rotation.rotators.base import Change, Credential, Place, Rotator, Surroundings
 from rotation.rotators.http_request import URL, URL_IN_WORDS, StatusOf, host_of, status_of
 from rotation.tasks import TaskPolicy
 from shared.errors import Rejected, Transient, Waiting
@@ -156,6 +156,3 @@ class Manual(Rotator):
 
 def _is_in_use(value: Secret, change: Change) -> bool:
     return change.current is not None and hmac.compare_digest(value.reveal(), change.current.value.reveal())
-
-
-KIND: Final = Kind(read, Manual)

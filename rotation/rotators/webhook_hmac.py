@@ -23,7 +23,7 @@ from typing import Final, override
 
 from rotation import webhook
 from rotation.fields import Fields
-from rotation.rotators.base import Change, Credential, Kind, Notice, Place, Rotator, Surroundings
+from rotation.rotators.base import Change, Credential, Notice, Place, Rotator, Surroundings
 from rotation.rotators.http_request import URL, URL_IN_WORDS, StatusOf, host_of, status_of
 from shared.errors import Rejected, Transient
 from shared.secret import Secret
@@ -178,6 +178,3 @@ class WebhookHmac(Rotator):
 
 def _is_published(slot: str, versions: Sequence[SecretVersion]) -> bool:
     return bool(versions) and (slot == _BY_HAND or any(each.tags.get(SLOT_TAG) == slot for each in versions))
-
-
-KIND: Final = Kind(read, WebhookHmac)
