@@ -1,18 +1,17 @@
 """What people have to do for secrets that only they can rotate: the text of the task, its deadline, and reminders.
 
-Pure functions of a task and `now`. What is to be told is an alert under an id that says which telling it is, so that it
-is told once however often it is asked for.
+Pure functions of a task and `now`. That there is a task is told by whoever waits for it. What is told later is an alert
+under an id that says which telling it is, so that it is told once however often it is asked for.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
-from shared.values import Alert, Severity
+from shared.values import Alert, SecretPhase, SecretRotation, Severity
 
-_OPENED: Final = "opened"
 _OVERDUE: Final = "overdue"
 
 
@@ -30,6 +29,15 @@ class TaskPolicy:
     instructions: str  # how it is done at the service
     deadline: timedelta  # from the beginning of a task
     reminder_days: tuple[int, ...]  # before the deadline, largest first
+
+
+@runtime_checkable
+class HasTasks(Protocol):
+    """Parameters of a secret whose rotation waits for people."""
+
+    @property
+    def task(self) -> TaskPolicy:
+        """How that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +71,16 @@ def text(task: Task) -> str:
     )
 
 
-def due(task: Task, now: datetime) -> Alert:
-    """The last telling whose time has come: that there is the task, a reminder, or that it is overdue.
+def task_of(rotation: SecretRotation, parameters: object) -> Task | None:
+    """The task that the rotation waits for, if `parameters` of its catalog entry say how such tasks are done."""
+    if not rotation.task or not isinstance(parameters, HasTasks):
+        return None
+    step = Step.DROP if rotation.phase is SecretPhase.INTENDED else Step.CONFIRM
+    return Task(rotation.name, rotation.generation, step, rotation.phase_since, parameters.task)
+
+
+def due(task: Task, now: datetime) -> Alert | None:
+    """The last telling whose time has come: a reminder, or that it is overdue. None before the first.
 
     One that was missed is made up for by the next one.
     """
@@ -73,12 +89,12 @@ def due(task: Task, now: datetime) -> Alert:
     left = [days for days in task.policy.reminder_days if now >= task.deadline - timedelta(days=days)]
     if left:
         return _alert(task, _reminder(min(left)), "a secret still waits for a person", Severity.WARNING, now)
-    return _alert(task, _OPENED, "a secret waits for a person", Severity.WARNING, now)
+    return None
 
 
 def ids(task: Task) -> tuple[str, ...]:
     """Of every alert that `due` may answer for the task, to resolve them when it is done."""
-    tellings = (_OPENED, *(_reminder(days) for days in task.policy.reminder_days), _OVERDUE)
+    tellings = (*(_reminder(days) for days in task.policy.reminder_days), _OVERDUE)
     return tuple(_id(task, telling) for telling in tellings)
 
 

@@ -344,3 +344,33 @@ def test_a_manual_rotation_given_up_ends_when_the_person_has_revoked_the_new_val
     assert len(scene.service.working()) == 2
     scene.let(2)
     scene.check_end(1, changed=False)
+
+
+def test_people_are_reminded_of_a_task_until_it_is_done_and_then_no_more() -> None:
+    scene = Scene(kind=Bank)
+    scene.send(SecretAction.ROTATE)
+
+    def told() -> set[str]:
+        return {name.removeprefix(f"secret/{NAME}/") for name in scene.world.alerts}
+
+    def days_pass(days: int) -> None:
+        scene.settle()
+        scene.world.now += timedelta(days=days)
+        scene.plan()
+
+    days_pass(5)
+    assert told() == {"task"}
+    days_pass(1)
+    assert told() == {"task", "task/g1/drop/reminder-1"}
+    days_pass(1)
+    assert told() == {"task", "task/g1/drop/reminder-1", "task/g1/drop/overdue"}
+    scene.let(2)
+    assert scene.row.phase is SecretPhase.GRACE
+    assert told() == set()
+    scene.world.now += GRACE
+    scene.plan()
+    days_pass(7)
+    assert told() == {"task", "task/g1/confirm/overdue"}
+    scene.let(2)
+    scene.check_end(1, changed=True)
+    assert told() == set()

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rotation.tasks import Step, Task, TaskPolicy, due, ids, text
-from shared.values import Severity
+from rotation.rotators.manual import Parameters
+from rotation.tasks import Step, Task, TaskPolicy, due, ids, task_of, text
+from shared.values import SecretPhase, SecretRotation, Severity
 from tests.pure.keyrings import NOW
 
 POLICY = TaskPolicy("Ask the bank's desk for a new one.", timedelta(days=7), (3, 1))
@@ -25,8 +26,6 @@ def test_a_task_says_what_to_do_how_with_which_command_and_until_when(task: Task
 
 # How long after its beginning, and what is told then.
 TELLINGS = (
-    (timedelta(0), "opened", Severity.WARNING),
-    (timedelta(days=4) - SECOND, "opened", Severity.WARNING),
     (timedelta(days=4), "reminder-3", Severity.WARNING),
     (timedelta(days=6) - SECOND, "reminder-3", Severity.WARNING),
     (timedelta(days=6), "reminder-1", Severity.WARNING),
@@ -41,6 +40,7 @@ def test_what_is_told_is_the_last_telling_whose_time_has_come(
     after: timedelta, telling: str, severity: Severity
 ) -> None:
     alert = due(DROP, NOW + after)
+    assert alert is not None
     assert alert.id == f"secret/bank-token/task/g4/drop/{telling}"
     assert (alert.severity, alert.subject, alert.raised) == (severity, "secret/bank-token", NOW + after)
     assert alert.details == {"task": text(DROP), "deadline": DROP.deadline.isoformat()}
@@ -48,12 +48,37 @@ def test_what_is_told_is_the_last_telling_whose_time_has_come(
 
 def test_every_telling_has_an_id_of_its_own_and_all_are_known_when_the_task_is_done() -> None:
     for task in (DROP, CONFIRM):
-        told = {due(task, NOW + after).id for after, _, _ in TELLINGS}
-        assert told == set(ids(task))
+        told = [due(task, NOW + after) for after, _, _ in TELLINGS]
+        assert {alert.id for alert in told if alert} == set(ids(task))
     assert not set(ids(DROP)) & set(ids(CONFIRM))
 
 
-def test_without_reminders_people_hear_of_a_task_and_that_it_is_overdue() -> None:
+@pytest.mark.parametrize("after", [timedelta(0), timedelta(days=4) - SECOND])
+def test_nothing_more_is_told_before_the_first_reminder(after: timedelta) -> None:
+    assert due(DROP, NOW + after) is None
+
+
+def test_without_reminders_people_hear_again_when_a_task_is_overdue() -> None:
     task = Task("bank-token", 4, Step.DROP, NOW, TaskPolicy("By phone.", timedelta(days=1), ()))
-    told = [due(task, NOW + timedelta(hours=hours)).id.rpartition("/")[2] for hours in (0, 23, 24)]
-    assert told == ["opened", "opened", "overdue"]
+    assert due(task, NOW + timedelta(days=1) - SECOND) is None
+    assert due(task, NOW + timedelta(days=1)) is not None
+
+
+# The phase of a rotation that waits, and what for.
+STEPS = {
+    SecretPhase.INTENDED: Step.DROP,
+    SecretPhase.REVOKING: Step.CONFIRM,
+    SecretPhase.ABANDONING: Step.CONFIRM,
+}
+
+
+@pytest.mark.parametrize(("phase", "step"), STEPS.items())
+def test_the_task_of_a_rotation_is_known_by_its_phase(phase: SecretPhase, step: Step) -> None:
+    rotation = SecretRotation("bank-token", phase, NOW, 4, task="somebody has to do something")
+    assert task_of(rotation, Parameters(POLICY, None)) == Task("bank-token", 4, step, NOW, POLICY)
+
+
+def test_a_rotation_that_waits_for_nobody_has_no_task() -> None:
+    assert task_of(SecretRotation("bank-token", SecretPhase.GRACE, NOW, 4), Parameters(POLICY, None)) is None
+    waiting = SecretRotation("database", SecretPhase.REVOKING, NOW, 4, task="somebody has to do something")
+    assert task_of(waiting, None) is None
