@@ -39,7 +39,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - of pytest-xdist
+def pytest_testnodedown(node: Any) -> None:
     """Add what another process has counted."""
     TALLY.cases.update(getattr(node, "workeroutput", {}).get(_OF_WORKER, {}))
 
