@@ -277,7 +277,7 @@ class NothingGoesWrong(Alerts, DeadLetters):
         return []
 
     @override
-    def resolve(self, letter: DeadLetter) -> None:
+    def resolve(self, *what: Any) -> None:
         raise NotImplementedError
 
 

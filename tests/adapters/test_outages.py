@@ -182,7 +182,7 @@ def test_a_message_whose_sending_lost_something_is_there_in_the_end_and_at_most_
 
 REPORT = ConsumerReport("ingest-7", TENANT, 2, (1, 2), NOW)
 RINGS = keyring(), replace(keyring(), tenant=replace(keyring().tenant, primary=1))
-ALERT = Alert("an-alert", Severity.WARNING, "what", "queue/rotation-jobs", NOW, {})
+ALERT = Alert("an-alert", Severity.WARNING, "what", "queue/rotation-jobs", NOW, {}, "sre")
 STORED_POINTER = replace(POINTER, etag=STALE)
 NAMING = replace(STORED_POINTER, generation=1)
 LETTER = DeadLetter(ROTATION_JOBS, "a-letter", "why", "{}", NOW, can_resend=True)

@@ -16,6 +16,7 @@ ALERT = Alert(
     subject="queue/rotation-jobs",
     raised=NOW,
     details={"reason": "Zoë 密钥", "letter": "dek.rotate/acme/v2"},
+    owner="sre",
 )
 LETTER = DeadLetter("rotation-jobs", "dek.rotate/acme/v2", "Integrity", '{"reason": "Zoë 密钥\u0001"}', NOW, True)
 SECOND = timedelta(seconds=1)

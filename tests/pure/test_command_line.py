@@ -43,7 +43,8 @@ class Platform:
         self.deks = SimpleNamespace(read=self._read, scan=self._scan)
         self.queues = SimpleNamespace(send=self._send)
         self.dead_letters = SimpleNamespace(all=lambda: list(self.letters.values()), resolve=self._resolve)
-        self.alerts = SimpleNamespace(all=lambda: self.notes)
+        self.resolved: list[tuple[str, ...]] = []
+        self.alerts = SimpleNamespace(all=lambda: self.notes, resolve=lambda *said: self.resolved.append(said))
 
     def handle(self, job: Job) -> None:
         """Nothing, unless a test says what."""
