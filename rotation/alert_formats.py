@@ -9,9 +9,10 @@ from shared.values import Notice, Severity
 type Json = str | int | Sequence["Json"] | Mapping[str, "Json"] | None
 
 SCHEMA: Final = "atp-alert/1"
-_LONGEST: Final = 300
+_LONGEST: Final = 250
 """Characters of one text. With _MOST_DETAILS it keeps a card below the 28 KB that Teams takes."""
 _MOST_DETAILS: Final = 12
+_LONGEST_NAME: Final = 40
 _CLIENT: Final = "ATP key rotation"
 
 
@@ -23,16 +24,16 @@ def generic(notice: Notice) -> Mapping[str, Json]:
         "event": "resolved" if alert.resolved else "raised",
         "key": notice.key,
         "revision": notice.revision,
-        "id": alert.id,
+        "id": _short(alert.id),
         "severity": alert.severity.value,
-        "what": alert.what,
-        "subject": alert.subject,
-        "owner": alert.owner,
+        "what": _short(alert.what),
+        "subject": _short(alert.subject),
+        "owner": _short(alert.owner),
         "next": notice.next,
         "runbook": notice.runbook,
         "raised": _time(alert.raised),
         "resolved": _time(alert.resolved) if alert.resolved else None,
-        "resolved_by": alert.resolved_by,
+        "resolved_by": _short(alert.resolved_by),
         "details": _details(notice),
     }
 
@@ -121,13 +122,14 @@ def _line(*runs: Mapping[str, Json]) -> Mapping[str, Json]:
 
 
 def _details(notice: Notice) -> Mapping[str, str]:
-    return {_short(name): _short(value) for name, value in list(notice.alert.details.items())[:_MOST_DETAILS]}
+    details = list(notice.alert.details.items())[:_MOST_DETAILS]
+    return {_short(name, _LONGEST_NAME): _short(value) for name, value in details}
 
 
-def _short(text: str) -> str:
+def _short(text: str, longest: int = _LONGEST) -> str:
     """The text on one line, without what is not shown, and no longer than a card can have it."""
     plain = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _time(moment: datetime) -> str:

@@ -171,6 +171,8 @@ class AlertDelivery:
             return entry
         try:
             self._audit.record(*(closing_event(entry.alert.id, closing) for closing in entry.closings))
+        except ValueError:
+            log.error("a resolved alert cannot be put on record", extra={"alert": entry.alert.id})  # noqa: TRY400
         except AtpError as error:
             log.warning("a resolved alert is not on record yet", extra={"because": str(error)})
             return entry
@@ -187,17 +189,17 @@ class AlertDelivery:
             )
             now_known.refusals[name] = str(error)
             return given_up(entry, name, str(error))
-        except AtpError as error:
-            now_known.away.add(name)  # the others would wait for it in vain
-            wait = timedelta(seconds=_retry_after(error))
-            entry = failed(entry, name, self._clock(), str(error), wait)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other sinks are told
+            now_known.away.add(name)  # other alerts would wait for it in vain
+            reason = str(error) if isinstance(error, AtpError) else type(error).__name__
+            entry = failed(entry, name, self._clock(), reason, timedelta(seconds=_retry_after(error)))
             owed = entry.owed[name]
             log.warning(
                 "a sink was not told of an alert",
-                extra={"alert": alert.id, "sink": name, "attempt": owed.attempts, "because": str(error)},
+                extra={"alert": alert.id, "sink": name, "attempt": owed.attempts, "because": reason},
             )
             if owed.given_up:
-                now_known.refusals[name] = str(error)
+                now_known.refusals[name] = reason
             return entry
         finally:
             now_known.spent[name] = now_known.spent.get(name, 0.0) + self._monotonic() - began
@@ -222,8 +224,8 @@ class AlertDelivery:
             self._alerts.resolve(f"sink/{name}")
 
 
-def _retry_after(error: AtpError) -> float:
-    wait = error.fields.get("retry_after")
+def _retry_after(error: Exception) -> float:
+    wait = error.fields.get("retry_after") if isinstance(error, AtpError) else None
     return float(wait) if isinstance(wait, int | float) else 0.0
 
 

@@ -93,7 +93,7 @@ KINDS: Final = _table(
     Kind(
         "a KEK rotation cannot go on",
         "The rotation waits and looks again every minute: remove the reason.",
-        f"{_KEK}#the-old-or-the-new-version-cannot-be-used",
+        f"{_KEK}#look-first",
     ),
     Kind(
         "a KEK rotation makes no progress",
