@@ -25,7 +25,7 @@ _KEY_NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
 _PAGERDUTY: Final = "https://events.pagerduty.com/v2/enqueue"
 # https://developer.pagerduty.com/docs/events-api-v2/overview/: an integration key has 32 characters
 _ROUTING_KEY: Final = re.compile(r"[0-9A-Za-z]{32}")
-_LEAST_SECRET_PATH: Final = 16  # shorter ones are ordinary words
+_LEAST_SECRET: Final = 16  # characters; what is shorter proves nothing, and stands in many texts
 _ORIGIN: Final = re.compile(r"[!-*,-~]{1,100}")  # https://c2sp.org/signed-note: no blanks and no plus in names
 
 
@@ -110,13 +110,12 @@ class Settings:
             mistakes.append("ATP_TSA_URL: must be an https or http URL without credentials and query")
         for name in ("ATP_ALERT_WEBHOOK", "ATP_ALERT_TEAMS"):
             text = environment.get(name, "")
-            if text:
-                _keep_secret_url(text)
+            _keep_secret_url(text)
             if text and not _is_sink(text):
                 mistakes.append(f"{name}: must be an https URL, or an http one on this machine")
         routing_key = environment.get("ATP_ALERT_PAGERDUTY_KEY", "")
         if routing_key:
-            KNOWN_SECRETS.add(routing_key.encode(), for_ever=True)
+            _keep(routing_key)
             if not _ROUTING_KEY.fullmatch(routing_key):
                 mistakes.append("ATP_ALERT_PAGERDUTY_KEY: must be a routing key, 32 letters and digits")
         pagerduty_url = environment.get("ATP_ALERT_PAGERDUTY_URL") or _PAGERDUTY
@@ -227,11 +226,14 @@ def _keep_secret(connection_string: str) -> None:
 
 def _keep_secret_url(url: str) -> None:
     """Masked for as long as the process lives, and what stands behind its host too: libraries name that alone."""
-    KNOWN_SECRETS.add(url.encode(), for_ever=True)
-    rest = url.partition("://")[2]
-    behind = rest[rest.find("/") :] if "/" in rest else ""
-    if len(behind) >= _LEAST_SECRET_PATH:
-        KNOWN_SECRETS.add(behind.encode(), for_ever=True)
+    _keep(url)
+    _, slash, behind = url.partition("://")[2].partition("/")
+    _keep(slash + behind)
+
+
+def _keep(secret: str) -> None:
+    if len(secret) >= _LEAST_SECRET:
+        KNOWN_SECRETS.add(secret.encode(), for_ever=True)
 
 
 def _local_stack(path: str, vault_url: str, mistakes: list[str]) -> LocalStack | None:
