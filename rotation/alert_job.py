@@ -116,7 +116,7 @@ class _Round:
     spent: dict[SinkName, float] = field(default_factory=dict)  # seconds
     away: set[SinkName] = field(default_factory=set)
     reached: set[SinkName] = field(default_factory=set)
-    refusals: dict[SinkName, str] = field(default_factory=dict)
+    refused: set[SinkName] = field(default_factory=set)
 
 
 class AlertDelivery:
@@ -137,31 +137,34 @@ class AlertDelivery:
         self._audit = audit
         self._clock = clock
         self._monotonic = monotonic
+        self._unstorable: set[str] = set()
 
     def run(self) -> None:
-        """One round over all that is owed. The first error of the tables is raised when every alert had its turn."""
-        errors: list[AtpError] = []
-        now_known = _Round()
+        """One round over all that is owed. Transient where the tables do not answer: the next round goes on."""
+        this_round = _Round()
         for entry in self._register.owing():
+            key = key_of(entry.alert.id)
+            if key in self._unstorable:
+                continue
             try:
-                self._treat(entry, now_known)
+                self._treat(entry, this_round)
             except Conflict:
                 log.info("an alert has changed while it was told", extra={"alert": entry.alert.id})
-            except AtpError as error:
-                log.warning("an alert stays in its outbox", extra={"alert": entry.alert.id, "because": str(error)})
-                errors.append(error)
-        self._tell_of_sinks(now_known)
-        if errors:
-            raise errors[0]
+            except ValueError:
+                # A secret is in its id, say: it cannot be written down that it was told, so it would be for ever.
+                log.exception("an alert cannot be stored and is told no more", extra={"key": key})
+                self._unstorable.add(key)
+        for name in this_round.reached - this_round.refused:
+            self._alerts.resolve(_sink_alert(name))
 
-    def _treat(self, stored: AlertEntry, now_known: _Round) -> None:
+    def _treat(self, stored: AlertEntry, this_round: _Round) -> None:
         entry = self._recorded(stored)
         for name in due(entry, self._clock()):
             sink = self._sinks.get(name)
             if sink is None:
                 entry = told(entry, name)  # nobody there to be told
-            elif name not in now_known.away and now_known.spent.get(name, 0.0) < _PATIENCE_S:
-                entry = self._attempted(entry, sink, now_known)
+            elif name not in this_round.away and this_round.spent.get(name, 0.0) < _PATIENCE_S:
+                entry = self._attempted(entry, sink, this_round)
         if entry != stored:
             self._register.put(entry)
 
@@ -178,7 +181,7 @@ class AlertDelivery:
             return entry
         return replace(entry, closings=())
 
-    def _attempted(self, entry: AlertEntry, sink: AlertSink, now_known: _Round) -> AlertEntry:
+    def _attempted(self, entry: AlertEntry, sink: AlertSink, this_round: _Round) -> AlertEntry:
         alert, name = entry.alert, sink.name
         began = self._monotonic()
         try:
@@ -187,10 +190,10 @@ class AlertDelivery:
             log.error(  # noqa: TRY400 - no bug
                 "an alert was refused by a sink", extra={"alert": alert.id, "sink": name, "because": str(error)}
             )
-            now_known.refusals[name] = str(error)
+            self._tell_of(name, str(error), this_round)
             return given_up(entry, name, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other sinks are told
-            now_known.away.add(name)  # other alerts would wait for it in vain
+            this_round.away.add(name)  # other alerts would wait for it in vain
             reason = str(error) if isinstance(error, AtpError) else type(error).__name__
             entry = failed(entry, name, self._clock(), reason, timedelta(seconds=_retry_after(error)))
             owed = entry.owed[name]
@@ -199,29 +202,33 @@ class AlertDelivery:
                 extra={"alert": alert.id, "sink": name, "attempt": owed.attempts, "because": reason},
             )
             if owed.given_up:
-                now_known.refusals[name] = reason
+                self._tell_of(name, reason, this_round)
             return entry
         finally:
-            now_known.spent[name] = now_known.spent.get(name, 0.0) + self._monotonic() - began
-        now_known.reached.add(name)
+            this_round.spent[name] = this_round.spent.get(name, 0.0) + self._monotonic() - began
+        this_round.reached.add(name)
         log.info("a sink was told of an alert", extra={"alert": alert.id, "sink": name, "revision": entry.revision})
         return told(entry, name)
 
-    def _tell_of_sinks(self, now_known: _Round) -> None:
-        """Alert of every sink that does not take alerts, over the other ones; resolve that of one that does again."""
-        for name, reason in now_known.refusals.items():
-            self._alerts.raise_alert(
-                Alert(
-                    id=f"sink/{name}",
-                    severity=Severity.WARNING,
-                    what="a sink does not take alerts",
-                    subject=f"sink/{name}",
-                    raised=self._clock(),
-                    details={"reason": reason},
-                )
+    def _tell_of(self, name: SinkName, reason: str, this_round: _Round) -> None:
+        """Alert, over the other sinks, of one that takes none; before it is written down that it is given up."""
+        if name in this_round.refused:
+            return
+        self._alerts.raise_alert(
+            Alert(
+                id=_sink_alert(name),
+                severity=Severity.WARNING,
+                what="a sink does not take alerts",
+                subject=f"sink/{name}",
+                raised=self._clock(),
+                details={"reason": reason},
             )
-        for name in now_known.reached - now_known.refusals.keys():
-            self._alerts.resolve(f"sink/{name}")
+        )
+        this_round.refused.add(name)
+
+
+def _sink_alert(name: SinkName) -> str:
+    return f"sink/{name}"
 
 
 def _retry_after(error: Exception) -> float:

@@ -1,6 +1,7 @@
 """Alerts from raising to the sinks: once each, nothing lost, whatever fails at whatever call."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from rotation.ended_causes import OF_A_RUN, UNUSABLE, EndedCauses
 from rotation.in_turn import InTurn
 from rotation.message import KekAction
 from shared.errors import AtpError, Conflict, Rejected, Throttled, Transient
-from shared.values import Alert, Closing, Phase, Severity, SinkName
+from shared.values import Alert, AlertEntry, Closing, Phase, Severity, SinkName
 from tests.conftest import Tally
 from tests.jobs.platform import Platform
 from tests.simulator import (
@@ -194,6 +195,26 @@ def test_an_error_that_nobody_expects_holds_up_no_other_sink() -> None:
     assert told(world) == ["warning"]
 
 
+def test_an_alert_that_cannot_be_written_down_any_more_is_told_once_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    SimAlerts(world).raise_alert(ALERT)
+    SimAlerts(world).raise_alert(replace(ALERT, id="jobs/2"))
+    put = SimAlertRegister.put
+
+    def gated(register: SimAlertRegister, entry: AlertEntry) -> None:
+        if entry.alert.id == ALERT.id:
+            raise ValueError("a secret is in id")
+        put(register, entry)
+
+    monkeypatch.setattr(SimAlertRegister, "put", gated)
+    process = delivery(world)
+    for _ in range(3):
+        process.run()
+    assert told(world) == ["warning", "warning"]
+
+
 def test_who_resolved_an_alert_is_on_record_once_even_if_it_was_opened_again_meanwhile() -> None:
     world = World()
     alerts = SimAlerts(world)
@@ -305,6 +326,30 @@ def test_whatever_fails_at_whatever_call_every_sink_ends_knowing_how_it_stands(f
         assert world.alert_rows[ALERT.id].revision == 3
         assert [set(outcomes) for outcomes in world.outcomes().values()] == [{"succeeded"}]
     tally.count("crash matrix of alerts", length)
+
+
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
+def test_whatever_fails_when_a_sink_refuses_somebody_is_told(fault: Fault, tally: Tally) -> None:
+    """Killed anywhere, it is tried again; nothing is marked as given up that nobody was told of."""
+    at, calls = 0, 1
+    while at < calls:
+        at += 1
+        world = World()
+        world.refusals[TEAMS] = Rejected("alert sink: refused", status=404)
+        SimAlerts(world).raise_alert(ALERT)
+        begun = world.calls
+        world.faults[begun + at] = fault
+        for _ in range(3):
+            with suppress(AtpError, Killed):
+                delivery(world).run()
+            calls = max(calls, world.calls - begun) if at == 1 else calls
+            given_up = world.alert_rows[ALERT.id].owed.get(TEAMS)
+            assert given_up is None or not given_up.given_up or "sink/teams" in world.alerts
+            world.now += 2 * MINUTE
+        assert not pending(world)
+        assert "sink/teams" in world.alerts
+        assert told(world)[-1] == "warning"
+    tally.count("crash matrix of alerts", calls)
 
 
 def test_that_a_kek_must_not_be_used_is_over_when_the_vault_would_wrap_with_it() -> None:
