@@ -10,9 +10,13 @@ from typing import Any, override
 
 import pytest
 
+from local.stack import Stack
 from rotation.alert_formats import Json, generic, pagerduty, teams
-from rotation.alerting import notice_of
+from rotation.alerting import key_of, notice_of
+from rotation.audit import Outcome
+from rotation.audit_job import AuditTrail
 from shared.alert_sinks import MAX_BODY, HttpAlertSink
+from shared.azure.wiring import Adapters, app
 from shared.errors import AtpError, Rejected, Throttled, Transient
 from shared.secret import Secret
 from shared.values import Alert, AlertEntry, Notice, Severity, SinkName
@@ -190,3 +194,40 @@ def test_a_document_that_no_sink_takes_is_not_sent(server: Server) -> None:
     with pytest.raises(Rejected, match="too much"):
         to.send(NOTICE)
     assert server.got == []
+
+
+def test_the_app_has_the_sinks_that_its_settings_name(stack: Stack) -> None:
+    secrets = {name: Secret(f"https://hooks.example.com/{name}/{ROUTING_KEY}".encode()) for name in SinkName}
+    settings = replace(
+        stack.settings,
+        alert_webhook=secrets[SinkName.WEBHOOK],
+        alert_teams=secrets[SinkName.TEAMS],
+        alert_pagerduty_key=secrets[SinkName.PAGERDUTY],
+    )
+    assert [each.name for each in Adapters(settings).alert_sinks] == list(SinkName)
+    assert list(stack.adapters.alert_sinks) == []
+
+
+def test_an_alert_that_was_raised_is_told_by_the_next_round_and_its_resolution_by_the_one_after(
+    stack: Stack, server: Server
+) -> None:
+    settings = replace(stack.settings, alert_webhook=Secret(server.url.encode()))
+    adapters = Adapters(settings)
+    delivery = app(settings, adapters).alert_delivery
+    alert = replace(ALERT, id="told/by/the/app", subject="key/master-kek")
+    stack.adapters.alerts.raise_alert(alert)
+    for _ in range(2):
+        delivery.run()
+    stack.adapters.alerts.resolve(alert.id, "alice", "mended")
+    delivery.run()
+    told = [document for _, _, document in server.got if document["id"] == alert.id]
+    assert [(each["event"], each["resolved_by"]) for each in told] == [("raised", ""), ("resolved", "alice")]
+    entry = adapters.alert_register.read(alert.id)
+    assert entry is not None
+    assert not entry.is_owing
+    record = AuditTrail(adapters.records, adapters.clock).find(
+        f"alert.resolve/{key_of(alert.id)}/2", Outcome.SUCCEEDED, f"alert/{key_of(alert.id)}"
+    )
+    assert record is not None
+    assert (record.actor, record.reason) == ("alice", "mended")
+    adapters.close()
