@@ -1,8 +1,9 @@
 // Who may do what. The whole of it: no other file assigns a role, except the one that Event Grid gets for its own topic.
 //
-// The app      rotates: it changes rows of deks, keys, runs, budgets and alerts, adds rows to the other tables, and reads
-//              who uses what and where alerts are sent. With the KEKs of the catalog, and no other key, it may make versions, enable and disable them, wrap
-//              and unwrap: never delete, purge, import, export, back up or sign. It cannot change or delete an audit record.
+// The app      rotates: it changes rows of deks, keys, runs, rotations, budgets and alerts, adds rows to the other tables, and
+//              reads who uses what and where alerts are sent. With the KEKs of the catalog, and no other key, it may make
+//              versions, enable and disable them, wrap and unwrap: never delete, purge, import, export, back up or sign. It
+//              cannot change or delete an audit record.
 // The audit    signs checkpoints with its one key, appends to the evidence copy, reads the audit trail and adds rows to it, to
 // app          checkpoints. It cannot change or delete a row or a file, but for the rows of alerts, which it may change, and
 //              can do nothing with a KEK or a DEK.
@@ -44,12 +45,12 @@ var roles = {
   metricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb' // Monitoring Metrics Publisher
 }
 var insertOnlyTables = ['audit', 'deadletters']
-var noDeleteTables = ['keys', 'runs', 'budgets', 'alerts']
+var noDeleteTables = ['keys', 'runs', 'rotations', 'budgets', 'alerts']
 // What the audit app adds rows to, and what auditors read.
 var auditAppTables = ['audit', 'checkpoints']
 var auditedTables = ['audit', 'checkpoints']
 // What operators ask by, and send dead letters to again.
-var askedQueues = ['rotation-jobs', 'plan-shards', 'kek-orders', 'rewrap-batches']
+var askedQueues = ['rotation-jobs', 'plan-shards', 'kek-orders', 'rewrap-batches', 'secret-jobs']
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
   name: storageName

@@ -17,6 +17,7 @@ from azure.core.credentials import AccessToken, TokenCredential
 from azure.data.tables import TableClient, TableServiceClient
 from azure.identity import DefaultAzureCredential
 from azure.keyvault.keys import KeyClient
+from azure.keyvault.secrets import SecretClient
 from azure.storage.blob import BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueServiceClient
 
@@ -24,7 +25,7 @@ from rotation import alert_formats
 from rotation.alert_job import AlertDelivery, AlertDesk
 from rotation.alerting import owners_in
 from rotation.audit_job import AuditTrail
-from rotation.catalog import Catalog, load
+from rotation.catalog import Catalog, SecretPolicy, load
 from rotation.checkpoint_job import Checkpointer
 from rotation.dek_job import DekJobs
 from rotation.ended_causes import EndedCauses
@@ -38,7 +39,11 @@ from rotation.message import PARSERS, POISON_SUFFIX
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
-from rotation.rotators.registry import READERS
+from rotation.rotators.base import Surroundings
+from rotation.rotators.registry import READERS, ROTATORS
+from rotation.secret_job import SecretJobs
+from rotation.secret_planner_job import SecretPlanner
+from rotation.secret_versions import current_value
 from rotation.sweep_job import RecordSweep
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.trail import Trail
@@ -54,6 +59,8 @@ from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
 from shared.azure.registers import AzureAlertRegister, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
+from shared.azure.secret_rotations import AzureSecretRotations
+from shared.azure.secrets import AzureSecrets
 from shared.azure.translate import RETRIES, pooled_transport, translated
 from shared.azure.vault import AzureVault
 from shared.clock import Clock, MovableClock, system_clock
@@ -66,7 +73,18 @@ from shared.values import SinkName
 
 log = logging.getLogger(__name__)
 
-TABLES: Final = ("deks", "keys", "runs", "budgets", "audit", "checkpoints", "consumers", "alerts", "deadletters")
+TABLES: Final = (
+    "deks",
+    "keys",
+    "runs",
+    "rotations",
+    "budgets",
+    "audit",
+    "checkpoints",
+    "consumers",
+    "alerts",
+    "deadletters",
+)
 QUEUES: Final = tuple(name + suffix for name in PARSERS for suffix in ("", POISON_SUFFIX))
 
 LOCAL_EVIDENCE: Final = "audit-evidence"
@@ -192,6 +210,26 @@ class Adapters:
         """The KEKs, for those who keep to a budget and are told at once when it was wrong."""
         return AzureVault(self._key_clients, pauses=(), clock=self.clock)
 
+    @cached_property
+    def secrets(self) -> AzureSecrets:
+        """The secrets in the vaults."""
+        urls = (self._settings.vault_url, *self._settings.more_vault_urls)
+        return AzureSecrets({url: SecretClient(url, self._credential, **self._vault_options) for url in urls})
+
+    @cached_property
+    def secret_rotations(self) -> AzureSecretRotations:
+        """Where the secrets of the catalog stand."""
+        return AzureSecretRotations(self.table("rotations"))
+
+    def surroundings(self, policy: SecretPolicy) -> Surroundings:
+        """What the rotator of a secret gets from the app."""
+        return Surroundings(
+            lambda name: current_value(self.secrets, name, policy.entry.vault),
+            self._credential,
+            os.urandom,
+            self.clock,
+        )
+
     @property
     def key_client(self) -> KeyClient:
         """The SDK's client for the keys of the first vault."""
@@ -199,11 +237,13 @@ class Adapters:
 
     @cached_property
     def _key_clients(self) -> dict[str, KeyClient]:
-        options: dict[str, Any] = RETRIES | {"transport": self._vault_transport}
-        if self._local:
-            options["verify_challenge_resource"] = False
         urls = (self._settings.vault_url, *self._settings.more_vault_urls)
-        return {url: KeyClient(url, self._credential, **options) for url in urls}
+        return {url: KeyClient(url, self._credential, **self._vault_options) for url in urls}
+
+    @property
+    def _vault_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = RETRIES | {"transport": self._vault_transport}
+        return options | {"verify_challenge_resource": False} if self._local else options
 
     @cached_property
     def queue_service(self) -> QueueServiceClient:
@@ -280,6 +320,7 @@ class App:
 
     worker: Worker
     planner: Planner
+    secret_planner: SecretPlanner
     kek_jobs: KekJobs
     expiry: ExpiryWatch
     health: Health
@@ -330,7 +371,28 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         keks,
         ports.clock,
     )
-    worker = Worker(dek_jobs, kek_jobs, walk, planner, audit, ports.queues, alerts, ports.dead_letters, ports.clock)
+    secret_jobs = SecretJobs(
+        catalog.secrets,
+        ports.secret_rotations,
+        ports.secrets,
+        lambda policy: ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy)),
+        audit,
+        alerts,
+        ports.clock,
+        os.urandom,
+    )
+    worker = Worker(
+        dek_jobs,
+        kek_jobs,
+        walk,
+        secret_jobs,
+        planner,
+        audit,
+        ports.queues,
+        alerts,
+        ports.dead_letters,
+        ports.clock,
+    )
     expiry = ExpiryWatch(catalog, kek_jobs, alerts, ports.clock)
     trail = Trail(ports.records, ports.checkpoints)
     copy, copying, reconciling = None, [], []
@@ -352,6 +414,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     return App(
         worker,
         planner,
+        SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, alerts, ports.clock),
         kek_jobs,
         expiry,
         Health(ports.deks, kek, ports.clock),
