@@ -176,6 +176,16 @@ KINDS: Final = _table(
         f"{_RUNBOOKS}alerts.md#secrets",
     ),
     Kind(
+        "a secret still waits for a person",
+        "The rotation waits, and reminds again until the task is done: do what the task says.",
+        f"{_RUNBOOKS}secrets-manual.md#look-first",
+    ),
+    Kind(
+        "a person has not rotated a secret in time",
+        "The rotation waits on, and the secret in use is older than it may be: do what the task says now.",
+        f"{_RUNBOOKS}secrets-manual.md#look-first",
+    ),
+    Kind(
         "the rotation of a secret stands still",
         "It is asked for again and again: see in the log what it meets.",
         f"{_RUNBOOKS}alerts.md#secrets",
