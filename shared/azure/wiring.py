@@ -15,7 +15,9 @@ from typing import Any, Final
 from azure.core.credentials import AccessToken, TokenCredential
 from azure.data.tables import TableClient, TableServiceClient
 from azure.identity import DefaultAzureCredential
+from azure.keyvault.certificates import CertificateClient
 from azure.keyvault.keys import KeyClient
+from azure.keyvault.secrets import SecretClient
 from azure.storage.blob import BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueServiceClient
 
@@ -49,6 +51,7 @@ from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
 from shared.azure.translate import RETRIES, pooled_transport, translated
 from shared.azure.vault import AzureVault
+from shared.azure.vault_objects import AzureVaultObjects, VaultClients
 from shared.clock import Clock, MovableClock, system_clock
 from shared.errors import Conflict
 from shared.settings import Settings
@@ -163,6 +166,23 @@ class Adapters:
         """The KEKs, for those who keep to a budget and are told at once when it was wrong."""
         return AzureVault(self._key_clients, pauses=(), clock=self.clock)
 
+    @cached_property
+    def vault_objects(self) -> AzureVaultObjects:
+        """Everything that the vaults hold."""
+        return AzureVaultObjects(self.vault_clients)
+
+    @cached_property
+    def vault_clients(self) -> dict[str, VaultClients]:
+        """The SDK's clients for every vault, by its URL."""
+        return {
+            url: VaultClients(
+                keys,
+                SecretClient(url, self._credential, **self._vault_options),
+                CertificateClient(url, self._credential, **self._vault_options),
+            )
+            for url, keys in self._key_clients.items()
+        }
+
     @property
     def key_client(self) -> KeyClient:
         """The SDK's client for the keys of the first vault."""
@@ -170,11 +190,14 @@ class Adapters:
 
     @cached_property
     def _key_clients(self) -> dict[str, KeyClient]:
-        options: dict[str, Any] = RETRIES | {"transport": self._vault_transport}
-        if self._local:
-            options["verify_challenge_resource"] = False
         urls = (self._settings.vault_url, *self._settings.more_vault_urls)
-        return {url: KeyClient(url, self._credential, **options) for url in urls}
+        return {url: KeyClient(url, self._credential, **self._vault_options) for url in urls}
+
+    @property
+    def _vault_options(self) -> dict[str, Any]:
+        """Of the clients for vaults."""
+        options: dict[str, Any] = RETRIES | {"transport": self._vault_transport}
+        return options | {"verify_challenge_resource": False} if self._local else options
 
     @cached_property
     def queue_service(self) -> QueueServiceClient:
