@@ -8,7 +8,7 @@ import os
 
 import azure.functions as func
 
-from rotation.message import KEK_ORDERS, PLAN_SHARDS, POISON_SUFFIX, REWRAP_BATCHES, ROTATION_JOBS
+from rotation.message import KEK_ORDERS, PLAN_SHARDS, POISON_SUFFIX, REWRAP_BATCHES, ROTATION_JOBS, SECRET_JOBS
 from shared import log
 from shared.azure import wiring
 from shared.redact import config, mask
@@ -38,6 +38,13 @@ def plan_daily(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is due d
 def drive_kek_rotations(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is next does not depend on the tick
     """Bring every KEK rotation as far as it gets now; the next tick comes soon whatever happens."""
     parts.kek_jobs.drive_all()
+
+
+@app.timer_trigger(arg_name="tick", schedule="%ATP_SECRETS_SCHEDULE%", use_monitor=False)
+@log.masked_errors
+def plan_secrets(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is due does not depend on the tick
+    """Order what is due of secrets: rotations, ends of dual running, what stands still."""
+    parts.secret_planner.run()
 
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_WATCH_SCHEDULE%", use_monitor=False)
@@ -94,6 +101,13 @@ def rewrap_batch(message: func.QueueMessage) -> None:
     parts.worker.handle(REWRAP_BATCHES, message.get_body(), message.id or "")
 
 
+@app.queue_trigger(arg_name="message", queue_name=SECRET_JOBS, connection=STORAGE)
+@log.masked_errors
+def secret_job(message: func.QueueMessage) -> None:
+    """Do what is ordered of the rotation of one secret."""
+    parts.worker.handle(SECRET_JOBS, message.get_body(), message.id or "")
+
+
 @app.queue_trigger(arg_name="message", queue_name=PLAN_SHARDS + POISON_SUFFIX, connection=STORAGE)
 @log.masked_errors
 def plan_shard_poison(message: func.QueueMessage) -> None:
@@ -120,6 +134,13 @@ def kek_order_poison(message: func.QueueMessage) -> None:
 def rewrap_batch_poison(message: func.QueueMessage) -> None:
     """Record and alert that a batch could not be handled."""
     parts.worker.bury(REWRAP_BATCHES, message.get_body(), message.id or "")
+
+
+@app.queue_trigger(arg_name="message", queue_name=SECRET_JOBS + POISON_SUFFIX, connection=STORAGE)
+@log.masked_errors
+def secret_job_poison(message: func.QueueMessage) -> None:
+    """Record and alert that an order could not be done."""
+    parts.worker.bury(SECRET_JOBS, message.get_body(), message.id or "")
 
 
 @app.event_grid_trigger(arg_name="event")

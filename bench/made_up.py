@@ -11,7 +11,9 @@ from typing import IO, Any, Final, override
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rotation.catalog import Catalog, load
+from rotation.message import SecretOrder
 from rotation.rotators.registry import READERS
+from rotation.secret_job import SecretJobs
 from shared.errors import Conflict
 from shared.ports import Alerts, Budgets, DeadLetters, Keks, KekUses, Records, Shards, Vault
 from shared.redact import KNOWN_SECRETS
@@ -277,7 +279,18 @@ class NothingGoesWrong(Alerts, DeadLetters):
         return []
 
     @override
-    def resolve(self, letter: DeadLetter) -> None:
+    def resolve(self, what: Any) -> None:
+        raise NotImplementedError
+
+
+class NoSecrets(SecretJobs):
+    """There are none in the catalog."""
+
+    def __init__(self) -> None:
+        pass
+
+    @override
+    def perform(self, order: SecretOrder) -> None:
         raise NotImplementedError
 
 

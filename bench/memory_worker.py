@@ -16,6 +16,7 @@ from bench.made_up import (
     OLD_KID,
     MadeUpVault,
     NobodyReports,
+    NoSecrets,
     NothingGoesWrong,
     OneBudget,
     OneKek,
@@ -125,7 +126,16 @@ def _rotate_all(tenants: int) -> int:
     walk = ShardWalk(deks, keks, shards, vault, budget, audit, queues, nothing_goes_wrong, policies, clock)
     planner = Planner(deks, queues, policy, clock)
     worker = queues.worker = Worker(
-        jobs, kek_jobs, walk, planner, audit, queues, nothing_goes_wrong, nothing_goes_wrong, clock
+        jobs,
+        kek_jobs,
+        walk,
+        NoSecrets(),
+        planner,
+        audit,
+        queues,
+        nothing_goes_wrong,
+        nothing_goes_wrong,
+        clock,
     )
     planner.start()
     for plan in _taken(queues.plans):

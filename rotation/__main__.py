@@ -98,9 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=WHOLE_LINES,
     )
     parser.add_argument("--settings", type=Path, help="a local.settings.json to read instead of the environment")
-    nouns = parser.add_subparsers(
-        required=True, metavar="{tenant,plan,kek,inventory,policies,calendar,audit,alerts,letters}"
-    )
+    names = "{tenant,plan,kek,inventory,policies,calendar,audit,alerts,letters}"
+    nouns = parser.add_subparsers(required=True, metavar=names)
     tenant_commands.add_to(nouns)
     kek_plan.add_to(add_group(nouns, "plan", "what a rotation would cost, without doing anything"))
     kek = add_group(nouns, "kek", "rotate KEKs, pause, resume and roll back rotations, see how far they are")

@@ -48,6 +48,8 @@ _GRAMMAR: Final[Mapping[str, re.Pattern[str]]] = {
         "rows": r"[0-9]{1,12}",
         "births": r"[0-9]{1,12}",
         "removed": r"[0-9]{1,12}",
+        "previous_version": r"[0-9a-f]{32}",
+        "current_version": r"[0-9a-f]{32}",
         "part": r"(shard/[0-9]{1,2}|tenant/[a-z0-9._-]{1,64})",
     }.items()
 }

@@ -33,11 +33,9 @@ def lines(dates: Iterable[Due], now: datetime, until: datetime) -> Iterator[str]
 def _event(due: Due, at: datetime, now: datetime, until: datetime) -> Iterator[str]:
     """Section 3.6.1. Without DTEND it takes no time."""
     entry = due.entry
-    known = (
-        f"last rotated {due.since.astimezone(UTC):%Y-%m-%d}" if due.since else "counted from the making of this file"
-    )
+    known = f"last rotated {due.since.astimezone(UTC):%Y-%m-%d}" if due.since else "last rotation unknown"
     yield "BEGIN:VEVENT"
-    yield f"UID:{uuid.uuid5(_NAMESPACE, f'{entry.name}/{at.astimezone(UTC):%Y-%m-%d}')}"  # section 3.8.4.7, RFC 7986 5.3
+    yield f"UID:{uuid.uuid5(_NAMESPACE, f'{entry.name}/{at.astimezone(UTC):%Y-%m-%d}')}"  # section 3.8.4.7
     yield f"DTSTAMP:{_time(now)}"  # section 3.8.7.2
     yield f"DTSTART:{_time(at)}"  # section 3.8.2.4
     if due.every is not None:

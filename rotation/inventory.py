@@ -97,11 +97,16 @@ class Row:
 
 
 class Matching:
-    """Which object belongs to which entry. `first_vault` is where entries are that name none."""
+    """Which object belongs to which entry.
 
-    def __init__(self, entries: Iterable[Entry], keks: Mapping[str, KekRecord], first_vault: str) -> None:
+    `first_vault` is where entries are that name none, `aside` ends the name of the secret in which the next value of
+    another one waits.
+    """
+
+    def __init__(self, entries: Iterable[Entry], keks: Mapping[str, KekRecord], first_vault: str, aside: str) -> None:
         self._left: dict[str, Entry] = {}
         self._places: dict[tuple[str, ObjectKind, str], Entry] = {}
+        self._aside: set[tuple[str, ObjectKind, str]] = set()
         self._keks: set[str] = set()
         for entry in entries:
             self._left[entry.name] = entry
@@ -112,6 +117,8 @@ class Matching:
                 self._keks.add(entry.object.lower())
                 if entry.name in keks:  # a rotation may have moved it
                     vault = keks[entry.name].pointer.kid.partition("/keys/")[0]
+            elif entry.kind is EntryKind.SECRET:
+                self._aside.add((vault, ObjectKind.SECRET, (entry.object + aside).lower()))
             self._places[vault, entry.object_kind, entry.object.lower()] = entry
 
     def entry_of(self, found: VaultObject) -> Entry | None:
@@ -122,9 +129,10 @@ class Matching:
         return entry
 
     def is_stranger(self, found: VaultObject) -> bool:
-        """Whether no entry says anything about the object: neither its own, nor that of its certificate or KEK."""
+        """Whether no entry explains the object: neither one of its own, nor that of its certificate, KEK or secret."""
+        is_aside = (found.vault, found.kind, found.name.lower()) in self._aside
         is_old_home = found.kind is ObjectKind.KEY and found.name.lower() in self._keks
-        return not found.managed and not is_old_home
+        return not (found.managed or is_aside or is_old_home)
 
     def left(self) -> Iterator[Entry]:
         """The entries whose object was not seen."""

@@ -10,6 +10,7 @@ from typing import Final
 from rotation.catalog import Catalog, Entry, EntryKind
 from rotation.inventory import Known, Matching, Row, entry_row, stranger_row
 from rotation.renewal import has_policy
+from rotation.secret_versions import PENDING_SUFFIX
 from shared.errors import Rejected
 from shared.ports import Keks, SecretRotations, VaultObjects
 from shared.values import KekRecord, ObjectKind, RenewalPolicy, SecretRotation, VaultObject
@@ -34,7 +35,7 @@ class InventoryScan:
         """
         keks = self._kek_records()
         rotations = self._secret_rotations()
-        matching = Matching(self._catalog.entries.values(), keks, self._objects.vaults[0])
+        matching = Matching(self._catalog.entries.values(), keks, self._objects.vaults[0], PENDING_SUFFIX)
         for found in self._found():
             entry = matching.entry_of(found)
             if entry is not None:

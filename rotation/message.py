@@ -22,6 +22,7 @@ PLAN_SHARDS: Final = "plan-shards"
 ROTATION_JOBS: Final = "rotation-jobs"
 KEK_ORDERS: Final = "kek-orders"
 REWRAP_BATCHES: Final = "rewrap-batches"
+SECRET_JOBS: Final = "secret-jobs"  # noqa: S105 - the name of a queue
 POISON_SUFFIX: Final = "-poison"  # as the Functions host names them
 
 _MAX_BYTES: Final = 8 * 1024
@@ -59,7 +60,7 @@ class Trigger(StrEnum):
 
     SCHEDULE = "schedule"  # the planner found it due
     MANUAL = "manual"  # an operator asked
-    VAULT = "vault"  # the key has a new version in its vault
+    VAULT = "vault"  # the vault has said so: a new version, or one that is near its end
 
 
 class KekAction(StrEnum):
@@ -69,6 +70,15 @@ class KekAction(StrEnum):
     PAUSE = "kek.pause"
     RESUME = "kek.resume"  # go on after a pause, after a stop, or with a part that was rolled back
     ROLLBACK = "kek.rollback"  # all of it, one shard or one tenant
+
+
+class SecretAction(StrEnum):
+    """What an order does to the rotation of a secret."""
+
+    ROTATE = "secret.rotate"  # begin one
+    ROLLBACK = "secret.rollback"  # undo the newest one, as long as the credential before works
+    CONFIRM = "secret.confirm"  # a person has revoked the credential before
+    DRIVE = "secret.drive"  # bring the one under way as far as it gets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +327,70 @@ class RewrapBatch(_Delivered):
         return batch
 
 
+@dataclass(frozen=True, slots=True)
+class SecretOrder(_Delivered):
+    """Something ordered of the rotation of one secret.
+
+    Two messages with the same `id` are the same order, and only one of them has an effect.
+    """
+
+    action: SecretAction
+    secret: str  # name in the catalog
+    request: str  # tells two orders of the same kind apart
+    trigger: Trigger
+    actor: str
+    reason: str
+    generation: int | None = None  # secret.rotate: the one to begin, None: one more than there is; else the one meant
+    compromised: bool = False  # secret.rotate: the credential in use is in wrong hands, no dual running
+
+    SCHEMA = "secret-order/1"
+
+    @property
+    def id(self) -> str:
+        """Deterministic: the same for every delivery and every retry."""
+        return f"{self.action}/{self.secret}/{self.request}"
+
+    def to_json(self) -> str:
+        """The message body."""
+        return self._body(
+            self.SCHEMA,
+            action=self.action,
+            secret=self.secret,
+            request=self.request,
+            trigger=self.trigger,
+            actor=self.actor,
+            reason=self.reason,
+            generation=self.generation,
+            compromised=self.compromised or None,
+        )
+
+    @staticmethod
+    def parse(body: bytes, message_id: str) -> "SecretOrder":
+        """The order in a message body. A message without `request` is identified by its queue message id.
+
+        By hand, `{"schema": "secret-order/1", "action": "secret.rotate", "secret": "orders-database", "reason": "..."}`
+        is enough; every other action also names the generation of the rotation that it means.
+        """
+        fields = _Fields(body, SecretOrder.SCHEMA)
+        action = fields.one_of("action", SecretAction)
+        rotates = action is SecretAction.ROTATE
+        order = SecretOrder(
+            action=action,
+            secret=fields.matching("secret", _KEY_NAME),
+            request=fields.matching("request", _REQUEST, default=message_id),
+            trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
+            actor=fields.matching("actor", _ACTOR, default="operator"),
+            reason=mask(fields.text("reason", _MAX_REASON))[:_MAX_REASON],
+            generation=fields.integer("generation", 1 if rotates else 0, 10**6),
+            compromised=fields.flag("compromised") if rotates else False,
+            **fields.way(),
+        )
+        fields.finish()
+        if order.generation is None and not rotates:
+            raise InvalidMessage("the order names no rotation", field="generation")
+        return order
+
+
 def _shape(fields: "_Fields") -> KeyShape | None:
     kind = fields.one_of("kind", KeyKind) if "kind" in fields.left else None
     bits = fields.integer("bits", 256, 4096)
@@ -328,13 +402,14 @@ def _shape(fields: "_Fields") -> KeyShape | None:
     return KeyShape(kind, bits)
 
 
-type Message = Job | ShardPlan | KekOrder | RewrapBatch
+type Message = Job | ShardPlan | KekOrder | RewrapBatch | SecretOrder
 
 PARSERS: Final[Mapping[str, Callable[[bytes, str], Message]]] = {
     PLAN_SHARDS: ShardPlan.parse,
     ROTATION_JOBS: Job.parse,
     KEK_ORDERS: KekOrder.parse,
     REWRAP_BATCHES: RewrapBatch.parse,
+    SECRET_JOBS: SecretOrder.parse,
 }
 """What each queue carries."""
 

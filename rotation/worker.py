@@ -21,6 +21,7 @@ from rotation.message import (
     KekOrder,
     Message,
     RewrapBatch,
+    SecretOrder,
     ShardPlan,
     decoded,
     refused,
@@ -28,6 +29,7 @@ from rotation.message import (
 )
 from rotation.planner_job import Planner
 from rotation.rewrap_job import ShardWalk
+from rotation.secret_job import SecretJobs
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient, UnknownTenant, UnusableKey
 from shared.ports import Alerts, DeadLetters, Queues
@@ -52,6 +54,7 @@ class Worker:
         dek_jobs: DekJobs,
         kek_jobs: KekJobs,
         walk: ShardWalk,
+        secret_jobs: SecretJobs,
         planner: Planner,
         audit: AuditTrail,
         queues: Queues,
@@ -62,6 +65,7 @@ class Worker:
         self._dek_jobs = dek_jobs
         self._kek_jobs = kek_jobs
         self._walk = walk
+        self._secret_jobs = secret_jobs
         self._planner = planner
         self._audit = audit
         self._queues = queues
@@ -80,7 +84,7 @@ class Worker:
             log.warning("message refused", extra={"queue": queue, "message_id": message_id, "because": str(error)})
             self._queues.send(queue + POISON_SUFFIX, body.decode(errors="replace"))
             return
-        if isinstance(message, Job | KekOrder) and message.request == message_id:
+        if isinstance(message, Job | KekOrder | SecretOrder) and message.request == message_id:
             # Known by the id of its queue message only, which is another one in the poison queue: give it a name first.
             self._queues.send(queue, message.to_json())
             return
@@ -145,6 +149,8 @@ class Worker:
             case RewrapBatch():
                 if self._walk.perform(message):
                     self._kek_jobs.drive(message.kek)
+            case SecretOrder():
+                self._secret_jobs.perform(message)
             case ShardPlan():
                 self._planner.plan(message)
 
@@ -158,6 +164,10 @@ class Worker:
                 return self._kek_jobs.settle(message) is Outcome.FAILED
             case RewrapBatch():
                 self._audit.record(_refusal(letter, "rewrap.batch", f"kek/{message.kek}", error_name))
+            case SecretOrder():
+                if not self._secret_jobs.settle(message):
+                    return False
+                self._audit.record(_refusal(letter, message.action, f"secret/{message.secret}", error_name))
             case ShardPlan():
                 self._audit.record(_refusal(letter, "plan.shard", f"shard/{message.shard}", error_name))
         return True

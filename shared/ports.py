@@ -314,6 +314,9 @@ class Alerts(Protocol):
     def raise_alert(self, alert: Alert) -> None:
         """Record the alert and make it heard; one `id` is recorded once."""
 
+    def resolve(self, alert: str) -> None:
+        """The cause of the alert of that id is gone; no error if there is none."""
+
     def all(self) -> Sequence[Alert]:
         """Every recorded alert, oldest first."""
 

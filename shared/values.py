@@ -433,8 +433,9 @@ class SecretPhase(StrEnum):
     INSTALLED = "installed"  # the target was told to accept it
     TESTED = "tested"  # the target accepts it
     GRACE = "grace"  # published: consumers use it, and the one before it still works
+    RESTORING = "restoring"  # rolled back: consumers are being given the one before again
     REVOKING = "revoking"  # the one before is being made to fail
-    ROLLING_BACK = "rolling-back"  # the new one is being made to fail, and consumers use the one before again
+    ABANDONING = "abandoning"  # given up before it was published: the new one is being made to fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,20 +462,25 @@ class SecretRotation:
     since: datetime | None = None  # when it was published
     previous: str = ""  # the version before, while it still works
     previous_slot: str = ""
+    previous_since: datetime | None = None
     grace_until: datetime | None = None  # end of dual running
     pending: str = ""  # the version, of the secret set aside, that holds the new value
     pending_slot: str = ""
     before: str = ""  # fingerprint of what was in that slot
-    job: str = ""  # id of what started the newest rotation
+    order: str = ""  # id of the order that started the newest rotation
     actor: str = ""
     trigger: str = ""
     reason: str = ""
-    compromised: bool = False  # the current one is in wrong hands: no dual running, no way back
+    compromised: bool = False  # the one before is in wrong hands: no dual running, no way back
+    rolled_back: bool = False  # current and previous have changed places
     announced: bool = False  # consumers were told of the current one
+    confirmed: bool = False  # a person has said that the previous one was revoked
     task: str = ""  # what a person has to do before it goes on
     verdict: str = ""  # for people: how the newest rotation went
-    claimed_by: str = ""  # who works on it
+    claim: str = ""  # who works on it
     claimed_until: datetime | None = None  # and until when nobody else may
+    asked: str = ""  # id of the last order that was sent for it by itself
+    asked_at: datetime | None = None
     etag: Etag | None = None
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache
-from typing import override
+from typing import Any, override
 
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -35,6 +35,8 @@ from shared.ports import (
     KekUses,
     Queues,
     Records,
+    SecretRotations,
+    Secrets,
     Shards,
     Vault,
     VaultObjects,
@@ -60,6 +62,8 @@ from shared.values import (
     ObjectKind,
     Phase,
     RenewalPolicy,
+    SecretRotation,
+    SecretVersion,
     ShardProgress,
     SigningKey,
     StoredCheckpoint,
@@ -152,6 +156,9 @@ class World:
     pages: dict[tuple[str, int, int], FrozenPage] = field(default_factory=dict)
     budgets: dict[str, Budget] = field(default_factory=dict)
     uses: dict[str, KekUse] = field(default_factory=dict)
+    secrets: dict[tuple[str, str], list[tuple[SecretVersion, bytes]]] = field(default_factory=dict)
+    rotations: dict[str, SecretRotation] = field(default_factory=dict)
+    targets: dict[str, Any] = field(default_factory=dict)  # of secrets, by catalog entry
     kill_in: Phase | None = None  # the process dies when it has brought a run into this phase
     phases: list[tuple[str, Phase]] = field(default_factory=list)  # of the runs, in the order they were stored
     disabled: list[tuple[Kid, int]] = field(default_factory=list)  # every disabling, and how many DEKs were under it
@@ -209,6 +216,21 @@ class World:
         kek = KekVersion(kid, public, True, None, None, frozenset({"wrapKey", "unwrapKey"}))
         self.keks[kid] = replace(kek, **changes)  # type: ignore[arg-type] # any field, by name
         return kid
+
+    def add_secret(
+        self,
+        name: str,
+        value: bytes,
+        tags: Mapping[str, str] | None = None,
+        expires: datetime | None = None,
+        vault: str | None = None,
+    ) -> SecretVersion:
+        """Create a version of a secret in the vault."""
+        versions = self.secrets.setdefault((_vault(vault), name), [])
+        number = sum(len(each) for each in self.secrets.values()) + 1
+        version = SecretVersion(f"{number:032x}", True, self.now, expires, dict(tags or {}))
+        versions.append((version, value))
+        return version
 
     def add_signing_key(self, *, enabled: bool = True) -> Kid:
         """Create a version of the key that signs checkpoints."""
@@ -658,6 +680,91 @@ class SimBudgets(Budgets):
         return self._world.io("budgets", "put", effect)
 
 
+class SimSecrets(Secrets):
+    """The port `Secrets` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @override
+    def newest(self, name: str, vault: str | None = None) -> SecretVersion | None:
+        def effect() -> SecretVersion | None:
+            versions = self._versions(name, vault)
+            return versions[-1][0] if versions else None
+
+        return self._world.io("secrets", "newest", effect)
+
+    @override
+    def versions(self, name: str, vault: str | None = None) -> Sequence[SecretVersion]:
+        return self._world.io("secrets", "versions", lambda: [each for each, _ in self._versions(name, vault)])
+
+    @override
+    def value(self, name: str, version: str, vault: str | None = None) -> Secret:
+        def effect() -> Secret:
+            for each, value in self._versions(name, vault):
+                if each.version == version and each.enabled:
+                    return Secret(value)
+            raise Rejected("there is no such version of the secret, or it is disabled", name=name, version=version)
+
+        return self._world.io("secrets", "value", effect)
+
+    @override
+    def put(
+        self, name: str, value: Secret, tags: Mapping[str, str], expires: datetime | None, vault: str | None = None
+    ) -> SecretVersion:
+        def effect() -> SecretVersion:
+            return self._world.add_secret(name, value.reveal(), tags, expires, vault)
+
+        return self._world.io("secrets", "put", effect)
+
+    @override
+    def change(
+        self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool, vault: str | None = None
+    ) -> None:
+        def effect() -> None:
+            versions = self._versions(name, vault)
+            for number, (each, value) in enumerate(versions):
+                if each.version == version:
+                    versions[number] = (replace(each, tags=dict(tags), enabled=enabled), value)
+                    return
+            raise Rejected("there is no such version of the secret", name=name, version=version)
+
+        self._world.io("secrets", "change", effect)
+
+    def _versions(self, name: str, vault: str | None) -> list[tuple[SecretVersion, bytes]]:
+        return self._world.secrets.get((_vault(vault), name), [])
+
+
+class SimSecretRotations(SecretRotations):
+    """The port `SecretRotations` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @override
+    def read(self, name: str) -> SecretRotation | None:
+        return self._world.io("rotations", "read", lambda: self._world.rotations.get(name))
+
+    @override
+    def page(self, after: str | None, limit: int) -> Sequence[SecretRotation]:
+        def effect() -> Sequence[SecretRotation]:
+            names = sorted(name for name in self._world.rotations if name > (after or ""))
+            return [self._world.rotations[name] for name in names[:limit]]
+
+        return self._world.io("rotations", "page", effect)
+
+    @override
+    def put(self, rotation: SecretRotation) -> SecretRotation:
+        def effect() -> SecretRotation:
+            stored = self._world.rotations.get(rotation.name)
+            if (stored.etag if stored else None) != rotation.etag:
+                raise Conflict("the secret's row changed")
+            new = self._world.rotations[rotation.name] = replace(rotation, etag=self._world.etag())
+            return new
+
+        return self._world.io("rotations", "put", effect)
+
+
 class SimKekUses(KekUses):
     """The port `KekUses` in memory."""
 
@@ -879,6 +986,10 @@ class SimAlerts(Alerts):
     @override
     def raise_alert(self, alert: Alert) -> None:
         self._world.io("alerts", "raise", lambda: self._world.alerts.setdefault(alert.id, alert))
+
+    @override
+    def resolve(self, alert: str) -> None:
+        self._world.io("alerts", "resolve", lambda: self._world.alerts.pop(alert, None))
 
     @override
     def all(self) -> Sequence[Alert]:

@@ -35,6 +35,7 @@ PURE: Final = {
     "rotation.renewal",
     "rotation.rewrap",
     "rotation.schedule",
+    "rotation.secret",
     "rotation.streams",
     "rotation.timestamp",
     "rotation.upcoming",
@@ -83,6 +84,9 @@ DOING: Final = {
     "rotation.primary_kek",
     "rotation.repeats",
     "rotation.rewrap_job",
+    "rotation.secret_job",
+    "rotation.secret_planner_job",
+    "rotation.secret_versions",
     "rotation.sweep_job",
     "rotation.tenant_cipher",
     "rotation.trail",
@@ -271,6 +275,7 @@ def test_revealing_a_secret_is_done_in_few_places() -> None:
     assert revealing - ROTATORS == {
         "rotation.tenant_cipher",
         "rotation.wrapping",
+        "shared.azure.secrets",
         "shared.azure.vault",
         "shared.azure.wiring",
     }

@@ -1,6 +1,6 @@
 // Who may do what. The whole of it: no other file assigns a role, except the one that Event Grid gets for its own topic.
 //
-// The app      rotates: it changes rows of deks, keys, runs and budgets, adds rows to the other tables, and reads who uses
+// The app      rotates: it changes rows of deks, keys, runs, rotations and budgets, adds rows to the other tables, and reads who uses
 //              what. With the KEKs of the catalog, and no other key, it may make versions, enable and disable them, wrap
 //              and unwrap: never delete, purge, import, export, back up or sign. It cannot change or delete an audit record.
 // The audit    signs checkpoints with its one key, appends to the evidence copy, reads the audit trail and adds rows to it, to
@@ -39,12 +39,12 @@ var roles = {
   metricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb' // Monitoring Metrics Publisher
 }
 var insertOnlyTables = ['audit', 'alerts', 'deadletters']
-var noDeleteTables = ['keys', 'runs', 'budgets']
+var noDeleteTables = ['keys', 'runs', 'rotations', 'budgets']
 // What the audit app adds rows to, and what auditors read.
 var auditAppTables = ['audit', 'checkpoints', 'alerts']
 var auditedTables = ['audit', 'checkpoints']
 // What operators ask by, and send dead letters to again.
-var askedQueues = ['rotation-jobs', 'plan-shards', 'kek-orders', 'rewrap-batches']
+var askedQueues = ['rotation-jobs', 'plan-shards', 'kek-orders', 'rewrap-batches', 'secret-jobs']
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
   name: storageName

@@ -125,6 +125,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         ATP_MORE_VAULT_URLS: moreVaultUrls
         ATP_PLAN_SCHEDULE: planSchedule
         ATP_DRIVE_SCHEDULE: driveSchedule
+        ATP_SECRETS_SCHEDULE: '0 */10 * * * *'
         ATP_WATCH_SCHEDULE: '0 */10 * * * *'
         ATP_CHECKPOINT_SCHEDULE: '0 * * * * *'
         ATP_RECONCILE_SCHEDULE: '0 30 3 * * *'

@@ -10,7 +10,7 @@ param endpointSubnetId string
 param networkId string
 
 // As shared/azure/wiring.py names them (a test compares).
-var tables = ['deks', 'keys', 'runs', 'budgets', 'audit', 'checkpoints', 'consumers', 'alerts', 'deadletters']
+var tables = ['deks', 'keys', 'runs', 'rotations', 'budgets', 'audit', 'checkpoints', 'consumers', 'alerts', 'deadletters']
 var queues = [
   'plan-shards'
   'plan-shards-poison'
@@ -20,6 +20,8 @@ var queues = [
   'kek-orders-poison'
   'rewrap-batches'
   'rewrap-batches-poison'
+  'secret-jobs'
+  'secret-jobs-poison'
 ]
 var containers = ['app-package', 'event-dead-letters']
 

@@ -35,7 +35,6 @@ _FIELDS: Final = (
     "differences",
     "details",
 )
-_SHOWN: Final = ("owner", "kind", "name", "state", "rotated", "age", "next", "expires", "rotated by", "differences")
 
 
 def add_to(nouns: Commands) -> None:
@@ -98,22 +97,17 @@ def _table(rows: Iterable[Row], now: datetime, *, with_versions: bool) -> Iterat
 
 def _cells(row: Row, now: datetime, *, with_versions: bool) -> Mapping[str, Cell]:
     age = row.age(now)
-    cells: dict[str, Cell] = {
+    versions: dict[str, Cell] = {"version": row.version, "versions": row.versions} if with_versions else {}
+    return {
         "owner": row.owner or "nobody",
         "kind": row.kind,
         "name": row.entry or row.object,
         "state": row.state.value,
+        **versions,
         "rotated": row.rotated,
         "age": None if age is None else f"{age.days} d",
         "next": row.next,
         "expires": row.expires,
         "rotated by": row.rotated_by,
-        "differences": "; ".join(
-            [*row.differences, *(f"({detail})" for detail in row.details)],
-        ),
-    }
-    if with_versions:
-        cells |= {"version": row.version, "versions": row.versions}
-    return {
-        name: cells[name] for name in (*_SHOWN[:4], *(("version", "versions") if with_versions else ()), *_SHOWN[4:])
+        "differences": "; ".join([*row.differences, *(f"({detail})" for detail in row.details)]),
     }

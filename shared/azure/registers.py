@@ -82,6 +82,11 @@ class AzureAlerts(Alerts):
         _insert_once(self._table, row, "recording an alert")
 
     @override
+    def resolve(self, alert: str) -> None:
+        with translated("resolving an alert"):
+            self._table.delete_entity(self._PARTITION, digest_key(alert))
+
+    @override
     def all(self) -> Sequence[Alert]:
         with translated("reading alerts"):
             entities = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": self._PARTITION}))

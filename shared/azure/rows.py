@@ -1,4 +1,4 @@
-"""Reading back what we have written to a table.
+"""Writing rows on condition, and reading back what we have written to a table.
 
 Whoever may write to the storage account can put anything there, so that every column is checked as it is read: what we
 cannot have written is Integrity, and nothing is done with it.
@@ -6,16 +6,36 @@ cannot have written is Integrity, and nothing is done with it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from itertools import batched, count, takewhile
 from typing import Any, Final
 
-from shared.errors import Integrity, Rejected
+from azure.core.exceptions import ResourceNotFoundError
+from azure.data.tables import TableClient, UpdateMode
+
+from shared.azure.translate import IF_UNCHANGED
+from shared.errors import Conflict, Integrity, Rejected
+from shared.redact.gate import gated
 from shared.values import Etag, TenantId, tenant_id
 
 _COLUMN_BYTES: Final = 60 * 1024  # of the 64 KiB that the service takes
+
+
+def put_row(table: TableClient, row: Mapping[str, Any], etag: Etag | None, free_text: Collection[str] = ()) -> Etag:
+    """Insert the row, or replace it where it still has that ETag; answers with its new one.
+
+    The SDK's own conflicts come through; Conflict if the row is gone. Secrets in `free_text` columns are masked.
+    """
+    row = gated(row, free_text)
+    if etag is None:
+        return Etag(table.create_entity(row)["etag"])
+    try:
+        stored = table.update_entity(row, UpdateMode.REPLACE, etag=etag, match_condition=IF_UNCHANGED)
+    except ResourceNotFoundError as error:
+        raise Conflict("replacing a row: it is gone") from error
+    return Etag(stored["etag"])
 
 
 def digest_key(text: str) -> str:

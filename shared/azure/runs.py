@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, override
 
 from azure.core.exceptions import ResourceNotFoundError
-from azure.data.tables import TableClient, UpdateMode
+from azure.data.tables import TableClient
 
 from shared.azure.registers import keep_newest
-from shared.azure.rows import StoredRow, digest_key, spread
-from shared.azure.translate import IF_UNCHANGED, translated
-from shared.errors import Conflict
+from shared.azure.rows import StoredRow, digest_key, put_row, spread
+from shared.azure.translate import translated
 from shared.ports import Budgets, KekUses, Shards
 from shared.redact.gate import gated
-from shared.values import Budget, Etag, FrozenPage, FrozenTenant, KekUse, Kid, ShardProgress, ShardState
+from shared.values import Budget, FrozenPage, FrozenTenant, KekUse, Kid, ShardProgress, ShardState
 
 _FROZEN: Final = struct.Struct(">BQ32s")
 """In front of every tenant's id in a page: the id's length, the primary version, the root."""
@@ -49,7 +48,7 @@ class AzureShards(Shards):
     @override
     def put(self, progress: ShardProgress) -> None:
         with translated("writing a checkpoint"):
-            _put(self._table, _progress_row(progress), progress.etag)
+            put_row(self._table, _progress_row(progress), progress.etag, ("problem",))
 
     @override
     def add_page(self, page: FrozenPage) -> None:
@@ -94,7 +93,7 @@ class AzureBudgets(Budgets):
             "free_at": budget.free_at,
         }
         with translated("writing the schedule of a vault"):
-            etag = _put(self._table, row, budget.etag)
+            etag = put_row(self._table, row, budget.etag)
         return Budget(budget.vault, budget.free_at, etag)
 
 
@@ -131,18 +130,6 @@ class AzureKekUses(KekUses):
             )
             for row in map(StoredRow, entities)
         ]
-
-
-def _put(table: TableClient, row: Mapping[str, Any], etag: Etag | None) -> Etag:
-    """Insert the row, or replace it where it still has that ETag. Answers with its new one."""
-    row = gated(row, ("problem",))
-    if etag is None:
-        return Etag(table.create_entity(row)["etag"])
-    try:
-        stored = table.update_entity(row, UpdateMode.REPLACE, etag=etag, match_condition=IF_UNCHANGED)
-    except ResourceNotFoundError as error:
-        raise Conflict("replacing a row: it is gone") from error
-    return Etag(stored["etag"])
 
 
 def _pass_prefix(pass_number: int) -> str:

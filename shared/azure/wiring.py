@@ -22,7 +22,7 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueServiceClient
 
 from rotation.audit_job import AuditTrail
-from rotation.catalog import Catalog, load
+from rotation.catalog import Catalog, SecretPolicy, load
 from rotation.checkpoint_job import Checkpointer
 from rotation.dek_job import DekJobs
 from rotation.evidence_job import EvidenceCopy, Reconciler
@@ -34,7 +34,11 @@ from rotation.message import PARSERS, POISON_SUFFIX
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
-from rotation.rotators.registry import READERS
+from rotation.rotators.base import Surroundings
+from rotation.rotators.registry import READERS, ROTATORS
+from rotation.secret_job import SecretJobs
+from rotation.secret_planner_job import SecretPlanner
+from rotation.secret_versions import current_value
 from rotation.sweep_job import RecordSweep
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.trail import Trail
@@ -49,6 +53,8 @@ from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
 from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
+from shared.azure.secret_rotations import AzureSecretRotations
+from shared.azure.secrets import AzureSecrets
 from shared.azure.translate import RETRIES, pooled_transport, translated
 from shared.azure.vault import AzureVault
 from shared.azure.vault_objects import AzureVaultObjects, VaultClients
@@ -59,7 +65,18 @@ from shared.timestamps import HttpTimestampAuthority
 
 log = logging.getLogger(__name__)
 
-TABLES: Final = ("deks", "keys", "runs", "budgets", "audit", "checkpoints", "consumers", "alerts", "deadletters")
+TABLES: Final = (
+    "deks",
+    "keys",
+    "runs",
+    "rotations",
+    "budgets",
+    "audit",
+    "checkpoints",
+    "consumers",
+    "alerts",
+    "deadletters",
+)
 QUEUES: Final = tuple(name + suffix for name in PARSERS for suffix in ("", POISON_SUFFIX))
 
 LOCAL_EVIDENCE: Final = "audit-evidence"
@@ -183,6 +200,25 @@ class Adapters:
             for url, keys in self._key_clients.items()
         }
 
+    @cached_property
+    def secrets(self) -> AzureSecrets:
+        """The secrets in the vaults."""
+        return AzureSecrets({url: clients.secrets for url, clients in self.vault_clients.items()})
+
+    @cached_property
+    def secret_rotations(self) -> AzureSecretRotations:
+        """Where the secrets of the catalog stand."""
+        return AzureSecretRotations(self.table("rotations"))
+
+    def surroundings(self, policy: SecretPolicy) -> Surroundings:
+        """What the rotator of a secret gets from the app."""
+        return Surroundings(
+            lambda name: current_value(self.secrets, name, policy.entry.vault),
+            self._credential,
+            os.urandom,
+            self.clock,
+        )
+
     @property
     def key_client(self) -> KeyClient:
         """The SDK's client for the keys of the first vault."""
@@ -274,6 +310,7 @@ class App:
 
     worker: Worker
     planner: Planner
+    secret_planner: SecretPlanner
     kek_jobs: KekJobs
     expiry: ExpiryWatch
     health: Health
@@ -324,8 +361,27 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         keks,
         ports.clock,
     )
+    secret_jobs = SecretJobs(
+        catalog.secrets,
+        ports.secret_rotations,
+        ports.secrets,
+        lambda policy: ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy)),
+        audit,
+        ports.alerts,
+        ports.clock,
+        os.urandom,
+    )
     worker = Worker(
-        dek_jobs, kek_jobs, walk, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock
+        dek_jobs,
+        kek_jobs,
+        walk,
+        secret_jobs,
+        planner,
+        audit,
+        ports.queues,
+        ports.alerts,
+        ports.dead_letters,
+        ports.clock,
     )
     expiry = ExpiryWatch(catalog, kek_jobs, ports.alerts, ports.clock)
     trail = Trail(ports.records, ports.checkpoints)
@@ -347,6 +403,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     return App(
         worker,
         planner,
+        SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, ports.alerts, ports.clock),
         kek_jobs,
         expiry,
         Health(ports.deks, kek, ports.clock),

@@ -16,6 +16,7 @@ from rotation.message import ROTATION_JOBS, Action
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
+from rotation.secret_job import SecretJobs
 from rotation.tenant_cipher import TenantCipher
 from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
@@ -26,7 +27,9 @@ from shared.log import MaskingFormatter
 from shared.secret import Secret
 from shared.values import KeyKind, TenantId
 from tests.adapters.backends import AzureBackend
+from tests.jobs.secret_targets import Logins, Target
 from tests.pure.keyrings import POLICY, job
+from tests.simulator import World
 
 
 def shapes_of(secret: bytes) -> list[str]:
@@ -81,7 +84,19 @@ def test_no_dek_is_in_any_row_message_log_line_or_error(stack: Stack, caplog: py
         {},
         ports.clock,
     )
-    worker = Worker(jobs, kek_jobs, walk, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock)
+    secret_jobs = SecretJobs(
+        {},
+        ports.secret_rotations,
+        ports.secrets,
+        lambda policy: Target(policy.name, Logins).rotator(World()),
+        audit,
+        ports.alerts,
+        ports.clock,
+        entropy,
+    )
+    worker = Worker(
+        jobs, kek_jobs, walk, secret_jobs, planner, audit, ports.queues, ports.alerts, ports.dead_letters, ports.clock
+    )
     tenant = TenantId("secretive")
     with caplog.at_level(logging.DEBUG):
         for action in (Action.ADD_TENANT, Action.ROTATE_DEK):

@@ -18,6 +18,8 @@ from rotation.message import KEK_ORDERS, POISON_SUFFIX, ROTATION_JOBS, Action, J
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
+from rotation.secret_job import SecretJobs
+from rotation.secret_planner_job import SecretPlanner
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
@@ -38,6 +40,8 @@ from tests.simulator import (
     SimKekUses,
     SimQueues,
     SimRecords,
+    SimSecretRotations,
+    SimSecrets,
     SimShards,
     SimVault,
     World,
@@ -86,8 +90,30 @@ class Process:
             random.Random(1),
             MAX_ROWS,
         )
+        secrets = {name: target.policy for name, target in world.targets.items()}
+        rotations = SimSecretRotations(world)
+        self.secret_jobs = SecretJobs(
+            secrets,
+            rotations,
+            SimSecrets(world),
+            lambda policy: world.targets[policy.name].rotator(world),
+            audit,
+            alerts,
+            world.clock,
+            world.entropy,
+        )
+        self.secret_planner = SecretPlanner(secrets, rotations, queues, alerts, world.clock, page=2)
         self.worker = Worker(
-            self.jobs, self.kek_jobs, self.walk, self.planner, audit, queues, alerts, SimDeadLetters(world), world.clock
+            self.jobs,
+            self.kek_jobs,
+            self.walk,
+            self.secret_jobs,
+            self.planner,
+            audit,
+            queues,
+            alerts,
+            SimDeadLetters(world),
+            world.clock,
         )
 
     def perform(self, message: QueuedMessage) -> None:

@@ -1,0 +1,473 @@
+"""Carries out the rotation of secrets, step by step; recovery and the normal way are the same code.
+
+Each step has one effect outside, which may be repeated, and then moves the secret's row by compare-and-swap. Whoever
+dies leaves the row in a phase, and the next delivery goes on from there:
+
+    STEADY      choose the place, record the intent             dies here: an intent is open, the order comes again
+    INTENDED    obtain the credential, set it aside in the vault dies here: it is found there by its generation, or
+                                                                 obtained again, and then the earlier one is void
+    STAGED      have the target accept it                        dies here: told so again
+    INSTALLED   try it                                           dies here: tried again
+    TESTED      publish it                                       dies here: it is found by its generation
+    GRACE       record the outcome, tell consumers, wait         dies here: all of it again
+    RESTORING   rolled back: publish the one before again        dies here: it is found by its tag
+    REVOKING    revoke the credential before, prove it           dies here: all of it again
+    ABANDONING  undo what was begun and not published            dies here: all of it again
+
+A claim in the row keeps everybody else away from the secret: what targets are told cannot be made conditional. Nobody
+begins a step without enough of the claim left; who stood still for longer finds that the row has changed.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from rotation.audit import AuditEvent, Outcome
+from rotation.audit_job import AuditTrail
+from rotation.catalog import SecretPolicy
+from rotation.message import SecretAction, SecretOrder
+from rotation.rotators.base import Change, Credential, Notice, Place, Rotator
+from rotation.secret import (
+    CLAIM,
+    CLAIM_MARGIN,
+    SETTLING,
+    Decision,
+    begun,
+    decide,
+    ended,
+    hastened,
+    is_grace_over,
+    moved,
+    published,
+    restored,
+    unknown,
+)
+from rotation.secret_versions import SLOT_TAG, Versions
+from shared.clock import Clock
+from shared.errors import AtpError, Conflict, Integrity, MissingPackage, Rejected, Transient, Waiting
+from shared.ports import Alerts, SecretRotations, Secrets
+from shared.values import Alert, SecretPhase, SecretRotation, Severity
+
+log = logging.getLogger(__name__)
+
+_LONGEST_TASK: Final = 1000
+
+
+class SecretJobs:
+    """Performs what is ordered of secrets. Any number of workers, in any number of processes, may."""
+
+    def __init__(
+        self,
+        policies: Mapping[str, SecretPolicy],
+        rotations: SecretRotations,
+        secrets: Secrets,
+        rotators: Callable[[SecretPolicy], Rotator],
+        audit: AuditTrail,
+        alerts: Alerts,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._policies = policies
+        self._rotations = rotations
+        self._secrets = secrets
+        self._rotators = rotators
+        self._audit = audit
+        self._alerts = alerts
+        self._clock = clock
+        self._entropy = entropy
+
+    def perform(self, order: SecretOrder) -> None:
+        """Do what is ordered, and bring the rotation as far as it gets now.
+
+        Raises Transient or Conflict to be called again later, Rejected or Integrity when it cannot be done.
+        """
+        policy = self._policies.get(order.secret)
+        if policy is None:
+            raise Rejected("the catalog has no secret of that name", secret=order.secret)
+        work = self._work(policy)
+        try:
+            work.perform(order)
+        finally:
+            work.release()
+
+    def settle(self, order: SecretOrder) -> bool:
+        """Whether an order that was given up is lost, and a person has to see to it."""
+        rotation = self._rotations.read(order.secret)
+        if rotation is None or order.secret not in self._policies:
+            return True
+        try:
+            return decide(rotation, order) is not Decision.NOTHING
+        except Rejected:
+            return True
+
+    def _work(self, policy: SecretPolicy) -> "_Work":
+        return _Work(
+            policy,
+            self._rotators(policy),
+            self._rotations,
+            self._secrets,
+            self._audit,
+            self._alerts,
+            self._clock,
+            self._entropy(8).hex(),
+        )
+
+
+class _Work:
+    """One worker's work on one secret: the claim, the row as it was last stored, the steps."""
+
+    def __init__(
+        self,
+        policy: SecretPolicy,
+        rotator: Rotator,
+        rotations: SecretRotations,
+        secrets: Secrets,
+        audit: AuditTrail,
+        alerts: Alerts,
+        clock: Clock,
+        claim: str,
+    ) -> None:
+        self._policy = policy
+        self._rotator = rotator
+        self._rotations = rotations
+        self._versions = Versions(secrets, policy.entry, clock)
+        self._audit = audit
+        self._alerts = alerts
+        self._clock = clock
+        self._claim = claim
+        self._row: SecretRotation | None = None
+
+    def perform(self, order: SecretOrder) -> None:
+        """Claim the secret, do what is ordered."""
+        row = self._take()
+        match decide(row, order):
+            case Decision.NOTHING:
+                return
+            case Decision.BEGIN:
+                self._begin(row, order)
+            case Decision.HASTEN:
+                self._store(hastened(row, order, self._clock()))
+                self._drive()
+                if decide(self._stored, order) is Decision.BEGIN:
+                    self._begin(self._stored, order)
+            case Decision.ABANDON:
+                self._give_up("rolled back")
+            case Decision.RESTORE:
+                self._roll_back(order)
+            case Decision.CONFIRM:
+                self._store(replace(row, confirmed=True))
+            case Decision.DRIVE:
+                pass
+        self._drive()
+
+    def release(self) -> None:
+        """Let others work on the secret at once. Should that fail, they wait until the claim has ended."""
+        row = self._row
+        if row is None or row.claim != self._claim:
+            return
+        try:
+            self._rotations.put(replace(row, claim="", claimed_until=None))
+        except AtpError as error:
+            log.info("a claim runs out by itself", extra={"secret": row.name, "because": str(error)})
+
+    # The row
+
+    @property
+    def _stored(self) -> SecretRotation:
+        """The row as it was last stored."""
+        if self._row is None:
+            raise RuntimeError("the secret was not claimed")
+        return self._row
+
+    def _take(self) -> SecretRotation:
+        """Claim the secret. Conflict if somebody else works on it."""
+        now = self._clock()
+        row = self._rotations.read(self._policy.name) or unknown(self._policy.name, now)
+        if row.claimed_until is not None and row.claimed_until > now:
+            raise Conflict("another worker has this secret", secret=row.name, until=row.claimed_until)
+        self._store(row)
+        if row.phase is SecretPhase.STEADY:
+            self._look()
+        return self._stored
+
+    def _look(self) -> None:
+        """STEADY: what consumers use now, whoever published it. No generation is used again that the vault knows."""
+        row = self._stored
+        newest = self._versions.newest()
+        if newest is None or newest.version == row.current:
+            return
+        slot = newest.tags.get(SLOT_TAG) or self._rotator.locate(self._versions.value(newest.version))
+        generation = max(row.generation, self._versions.newest_generation())
+        self._store(replace(row, generation=generation, current=newest.version, slot=slot, since=newest.created))
+
+    def _store(self, row: SecretRotation) -> SecretRotation:
+        """Put the row, the claim renewed."""
+        self._row = self._rotations.put(replace(row, claim=self._claim, claimed_until=self._clock() + CLAIM))
+        return self._row
+
+    def _ensure_claimed(self) -> None:
+        """Conflict unless there is time for an effect outside."""
+        until = self._stored.claimed_until
+        if until is None or self._clock() > until - CLAIM_MARGIN:
+            raise Conflict("a worker stood still for too long", secret=self._policy.name)
+
+    # The steps
+
+    def _drive(self) -> None:
+        """Take one step after the other, as far as it gets now."""
+        steps: Mapping[SecretPhase, Callable[[SecretRotation], bool]] = {
+            SecretPhase.INTENDED: self._stage,
+            SecretPhase.STAGED: self._install,
+            SecretPhase.INSTALLED: self._test,
+            SecretPhase.TESTED: self._publish,
+            SecretPhase.GRACE: self._follow_up,
+            SecretPhase.RESTORING: self._restore,
+            SecretPhase.REVOKING: self._revoke,
+            SecretPhase.ABANDONING: self._abandon,
+        }
+        try:
+            while (step := steps.get(self._stored.phase)) is not None:
+                self._ensure_claimed()
+                if not step(self._stored):
+                    return
+        except Waiting as task:
+            self._wait_for_person(str(task))
+
+    def _begin(self, row: SecretRotation, order: SecretOrder) -> None:
+        """STEADY: choose the place, record the intent."""
+        place = self._rotator.place(self._credential(row.current, row.slot), row.generation + 1)
+        row = begun(row, order, place.slot, place.before, self._clock())
+        self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.INTENT))
+        self._store(row)
+
+    def _stage(self, row: SecretRotation) -> bool:
+        """INTENDED: obtain the credential and set it aside."""
+        aside = self._versions.aside(row.generation)
+        if aside is None:
+            try:
+                new = self._rotator.obtain(self._change(row))
+            except Rejected as error:
+                return self._refused(error)
+            aside = self._versions.set_aside(row.generation, new)
+        slot = aside.tags.get(SLOT_TAG) or row.pending_slot
+        if row.task:
+            self._resolve(row, "task")
+        self._store(moved(row, SecretPhase.STAGED, self._clock(), pending=aside.version, pending_slot=slot, task=""))
+        return True
+
+    def _install(self, row: SecretRotation) -> bool:
+        """STAGED: have the target accept it."""
+        try:
+            accepted = self._rotator.install(self._change(row), self._pending(row))
+        except Rejected as error:
+            return self._refused(error)
+        if accepted:
+            self._store(moved(row, SecretPhase.INSTALLED, self._clock()))
+        else:
+            self._versions.clear_aside()
+            self._store(moved(row, SecretPhase.INTENDED, self._clock(), pending=""))
+        return True
+
+    def _test(self, row: SecretRotation) -> bool:
+        """INSTALLED: try it."""
+        if self._rotator.test(self._pending(row)):
+            self._store(moved(row, SecretPhase.TESTED, self._clock()))
+            return True
+        if self._clock() - row.phase_since < SETTLING:
+            raise Transient("the target does not accept the new credential yet", secret=row.name)
+        return self._refused(Rejected("the target does not accept the new credential"))
+
+    def _publish(self, row: SecretRotation) -> bool:
+        """TESTED: give it to consumers."""
+        new = self._versions.published(row.generation)
+        if new is None:
+            now = self._clock()
+            until = now if row.compromised else now + self._policy.entry.grace
+            new = self._versions.publish(row.generation, self._pending(row), row.current, until)
+        self._store(published(row, self._policy, new.version, self._clock()))
+        return True
+
+    def _follow_up(self, row: SecretRotation) -> bool:
+        """GRACE: record the outcome, tell consumers; then wait until it is over."""
+        if not row.announced:
+            self._audit.record(self._event(row, *_what_happened(row)))
+            if row.previous:
+                self._versions.mark_previous(row.previous)
+            self._versions.clear_aside()
+            self._rotator.announce(self._notice(row))
+            self._resolve(row, "failed")
+            row = self._store(replace(row, announced=True))
+        if not row.previous:
+            self._store(ended(row, self._clock(), row.verdict or "first credential"))
+            return False
+        if not is_grace_over(row, self._clock()):
+            return False
+        self._audit.record(self._event(row, _REVOKE, Outcome.INTENT))
+        self._store(moved(row, SecretPhase.REVOKING, self._clock()))
+        return True
+
+    def _revoke(self, row: SecretRotation) -> bool:
+        """REVOKING: revoke the credential before, and prove that it fails and that the one in use does not."""
+        newest = self._versions.newest()
+        if newest is None or newest.version != row.current:
+            raise Integrity("the vault's newest version is not the one on record", secret=row.name, current=row.current)
+        if not self._versions.is_revoked(row.previous):
+            self._revoke_credential(row, self._credential(row.previous, row.previous_slot), self._in_use(row))
+            self._versions.mark_revoked(row.previous, row.current)
+        self._resolve(row, "task", "broken", "stalled")
+        self._audit.record(self._event(row, _REVOKE, Outcome.SUCCEEDED))
+        self._store(ended(row, self._clock(), row.verdict or "rotated"))
+        return False
+
+    def _revoke_credential(self, row: SecretRotation, old: Credential | None, current: Credential) -> None:
+        if old is None:
+            raise Integrity("a secret has no credential before the one in use", secret=row.name)
+        self._ensure_works(row, current)
+        self._ensure_claimed()
+        try:
+            self._rotator.revoke(old, current)
+        except Waiting:
+            if not row.confirmed:
+                raise
+        if self._rotator.test(old):
+            raise Transient("the target still accepts the revoked credential", secret=row.name)
+        self._ensure_works(row, current)
+
+    def _ensure_works(self, row: SecretRotation, current: Credential) -> None:
+        """Transient, and somebody is told, unless the credential in use works: without it the one before is needed."""
+        if not self._rotator.test(current):
+            self._alerts.raise_alert(
+                self._alert(
+                    "broken",
+                    Severity.CRITICAL,
+                    "the credential in use does not work: the one before is kept",
+                    {"generation": str(row.generation)},
+                )
+            )
+            raise Transient("the credential in use does not work, so the one before is kept", secret=row.name)
+
+    def _abandon(self, row: SecretRotation) -> bool:
+        """ABANDONING: undo what was begun."""
+        self._rotator.abandon(self._change(row))
+        self._versions.clear_aside()
+        self._resolve(row, "task", "stalled")
+        self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.FAILED))
+        self._store(ended(row, self._clock(), row.verdict))
+        return False
+
+    def _roll_back(self, order: SecretOrder) -> None:
+        """Record the intent to give consumers the credential before again."""
+        if self._stored.phase is SecretPhase.TESTED:
+            self._publish(self._stored)
+        row = self._stored
+        if not row.previous:
+            raise Rejected("there is nothing to go back to", secret=row.name, phase=row.phase)
+        self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.SUCCEEDED))
+        row = replace(row, actor=order.actor, trigger=order.trigger.value, reason=order.reason)
+        self._audit.record(self._event(row, SecretAction.ROLLBACK, Outcome.INTENT))
+        self._store(moved(row, SecretPhase.RESTORING, self._clock()))
+
+    def _restore(self, row: SecretRotation) -> bool:
+        """RESTORING: publish the credential before again."""
+        again = self._versions.restored(row.generation)
+        if again is None:
+            old = Credential(row.previous_slot, self._versions.value(row.previous))
+            until = self._clock() + self._policy.entry.grace
+            again = self._versions.restore(row.generation, old, row.current, until)
+        self._store(restored(row, self._policy, again.version, self._clock()))
+        return True
+
+    # What goes wrong
+
+    def _refused(self, error: Rejected) -> bool:
+        """The target will not: undo it, and tell."""
+        if isinstance(error, MissingPackage):
+            raise error
+        row = self._stored
+        log.error("a secret could not be rotated", extra={"secret": row.name, "because": str(error)})
+        self._alerts.raise_alert(
+            self._alert(
+                "failed",
+                Severity.WARNING,
+                "a secret could not be rotated: the one in use works on",
+                {"reason": str(error), "generation": str(row.generation)},
+            )
+        )
+        self._give_up(str(error))
+        return True
+
+    def _give_up(self, verdict: str) -> None:
+        self._store(moved(self._stored, SecretPhase.ABANDONING, self._clock(), verdict=verdict[:_LONGEST_TASK]))
+
+    def _wait_for_person(self, task: str) -> None:
+        row = self._stored
+        self._alerts.raise_alert(
+            self._alert(
+                "task",
+                Severity.WARNING,
+                "a person has to rotate a secret",
+                {"task": task[:_LONGEST_TASK], "phase": row.phase.value},
+            )
+        )
+        if row.task != task[:_LONGEST_TASK]:
+            self._store(replace(row, task=task[:_LONGEST_TASK]))
+
+    def _resolve(self, row: SecretRotation, *causes: str) -> None:
+        for cause in causes:
+            self._alerts.resolve(alert_id(row.name, cause))
+
+    def _alert(self, cause: str, severity: Severity, what: str, details: Mapping[str, str]) -> Alert:
+        name = self._policy.name
+        return Alert(alert_id(name, cause), severity, what, f"secret/{name}", self._clock(), details)
+
+    # What rotators are told
+
+    def _credential(self, version: str, slot: str) -> Credential | None:
+        return Credential(slot, self._versions.value(version)) if version else None
+
+    def _in_use(self, row: SecretRotation) -> Credential:
+        current = self._credential(row.current, row.slot)
+        if current is None:
+            raise Integrity("a secret has no credential in use", secret=row.name)
+        return current
+
+    def _pending(self, row: SecretRotation) -> Credential:
+        return Credential(row.pending_slot, self._versions.value_aside(row.pending))
+
+    def _change(self, row: SecretRotation) -> Change:
+        current = self._credential(row.current, row.slot)
+        return Change(row.name, row.generation, Place(row.pending_slot, row.before), current)
+
+    def _notice(self, row: SecretRotation) -> Notice:
+        previous = self._credential(row.previous, row.previous_slot)
+        return Notice(row.name, row.generation, row.current, self._in_use(row), previous, row.grace_until)
+
+    # The audit trail
+
+    def _event(self, row: SecretRotation, action: str, outcome: Outcome) -> AuditEvent:
+        versions = {"previous_version": row.previous, "current_version": row.current}
+        return AuditEvent(
+            job=f"{action}/{row.name}/g{row.generation}",
+            outcome=outcome,
+            action=action,
+            subject=f"secret/{row.name}",
+            actor=row.actor,
+            trigger=row.trigger,
+            reason=row.reason,
+            new_version=row.generation,
+            details={name: value for name, value in versions.items() if value},
+        )
+
+
+_REVOKE: Final = "secret.revoke"
+
+
+def _what_happened(row: SecretRotation) -> tuple[str, Outcome]:
+    """Of which action the publication is the outcome."""
+    return (SecretAction.ROLLBACK if row.rolled_back else SecretAction.ROTATE), Outcome.SUCCEEDED
+
+
+def alert_id(secret: str, cause: str) -> str:
+    """Of the alert about a secret that has this cause."""
+    return f"secret/{secret}/{cause}"

@@ -1,0 +1,86 @@
+"""Asks for what is due of secrets: rotations, ends of dual running, and whatever stands still.
+
+What is due is computed from the rows and the catalog at every run, so that a missed run loses nothing. An order is sent
+first and noted afterwards: dying in between sends it twice, and it is done once.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from rotation.catalog import SecretPolicy
+from rotation.message import SECRET_JOBS, SecretOrder
+from rotation.secret import is_stalled, next_order, unknown, was_asked
+from rotation.secret_job import alert_id
+from shared.clock import Clock
+from shared.errors import Conflict
+from shared.ports import Alerts, Queues, SecretRotations
+from shared.values import Alert, SecretRotation, Severity
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 1000
+
+
+class SecretPlanner:
+    """Looks after all secrets of the catalog."""
+
+    def __init__(
+        self,
+        policies: Mapping[str, SecretPolicy],
+        rotations: SecretRotations,
+        queues: Queues,
+        alerts: Alerts,
+        clock: Clock,
+        page: int = PAGE,
+    ) -> None:
+        self._policies = policies
+        self._rotations = rotations
+        self._queues = queues
+        self._alerts = alerts
+        self._clock = clock
+        self._page = page
+
+    def run(self) -> None:
+        """Send every order that is due; tell of rotations that stand still."""
+        known: set[str] = set()
+        after: str | None = None
+        while page := self._rotations.page(after, self._page):
+            for rotation in page:
+                known.add(rotation.name)
+                if rotation.name in self._policies:
+                    self._look_after(rotation)
+            after = page[-1].name
+        for name in self._policies.keys() - known:
+            self._look_after(unknown(name, self._clock()))
+        log.info("planned secrets", extra={"secrets": len(self._policies)})
+
+    def ask(self, rotation: SecretRotation, order: SecretOrder) -> bool:
+        """Send the order, unless it was sent lately; whether it was."""
+        now = self._clock()
+        if was_asked(rotation, order, now):
+            return False
+        self._queues.send(SECRET_JOBS, order.to_json())
+        try:
+            self._rotations.put(replace(rotation, asked=order.id, asked_at=now))
+        except Conflict:
+            log.info("somebody works on this secret", extra={"secret": rotation.name})
+        return True
+
+    def _look_after(self, rotation: SecretRotation) -> None:
+        now = self._clock()
+        order = next_order(rotation, self._policies[rotation.name].entry, now)
+        if order is not None:
+            self.ask(rotation, order)
+        if is_stalled(rotation, now):
+            self._alerts.raise_alert(
+                Alert(
+                    alert_id(rotation.name, "stalled"),
+                    Severity.CRITICAL,
+                    "the rotation of a secret stands still",
+                    f"secret/{rotation.name}",
+                    now,
+                    {"phase": rotation.phase.value, "since": f"{rotation.phase_since:%Y-%m-%dT%H:%M:%SZ}"},
+                )
+            )

@@ -1,0 +1,155 @@
+"""The versions of one secret in the vault: what consumers read, and what is set aside until it is published.
+
+Consumers read the newest version; its tag `atp-previous` names the one that works until `atp-previous-until`. A new
+value waits in another secret, `<name>-pending`, because the newest version of a secret is read at once. A write cannot
+be made conditional there, so each names in its tags what it was made for, and is looked for before it is made.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from rotation.catalog import Entry
+from rotation.rotators.base import Credential
+from shared.clock import Clock
+from shared.errors import Rejected
+from shared.ports import Secrets
+from shared.secret import Secret
+from shared.values import SecretVersion
+
+STATE_TAG: Final = "atp-state"
+GENERATION_TAG: Final = "atp-generation"
+PREVIOUS_TAG: Final = "atp-previous"
+PREVIOUS_UNTIL_TAG: Final = "atp-previous-until"
+SLOT_TAG: Final = "atp-slot"
+RESTORES_TAG: Final = "atp-restores"
+"""Of a version that was published again when the rotation of that generation was rolled back."""
+
+PENDING_SUFFIX: Final = "-pending"
+
+EXPIRES_BEHIND_DUE: Final = timedelta(days=31)
+"""How much later than it is due a version expires: Key Vault reports 30 days ahead, when it should be done already."""
+
+
+class VersionState(StrEnum):
+    """What a version is, as its tag says it."""
+
+    PENDING = "pending"  # set aside, not published yet
+    CURRENT = "current"
+    PREVIOUS = "previous"  # works until the end of dual running
+    REVOKED = "revoked"  # works no more; disabled
+    VOID = "void"  # no longer set aside; disabled
+
+
+class Versions:
+    """The versions of the secret of one catalog entry."""
+
+    def __init__(self, secrets: Secrets, entry: Entry, clock: Clock) -> None:
+        self._secrets = secrets
+        self._entry = entry
+        self._clock = clock
+        self._name = entry.object
+        self._aside = entry.object + PENDING_SUFFIX
+        self._vault = entry.vault
+
+    def newest(self) -> SecretVersion | None:
+        """What consumers read, None if there is none."""
+        return self._secrets.newest(self._name, self._vault)
+
+    def newest_generation(self) -> int:
+        """The highest generation that any version was made for, 0 if none was."""
+        tags = [each.tags.get(GENERATION_TAG, "") for each in self._secrets.versions(self._name, self._vault)]
+        return max((int(tag) for tag in tags if tag.isdecimal()), default=0)
+
+    def value(self, version: str) -> Secret:
+        """The value of that version."""
+        return self._secrets.value(self._name, version, self._vault)
+
+    def value_aside(self, version: str) -> Secret:
+        """The value of that version of what was set aside."""
+        return self._secrets.value(self._aside, version, self._vault)
+
+    def aside(self, generation: int) -> SecretVersion | None:
+        """What is set aside for that rotation, None if nothing is: the newest, because obtaining voids the earlier."""
+        found = [
+            each
+            for each in self._secrets.versions(self._aside, self._vault)
+            if each.enabled and each.tags.get(GENERATION_TAG) == str(generation)
+        ]
+        return found[-1] if found else None
+
+    def set_aside(self, generation: int, new: Credential) -> SecretVersion:
+        """Keep a new value where no consumer looks."""
+        tags = _tags(VersionState.PENDING, new.slot) | {GENERATION_TAG: str(generation)}
+        return self._secrets.put(self._aside, new.value, tags, None, self._vault)
+
+    def clear_aside(self) -> None:
+        """Nobody needs what is set aside any more."""
+        for each in self._secrets.versions(self._aside, self._vault):
+            if each.enabled:
+                self._change(self._aside, each, VersionState.VOID, enabled=False)
+
+    def published(self, generation: int) -> SecretVersion | None:
+        """The version that was published by that rotation; the first one, should there be several of the same value."""
+        return self._tagged(GENERATION_TAG, generation)
+
+    def publish(self, generation: int, new: Credential, previous: str, until: datetime) -> SecretVersion:
+        """Give consumers the credential; `previous`, if it is not empty, works until then."""
+        return self._put(new, {GENERATION_TAG: str(generation)}, previous, until)
+
+    def restored(self, generation: int) -> SecretVersion | None:
+        """The version that was published to undo that rotation."""
+        return self._tagged(RESTORES_TAG, generation)
+
+    def restore(self, generation: int, old: Credential, previous: str, until: datetime) -> SecretVersion:
+        """Give consumers the credential from before that rotation again; `previous` works until then."""
+        return self._put(old, {RESTORES_TAG: str(generation)}, previous, until)
+
+    def mark_previous(self, version: str) -> None:
+        """Tag a version as the one that is used no more and still works."""
+        found = self._found(version)
+        if found is not None:
+            self._change(self._name, found, VersionState.PREVIOUS, enabled=True)
+
+    def mark_revoked(self, version: str, current: str) -> None:
+        """Tag a version as one that works no more, and disable it; so too whatever else is left of its rotation."""
+        for each in self._secrets.versions(self._name, self._vault):
+            is_left = each.tags.get(STATE_TAG) == VersionState.PREVIOUS and each.version != current
+            if each.enabled and (each.version == version or is_left):
+                self._change(self._name, each, VersionState.REVOKED, enabled=False)
+
+    def is_revoked(self, version: str) -> bool:
+        """Whether we have revoked it, and said so. One that somebody else has disabled was not revoked."""
+        found = self._found(version)
+        return found is not None and not found.enabled and found.tags.get(STATE_TAG) == VersionState.REVOKED
+
+    def _put(self, credential: Credential, made_for: dict[str, str], previous: str, until: datetime) -> SecretVersion:
+        tags = _tags(VersionState.CURRENT, credential.slot) | made_for
+        if previous:
+            tags |= {PREVIOUS_TAG: previous, PREVIOUS_UNTIL_TAG: f"{until:%Y-%m-%dT%H:%M:%SZ}"}
+        expires = self._entry.schedule.next_after(self._clock()) + EXPIRES_BEHIND_DUE
+        return self._secrets.put(self._name, credential.value, tags, expires, self._vault)
+
+    def _tagged(self, tag: str, generation: int) -> SecretVersion | None:
+        versions = self._secrets.versions(self._name, self._vault)
+        return next((each for each in versions if each.tags.get(tag) == str(generation)), None)
+
+    def _found(self, version: str) -> SecretVersion | None:
+        versions = self._secrets.versions(self._name, self._vault)
+        return next((each for each in versions if each.version == version), None)
+
+    def _change(self, name: str, version: SecretVersion, state: VersionState, *, enabled: bool) -> None:
+        tags = {**version.tags, STATE_TAG: state.value}
+        self._secrets.change(name, version.version, tags, enabled=enabled, vault=self._vault)
+
+
+def current_value(secrets: Secrets, name: str, vault: str | None = None) -> Secret:
+    """The value that consumers of that secret read. Rejected if there is none."""
+    newest = secrets.newest(name, vault)
+    if newest is None:
+        raise Rejected("there is no such secret in the vault", name=name)
+    return secrets.value(name, newest.version, vault)
+
+
+def _tags(state: VersionState, slot: str) -> dict[str, str]:
+    return {STATE_TAG: state.value, SLOT_TAG: slot}
