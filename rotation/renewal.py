@@ -31,7 +31,7 @@ def longest_life(entry: Entry) -> timedelta:
     """
     if entry.kind is EntryKind.CERTIFICATE:
         return entry.schedule.longest + entry.grace + _told(entry)
-    return 2 * entry.schedule.longest + entry.grace
+    return max(2 * entry.schedule.longest + entry.grace, _life(entry))
 
 
 def shortfalls(entry: Entry, policy: RenewalPolicy) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def wanted(entry: Entry, policy: RenewalPolicy) -> RenewalPolicy:
         return replace(policy, rotates_after=None, rotates_before=min(latest, max(_told(entry), life - interval)))
     if not entry.expires:
         return RenewalPolicy(rotates_after=interval)
-    life = max(interval + max(entry.grace, _told(entry)), _SHORTEST_LIFE)
+    life = _life(entry)
     return RenewalPolicy(life, rotates_after=interval, notifies_before=min(_told(entry), life - _MARGIN))
 
 
@@ -79,6 +79,11 @@ def _shortfalls(entry: Entry, policy: RenewalPolicy) -> Iterator[str]:
         yield f"versions expire after {life.days} days instead of {longest_life(entry).days} at most"
     if policy.notifies_before is None and entry.object_kind is ObjectKind.KEY:
         yield "no notice before a version expires"
+
+
+def _life(entry: Entry) -> timedelta:
+    """How long a key lives by a policy that is written from the catalog."""
+    return max(entry.schedule.longest + max(entry.grace, _told(entry)), _SHORTEST_LIFE)
 
 
 def _told(entry: Entry) -> timedelta:
