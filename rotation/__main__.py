@@ -33,10 +33,10 @@ from shared.settings import Settings
 
 __all__ = ["EXIT_DIFFERENT", "EXIT_INTEGRITY", "EXIT_REJECTED", "EXIT_UNAVAILABLE", "main", "tenants"]
 
-EXIT_DIFFERENT: Final = 1  # what was compared is not the same
 EXIT_REJECTED: Final = 2  # the request has to change
 EXIT_UNAVAILABLE: Final = 3  # try again later
 EXIT_INTEGRITY: Final = 4  # stop and call somebody
+EXIT_DIFFERENT: Final = 5  # what was compared is not the same
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -49,8 +49,8 @@ class RotatedBy(StrEnum):
 
 
 _ROTATED_BY: Final[Mapping[EntryKind, tuple[RotatedBy, ...]]] = {
-    EntryKind.KEY: (RotatedBy.VAULT, RotatedBy.PERSON),
-    EntryKind.CERTIFICATE: (RotatedBy.VAULT, RotatedBy.CERT_MANAGER, RotatedBy.SERVICE_MESH, RotatedBy.PERSON),
+    EntryKind.KEY: (RotatedBy.PERSON, RotatedBy.VAULT),
+    EntryKind.CERTIFICATE: (RotatedBy.PERSON, RotatedBy.VAULT, RotatedBy.CERT_MANAGER, RotatedBy.SERVICE_MESH),
 }
 type Readers = Mapping[str, Callable[[Fields], Any]]
 """What reads the parameters of each rotator that an entry may name."""

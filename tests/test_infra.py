@@ -249,7 +249,8 @@ def test_the_key_that_signs_checkpoints_is_what_the_code_signs_with_and_stays_in
     (key,) = re.findall(r"^resource signingKey .*?^}$", source, re.MULTILINE | re.DOTALL)
     for line in ("kty: 'EC-HSM'", "curveName: 'P-256'", "keyOps: ['sign', 'verify']", "exportable: false"):
         assert line in key
-    assert "timeAfterCreate: 'P1Y'" in key
+    entry = load(ROOT / "rotation" / "catalog.toml", READERS).entries["audit-signing"]
+    assert f"timeAfterCreate: 'P{entry.schedule.longest.days}D'" in key
     assert "type: 'rotate'" in key
     name = Settings("https://atp.vault.azure.net", None, None, None).audit_signing_key
     assert f"var signingKeyName = '{name}'" in MAIN.read_text()

@@ -66,7 +66,7 @@ def add_json(parser: argparse.ArgumentParser, what: str = "one JSON object a lin
 
 def add_check(parser: argparse.ArgumentParser, found: str) -> None:
     """The option --check."""
-    parser.add_argument("--check", action="store_true", help=f"exit with code 1 if {found}")
+    parser.add_argument("--check", action="store_true", help=f"exit with code 5 if {found}")
 
 
 def add_origin(parser: argparse.ArgumentParser, verb: str) -> None:
