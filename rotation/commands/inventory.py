@@ -80,9 +80,26 @@ def scan(catalog: Catalog, ports: Ports) -> InventoryScan:
 def _fields(row: Row, now: datetime) -> Mapping[str, object]:
     """Every field, for programs."""
     age = row.age(now)
-    derived: dict[str, object] = {"state": row.state.value, "age_days": None if age is None else age.days}
-    lists: dict[str, object] = {"controls": row.controls, "differences": row.differences, "details": row.details}
-    return {name: (derived | lists).get(name, getattr(row, name, None)) for name in _FIELDS}
+    values = (
+        row.entry,
+        row.kind,
+        row.object,
+        row.vault,
+        row.owner,
+        row.state,
+        row.version,
+        row.versions,
+        None if age is None else age.days,
+        row.rotated,
+        row.next,
+        row.expires,
+        row.rotated_by,
+        row.schedule,
+        row.controls,
+        row.differences,
+        row.details,
+    )
+    return dict(zip(_FIELDS, values, strict=True))
 
 
 def _table(rows: Iterable[Row], now: datetime, *, with_versions: bool) -> Iterator[str]:

@@ -143,14 +143,15 @@ def _certificates(kind: ObjectKind, clients: VaultClients) -> CertificateClient:
 
 
 def _described(kind: ObjectKind, vault: str, properties: _Properties) -> VaultObject:
-    if properties.created_on is None or not properties.name:
+    name, created = properties.name, properties.created_on  # each look at a property decodes it anew
+    if created is None or not name:
         raise Integrity("a vault lists an object without name or date", vault=vault, kind=kind)
     return VaultObject(
         kind=kind,
         vault=vault,
-        name=properties.name,
+        name=name,
         enabled=properties.enabled is True,
-        created=properties.created_on,
+        created=created,
         updated=properties.updated_on,
         not_before=properties.not_before,
         expires=properties.expires_on,
