@@ -24,6 +24,8 @@ GIVEN_UP_AFTER: Final = timedelta(days=4)
 """Messages are put back for three days, then poison."""
 TOLD_AFTER: Final = timedelta(days=1)
 """Of an intent that has no message."""
+SECRETS_TOLD_AFTER: Final = timedelta(days=10)
+"""Of one about a secret: a person may have to act first, and the planner tells sooner of what stands still."""
 
 
 def note(opened: dict[str, Record], record: Record) -> None:
@@ -54,6 +56,8 @@ class Remedy(Enum):
 def remedy(record: Record, now: datetime) -> Remedy:
     """What to do about an intent that is open now."""
     age = now - record.moment
+    if record.action.startswith("secret."):
+        return Remedy.TELL if age >= SECRETS_TOLD_AFTER else Remedy.WAIT
     if record.action not in Action:
         return Remedy.TELL if age >= TOLD_AFTER else Remedy.WAIT
     if age >= GIVEN_UP_AFTER:

@@ -355,7 +355,7 @@ class SecretOrder(_Delivered):
         return self._body(
             self.SCHEMA,
             action=self.action,
-            secret=self.secret,
+            entry=self.secret,
             request=self.request,
             trigger=self.trigger,
             actor=self.actor,
@@ -368,7 +368,7 @@ class SecretOrder(_Delivered):
     def parse(body: bytes, message_id: str) -> "SecretOrder":
         """The order in a message body. A message without `request` is identified by its queue message id.
 
-        By hand, `{"schema": "secret-order/1", "action": "secret.rotate", "secret": "orders-database", "reason": "..."}`
+        By hand, `{"schema": "secret-order/1", "action": "secret.rotate", "entry": "orders-database", "reason": "..."}`
         is enough; every other action also names the generation of the rotation that it means.
         """
         fields = _Fields(body, SecretOrder.SCHEMA)
@@ -376,7 +376,7 @@ class SecretOrder(_Delivered):
         rotates = action is SecretAction.ROTATE
         order = SecretOrder(
             action=action,
-            secret=fields.matching("secret", _KEY_NAME),
+            secret=fields.matching("entry", _KEY_NAME),
             request=fields.matching("request", _REQUEST, default=message_id),
             trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
             actor=fields.matching("actor", _ACTOR, default="operator"),

@@ -90,7 +90,7 @@ def decide(rotation: SecretRotation, order: SecretOrder) -> Decision:
             if order.generation != rotation.generation or rotation.phase is SecretPhase.STEADY:
                 return Decision.NOTHING
             if rotation.phase is not SecretPhase.REVOKING:
-                raise Rejected("there is nothing to confirm yet", secret=rotation.name, phase=rotation.phase)
+                raise Rejected("there is nothing to confirm yet", entry=rotation.name, phase=rotation.phase)
             return Decision.CONFIRM
 
 
@@ -107,7 +107,7 @@ def _rotate(rotation: SecretRotation, order: SecretOrder) -> Decision:
         return Decision.NOTHING
     raise Rejected(
         "another rotation of this secret is not over",
-        secret=rotation.name,
+        entry=rotation.name,
         phase=rotation.phase,
         until=rotation.grace_until,
     )
@@ -115,16 +115,16 @@ def _rotate(rotation: SecretRotation, order: SecretOrder) -> Decision:
 
 def _roll_back(rotation: SecretRotation, order: SecretOrder) -> Decision:
     if order.generation != rotation.generation:
-        raise Rejected("that is not the newest rotation", secret=rotation.name, newest=rotation.generation)
+        raise Rejected("that is not the newest rotation", entry=rotation.name, newest=rotation.generation)
     if rotation.rolled_back or rotation.phase in (SecretPhase.ABANDONING, SecretPhase.RESTORING):
         return Decision.DRIVE
     if rotation.phase in _UNPUBLISHED:
         return Decision.ABANDON
     if rotation.compromised:
-        raise Rejected("there is no way back to a compromised credential", secret=rotation.name)
+        raise Rejected("there is no way back to a compromised credential", entry=rotation.name)
     if rotation.phase is SecretPhase.TESTED or (rotation.phase is SecretPhase.GRACE and rotation.previous):
         return Decision.RESTORE
-    raise Rejected("there is nothing to go back to", secret=rotation.name, phase=rotation.phase)
+    raise Rejected("there is nothing to go back to", entry=rotation.name, phase=rotation.phase)
 
 
 def begun(rotation: SecretRotation, order: SecretOrder, slot: str, before: str, now: datetime) -> SecretRotation:
@@ -150,11 +150,14 @@ def begun(rotation: SecretRotation, order: SecretOrder, slot: str, before: str, 
     )
 
 
-def hastened(rotation: SecretRotation, order: SecretOrder, now: datetime) -> SecretRotation:
-    """The row without dual running. What is not published yet will replace the compromised one: no more is ordered."""
-    if rotation.phase in (*_UNPUBLISHED, SecretPhase.TESTED):
-        return replace(rotation, compromised=True, order=order.id)
-    return replace(rotation, grace_until=now)
+def will_replace(rotation: SecretRotation) -> bool:
+    """Whether the rotation that is under way will replace what consumers use now."""
+    return rotation.phase in (*_UNPUBLISHED, SecretPhase.TESTED)
+
+
+def hastened(rotation: SecretRotation, now: datetime) -> SecretRotation:
+    """The row without dual running."""
+    return replace(rotation, compromised=True) if will_replace(rotation) else replace(rotation, grace_until=now)
 
 
 def published(rotation: SecretRotation, policy: SecretPolicy, version: str, now: datetime) -> SecretRotation:

@@ -42,6 +42,7 @@ from rotation.secret import (
     published,
     restored,
     unknown,
+    will_replace,
 )
 from rotation.secret_versions import SLOT_TAG, Versions
 from shared.clock import Clock
@@ -84,7 +85,7 @@ class SecretJobs:
         """
         policy = self._policies.get(order.secret)
         if policy is None:
-            raise Rejected("the catalog has no secret of that name", secret=order.secret)
+            raise Rejected("the catalog has no secret of that name", entry=order.secret)
         work = self._work(policy)
         try:
             work.perform(order)
@@ -147,10 +148,7 @@ class _Work:
             case Decision.BEGIN:
                 self._begin(row, order)
             case Decision.HASTEN:
-                self._store(hastened(row, order, self._clock()))
-                self._drive()
-                if decide(self._stored, order) is Decision.BEGIN:
-                    self._begin(self._stored, order)
+                self._hasten(row, order)
             case Decision.ABANDON:
                 self._give_up("rolled back")
             case Decision.RESTORE:
@@ -169,7 +167,7 @@ class _Work:
         try:
             self._rotations.put(replace(row, claim="", claimed_until=None))
         except AtpError as error:
-            log.info("a claim runs out by itself", extra={"secret": row.name, "because": str(error)})
+            log.info("a claim runs out by itself", extra={"entry": row.name, "because": str(error)})
 
     # The row
 
@@ -185,7 +183,7 @@ class _Work:
         now = self._clock()
         row = self._rotations.read(self._policy.name) or unknown(self._policy.name, now)
         if row.claimed_until is not None and row.claimed_until > now:
-            raise Conflict("another worker has this secret", secret=row.name, until=row.claimed_until)
+            raise Conflict("another worker has this secret", entry=row.name, until=row.claimed_until)
         self._store(row)
         if row.phase is SecretPhase.STEADY:
             self._look()
@@ -210,7 +208,24 @@ class _Work:
         """Conflict unless there is time for an effect outside."""
         until = self._stored.claimed_until
         if until is None or self._clock() > until - CLAIM_MARGIN:
-            raise Conflict("a worker stood still for too long", secret=self._policy.name)
+            raise Conflict("a worker stood still for too long", entry=self._policy.name)
+
+    # What is ordered
+
+    def _hasten(self, row: SecretRotation, order: SecretOrder) -> None:
+        """End dual running; rotate what consumers use, unless the rotation under way does that anyway."""
+        is_enough = will_replace(row)
+        self._store(hastened(row, self._clock()))
+        if is_enough:
+            self._audit.record(self._ordered(row, order, Outcome.SUPERSEDED))
+            return
+        self._drive()
+        if decide(self._stored, order) is Decision.BEGIN:
+            self._begin(self._stored, order)
+
+    def _has_ended(self, row: SecretRotation, order: SecretOrder) -> bool:
+        """Whether an earlier delivery of the order has come to its end, whatever has happened since."""
+        return any(self._audit.knows(self._ordered(row, order, each)) for each in Outcome if each is not Outcome.INTENT)
 
     # The steps
 
@@ -236,6 +251,8 @@ class _Work:
 
     def _begin(self, row: SecretRotation, order: SecretOrder) -> None:
         """STEADY: choose the place, record the intent."""
+        if self._has_ended(row, order):
+            return
         place = self._rotator.place(self._credential(row.current, row.slot), row.generation + 1)
         row = begun(row, order, place.slot, place.before, self._clock())
         self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.INTENT))
@@ -249,6 +266,7 @@ class _Work:
                 new = self._rotator.obtain(self._change(row))
             except Rejected as error:
                 return self._refused(error)
+            self._ensure_claimed()
             aside = self._versions.set_aside(row.generation, new)
         slot = aside.tags.get(SLOT_TAG) or row.pending_slot
         if row.task:
@@ -275,7 +293,7 @@ class _Work:
             self._store(moved(row, SecretPhase.TESTED, self._clock()))
             return True
         if self._clock() - row.phase_since < SETTLING:
-            raise Transient("the target does not accept the new credential yet", secret=row.name)
+            raise Transient("the target does not accept the new credential yet", entry=row.name)
         return self._refused(Rejected("the target does not accept the new credential"))
 
     def _publish(self, row: SecretRotation) -> bool:
@@ -310,8 +328,10 @@ class _Work:
     def _revoke(self, row: SecretRotation) -> bool:
         """REVOKING: revoke the credential before, and prove that it fails and that the one in use does not."""
         newest = self._versions.newest()
-        if newest is None or newest.version != row.current:
-            raise Integrity("the vault's newest version is not the one on record", secret=row.name, current=row.current)
+        if newest is None or not self._versions.are_same(newest.version, row.current):
+            raise Integrity("the vault's newest version is not the one on record", entry=row.name, current=row.current)
+        if newest.version != row.current:
+            row = self._store(replace(row, current=newest.version))
         if not self._versions.is_revoked(row.previous):
             self._revoke_credential(row, self._credential(row.previous, row.previous_slot), self._in_use(row))
             self._versions.mark_revoked(row.previous, row.current)
@@ -322,7 +342,7 @@ class _Work:
 
     def _revoke_credential(self, row: SecretRotation, old: Credential | None, current: Credential) -> None:
         if old is None:
-            raise Integrity("a secret has no credential before the one in use", secret=row.name)
+            raise Integrity("a secret has no credential before the one in use", entry=row.name)
         self._ensure_works(row, current)
         self._ensure_claimed()
         try:
@@ -331,7 +351,7 @@ class _Work:
             if not row.confirmed:
                 raise
         if self._rotator.test(old):
-            raise Transient("the target still accepts the revoked credential", secret=row.name)
+            raise Transient("the target still accepts the revoked credential", entry=row.name)
         self._ensure_works(row, current)
 
     def _ensure_works(self, row: SecretRotation, current: Credential) -> None:
@@ -345,7 +365,7 @@ class _Work:
                     {"generation": str(row.generation)},
                 )
             )
-            raise Transient("the credential in use does not work, so the one before is kept", secret=row.name)
+            raise Transient("the credential in use does not work, so the one before is kept", entry=row.name)
 
     def _abandon(self, row: SecretRotation) -> bool:
         """ABANDONING: undo what was begun."""
@@ -362,7 +382,7 @@ class _Work:
             self._publish(self._stored)
         row = self._stored
         if not row.previous:
-            raise Rejected("there is nothing to go back to", secret=row.name, phase=row.phase)
+            raise Rejected("there is nothing to go back to", entry=row.name, phase=row.phase)
         self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.SUCCEEDED))
         row = replace(row, actor=order.actor, trigger=order.trigger.value, reason=order.reason)
         self._audit.record(self._event(row, SecretAction.ROLLBACK, Outcome.INTENT))
@@ -385,7 +405,7 @@ class _Work:
         if isinstance(error, MissingPackage):
             raise error
         row = self._stored
-        log.error("a secret could not be rotated", extra={"secret": row.name, "because": str(error)})
+        log.error("a secret could not be rotated", extra={"entry": row.name, "because": str(error)})
         self._alerts.raise_alert(
             self._alert(
                 "failed",
@@ -429,7 +449,7 @@ class _Work:
     def _in_use(self, row: SecretRotation) -> Credential:
         current = self._credential(row.current, row.slot)
         if current is None:
-            raise Integrity("a secret has no credential in use", secret=row.name)
+            raise Integrity("a secret has no credential in use", entry=row.name)
         return current
 
     def _pending(self, row: SecretRotation) -> Credential:
@@ -445,10 +465,14 @@ class _Work:
 
     # The audit trail
 
+    def _ordered(self, row: SecretRotation, order: SecretOrder, outcome: Outcome) -> AuditEvent:
+        named = replace(row, order=order.id, actor=order.actor, trigger=order.trigger.value, reason=order.reason)
+        return self._event(named, SecretAction.ROTATE, outcome)
+
     def _event(self, row: SecretRotation, action: str, outcome: Outcome) -> AuditEvent:
         versions = {"previous_version": row.previous, "current_version": row.current}
         return AuditEvent(
-            job=f"{action}/{row.name}/g{row.generation}",
+            job=row.order if action == SecretAction.ROTATE else f"{action}/{row.name}/g{row.generation}",
             outcome=outcome,
             action=action,
             subject=f"secret/{row.name}",

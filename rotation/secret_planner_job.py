@@ -54,7 +54,7 @@ class SecretPlanner:
             after = page[-1].name
         for name in self._policies.keys() - known:
             self._look_after(unknown(name, self._clock()))
-        log.info("planned secrets", extra={"secrets": len(self._policies)})
+        log.info("planned secrets", extra={"entries": len(self._policies)})
 
     def ask(self, rotation: SecretRotation, order: SecretOrder) -> bool:
         """Send the order, unless it was sent lately; whether it was."""
@@ -65,7 +65,7 @@ class SecretPlanner:
         try:
             self._rotations.put(replace(rotation, asked=order.id, asked_at=now))
         except Conflict:
-            log.info("somebody works on this secret", extra={"secret": rotation.name})
+            log.info("somebody works on this secret", extra={"entry": rotation.name})
         return True
 
     def _look_after(self, rotation: SecretRotation) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from rotation.catalog import Entry
-from rotation.rotators.base import Credential
+from rotation.rotators.base import Credential, fingerprint
 from shared.clock import Clock
 from shared.errors import Rejected
 from shared.ports import Secrets
@@ -65,6 +65,10 @@ class Versions:
         """The value of that version."""
         return self._secrets.value(self._name, version, self._vault)
 
+    def are_same(self, version: str, other: str) -> bool:
+        """Whether two versions have the same value."""
+        return version == other or fingerprint(self.value(version)) == fingerprint(self.value(other))
+
     def value_aside(self, version: str) -> Secret:
         """The value of that version of what was set aside."""
         return self._secrets.value(self._aside, version, self._vault)
@@ -114,8 +118,8 @@ class Versions:
     def mark_revoked(self, version: str, current: str) -> None:
         """Tag a version as one that works no more, and disable it; so too whatever else is left of its rotation."""
         for each in self._secrets.versions(self._name, self._vault):
-            is_left = each.tags.get(STATE_TAG) == VersionState.PREVIOUS and each.version != current
-            if each.enabled and (each.version == version or is_left):
+            is_ours = each.tags.get(STATE_TAG) in (VersionState.PREVIOUS, VersionState.CURRENT)
+            if each.enabled and each.version != current and (is_ours or each.version == version):
                 self._change(self._name, each, VersionState.REVOKED, enabled=False)
 
     def is_revoked(self, version: str) -> bool:

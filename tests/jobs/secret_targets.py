@@ -12,7 +12,7 @@ from typing import Final, override
 from rotation.calendar import Every
 from rotation.catalog import Entry, EntryKind, SecretPolicy
 from rotation.rotators.base import Change, Credential, Notice, Place, Rotator, fingerprint
-from shared.errors import Rejected, Waiting
+from shared.errors import Rejected, Transient, Waiting
 from shared.secret import Secret
 from tests.simulator import World
 
@@ -135,7 +135,10 @@ class Keys(SimRotator):
         slot = change.place.slot
         if fingerprint(self._listed(slot)) == change.place.before:
             self._regenerate(slot)
-        return Credential(slot, self._listed(slot))
+        new = self._listed(slot)
+        if fingerprint(new) == change.place.before:
+            raise Transient("the target has not made a new key")
+        return Credential(slot, new)
 
     @override
     def install(self, change: Change, new: Credential) -> bool:
