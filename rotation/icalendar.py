@@ -1,10 +1,12 @@
 """Coming rotations as an iCalendar file, RFC 5545: one event for each, told once however often the file is read again.
 
-An event's identity is its entry and its day, so that a file made tomorrow replaces the events of today's. Times are in
-UTC and occupy nobody.
+An event's identity is its entry and its day, so that a file made tomorrow replaces the events of today's; where no last
+rotation is known and the day moves with every file, it is its number among the entry's events. Times are in UTC and
+occupy nobody.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
@@ -23,19 +25,22 @@ def lines(dates: Iterable[Due], now: datetime, until: datetime) -> Iterator[str]
     yield "CALSCALE:GREGORIAN"  # section 3.7.1
     yield "METHOD:PUBLISH"  # section 3.7.2, RFC 5546 section 3.2.1
     yield "NAME:ATP key rotation"  # RFC 7986 section 5.1
+    events: Counter[str] = Counter()
     for due in dates:
         if due.at is not None and not due.late:
-            for line in _event(due, due.at, now, until):
+            events[due.entry.name] += 1
+            day = str(events[due.entry.name]) if due.since is None else f"{due.at.astimezone(UTC):%Y-%m-%d}"
+            for line in _event(due, due.at, uuid.uuid5(_NAMESPACE, f"{due.entry.name}/{day}"), now, until):
                 yield from _folded(line)
     yield "END:VCALENDAR"
 
 
-def _event(due: Due, at: datetime, now: datetime, until: datetime) -> Iterator[str]:
+def _event(due: Due, at: datetime, identity: uuid.UUID, now: datetime, until: datetime) -> Iterator[str]:
     """Section 3.6.1. Without DTEND it takes no time."""
     entry = due.entry
     known = f"last rotated {due.since.astimezone(UTC):%Y-%m-%d}" if due.since else "last rotation unknown"
     yield "BEGIN:VEVENT"
-    yield f"UID:{uuid.uuid5(_NAMESPACE, f'{entry.name}/{at.astimezone(UTC):%Y-%m-%d}')}"  # section 3.8.4.7
+    yield f"UID:{identity}"  # section 3.8.4.7, RFC 7986 section 5.3
     yield f"DTSTAMP:{_time(now)}"  # section 3.8.7.2
     yield f"DTSTART:{_time(at)}"  # section 3.8.2.4
     if due.every is not None:

@@ -433,7 +433,7 @@ def test_each_date_is_an_event_with_what_rfc_5545_requires() -> None:
         "DTSTART": "20260602T000000Z",
         "RRULE": "FREQ=DAILY;INTERVAL=1;UNTIL=20270601T000000Z",
         "SUMMARY": "mesh is to be rotated",
-        "DESCRIPTION": "certificate\\, every 1 days\\, by service-mesh\\, last rotation unknown\\nowner: platform",
+        "DESCRIPTION": "certificate\\, daily\\, by service-mesh\\, last rotation unknown\\nowner: platform",
         "CATEGORIES": "certificate,platform",
         "TRANSP": "TRANSPARENT",
     }
@@ -443,6 +443,13 @@ def test_the_same_date_has_the_same_identity_whenever_the_file_is_made() -> None
     today = events(file(dates((KEY, NOW - 10 * DAY))))
     tomorrow = events(file(dates((KEY, NOW - 10 * DAY)), NOW + DAY))
     assert [event["UID"] for event in today] == [event["UID"] for event in tomorrow]
+    assert len({event["UID"] for event in today}) == len(today)
+
+
+def test_what_has_no_known_rotation_keeps_its_identity_though_its_day_moves() -> None:
+    today = events(file(dates((KEY, None))))
+    later = [replace(due, at=due.at + DAY) for due in dates((KEY, None)) if due.at]
+    assert [event["UID"] for event in events(file(later))] == [event["UID"] for event in today]
     assert len({event["UID"] for event in today}) == len(today)
 
 
