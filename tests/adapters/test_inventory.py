@@ -24,7 +24,7 @@ def entry(name: str, kind: EntryKind) -> Entry:
 
 def rows(backend: Backend, *entries: Entry) -> dict[str, Row]:
     catalog = Catalog({}, POLICY, {}, {each.name: each for each in entries})
-    scan = InventoryScan(catalog, backend.vault_objects, backend.keks, backend.secret_rotations)
+    scan = InventoryScan(catalog, backend.vault_objects, backend.keks, None)
     return {row.object: row for row in scan.rows(system_clock(), versions=True)}
 
 
