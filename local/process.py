@@ -8,6 +8,7 @@ Source: prctl(2), Linux man-pages.
 import ctypes
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -29,13 +30,25 @@ def die_with_parent(parent: int, deadly: signal.Signals = signal.SIGKILL) -> Non
         sys.exit(f"parent {parent} has ended before its child began")
 
 
-def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def become(user: str) -> None:
+    """Give up root's rights for those of the user, for good."""
+    account = pwd.getpwnam(user)
+    os.setgroups([])
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+
+
+def spawn(
+    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, user: str = ""
+) -> subprocess.Popen[bytes]:
     """Start `command` with its output appended to `log`; it dies when this process does.
+
+    Root may name a `user` whom the command runs as.
 
     The kernel ties the child to the *thread* that starts it: call this from a thread that lives as long as the child
     should.
     """
-    launcher = [sys.executable, "-m", "local.process", str(os.getpid()), *command]
+    launcher = [sys.executable, "-m", "local.process", str(os.getpid()), user, *command]
     with log.open("ab") as output:
         return subprocess.Popen(
             launcher,
@@ -82,5 +95,7 @@ def stop(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[2]:
+        become(sys.argv[2])  # first: the kernel forgets what it was asked for when a process changes its user
     die_with_parent(int(sys.argv[1]))
-    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - becomes the command, without a shell
+    os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606 - becomes the command, without a shell

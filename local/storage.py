@@ -117,14 +117,21 @@ class AzuriteProcess:
             time.sleep(0.02)
 
 
-def _filled(ports: Ports) -> Ports:
-    """Replace each 0 by a port that is free now and outside the ephemeral range."""
+def free_port() -> int:
+    """A port that is free now and outside the ephemeral range."""
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while not _is_free(port := random.randrange(first_ephemeral // 2, first_ephemeral)):  # noqa: S311 - any will do
+        pass
+    return port
+
+
+def _filled(ports: Ports) -> Ports:
+    """Replace each 0 by a free port."""
     chosen: list[int] = []
     for port in ports:
         drawn = port
-        while drawn == 0 or (port == 0 and (drawn in chosen or drawn in ports or not _is_free(drawn))):
-            drawn = random.randrange(first_ephemeral // 2, first_ephemeral)  # noqa: S311 - any free port will do
+        while drawn == 0 or (port == 0 and (drawn in chosen or drawn in ports)):
+            drawn = free_port()
         chosen.append(drawn)
     blob, queue, table = chosen
     return blob, queue, table
