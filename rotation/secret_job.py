@@ -21,6 +21,7 @@ begins a step without enough of the claim left; who stood still for longer finds
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Final
 
 from rotation.audit import AuditEvent, Outcome
@@ -44,11 +45,12 @@ from rotation.secret import (
     unknown,
     will_replace,
 )
-from rotation.secret_versions import SLOT_TAG, Versions
+from rotation.secret_versions import Versions
+from rotation.tasks import ids, task_of
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.ports import Alerts, SecretRotations, Secrets
-from shared.values import Alert, SecretPhase, SecretRotation, Severity
+from shared.values import SLOT_TAG, Alert, SecretPhase, SecretRotation, Severity
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ class SecretJobs:
     def _work(self, policy: SecretPolicy) -> "_Work":
         return _Work(
             policy,
-            self._rotators(policy),
+            self._rotators,
             self._rotations,
             self._secrets,
             self._audit,
@@ -121,7 +123,7 @@ class _Work:
     def __init__(
         self,
         policy: SecretPolicy,
-        rotator: Rotator,
+        rotators: Callable[[SecretPolicy], Rotator],
         rotations: SecretRotations,
         secrets: Secrets,
         audit: AuditTrail,
@@ -130,7 +132,7 @@ class _Work:
         claim: str,
     ) -> None:
         self._policy = policy
-        self._rotator = rotator
+        self._rotators = rotators
         self._rotations = rotations
         self._versions = Versions(secrets, policy.entry, clock)
         self._audit = audit
@@ -168,6 +170,11 @@ class _Work:
             self._rotations.put(replace(row, claim="", claimed_until=None))
         except AtpError as error:
             log.info("a claim runs out by itself", extra={"entry": row.name, "because": str(error)})
+
+    @cached_property
+    def _rotator(self) -> Rotator:
+        """Made when it is first needed: until then nothing has to be installed or reached."""
+        return self._rotators(self._policy)
 
     # The row
 
@@ -270,7 +277,7 @@ class _Work:
             aside = self._versions.set_aside(row.generation, new)
         slot = aside.tags.get(SLOT_TAG) or row.pending_slot
         if row.task:
-            self._resolve(row, "task")
+            self._end_task(row)
         self._store(moved(row, SecretPhase.STAGED, self._clock(), pending=aside.version, pending_slot=slot, task=""))
         return True
 
@@ -335,7 +342,8 @@ class _Work:
         if not self._versions.is_revoked(row.previous):
             self._revoke_credential(row, self._credential(row.previous, row.previous_slot), self._in_use(row))
             self._versions.mark_revoked(row.previous, row.current)
-        self._resolve(row, "task", "broken", "stalled")
+        self._end_task(row)
+        self._resolve(row, "broken", "stalled")
         self._audit.record(self._event(row, _REVOKE, Outcome.SUCCEEDED))
         self._store(ended(row, self._clock(), row.verdict or "rotated"))
         return False
@@ -345,6 +353,7 @@ class _Work:
             raise Integrity("a secret has no credential before the one in use", entry=row.name)
         self._ensure_works(row, current)
         self._ensure_claimed()
+        self._versions.end_dual_running()  # earlier than the tags say, where it was cut short
         try:
             self._rotator.revoke(old, current)
         except Waiting:
@@ -371,7 +380,8 @@ class _Work:
         """ABANDONING: undo what was begun."""
         self._rotator.abandon(self._change(row))
         self._versions.clear_aside()
-        self._resolve(row, "task", "stalled")
+        self._end_task(row)
+        self._resolve(row, "stalled")
         self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.FAILED))
         self._store(ended(row, self._clock(), row.verdict))
         return False
@@ -432,6 +442,13 @@ class _Work:
         )
         if row.task != task[:_LONGEST_TASK]:
             self._store(replace(row, task=task[:_LONGEST_TASK]))
+
+    def _end_task(self, row: SecretRotation) -> None:
+        """Nobody has to do anything any more."""
+        self._resolve(row, "task")
+        task = task_of(row, self._policy.parameters)
+        for told in ids(task) if task else ():
+            self._alerts.resolve(told)
 
     def _resolve(self, row: SecretRotation, *causes: str) -> None:
         for cause in causes:
