@@ -180,6 +180,7 @@ class SecretsDemo:
         number = 0
         while not self._stop.wait(_PAUSE_S):
             number += 1
+            clock.has_jumped()
             body = json.dumps({"type": "demo.event", "number": number}).encode()
             headers = signer.sign(f"demo-{number}", body) | {"Content-Type": "application/json"}
             try:
