@@ -11,7 +11,7 @@ from typing import Final
 
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
-from rotation.catalog import Catalog, Entry, load
+from rotation.catalog import Catalog, Entry, EntryKind, load
 from rotation.commands.asking import new_request, user
 from rotation.commands.grammar import Commands, add_check, add_command, add_json, add_origin
 from rotation.commands.ports import Ports
@@ -19,7 +19,7 @@ from rotation.commands.tables import Cell, rendered
 from rotation.message import Trigger
 from rotation.renewal import has_policy, shortfalls, wanted
 from rotation.rotators.registry import READERS
-from shared.errors import Different, Rejected, Transient
+from shared.errors import AtpError, Different, Rejected, Transient
 from shared.ports import VaultObjects
 from shared.settings import Settings
 from shared.values import KekRecord, RenewalPolicy
@@ -53,14 +53,26 @@ def add_to(nouns: Commands) -> None:
 
 def _policies(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:
     drifts = list(drifting(load(settings.catalog, READERS), ports))
+    errors: list[AtpError] = []
     if options.apply:
         trail = AuditTrail(ports.records, ports.clock)
         writer = Writer(trail, ports.vault_objects, new_request(), options.actor or user(), options.reason)
-        drifts = [writer.write(drift) if drift.policy and drift.shortfalls else drift for drift in drifts]
+        drifts = [_applied(writer, drift, errors) for drift in drifts]
     yield from rendered((_row(drift) for drift in drifts), as_json=options.json)
+    if errors:
+        raise errors[0]
     weak = sum(bool(drift.shortfalls) for drift in drifts)
     if options.check and weak:
         raise Different("policies are weaker than the catalog", objects=weak)
+
+
+def _applied(writer: "Writer", drift: Drift, errors: list[AtpError]) -> Drift:
+    """What the vault has then. What goes wrong with one policy keeps none of the others from being written."""
+    try:
+        return writer.write(drift) if drift.policy and drift.shortfalls else drift
+    except (Rejected, Transient) as error:
+        errors.append(error)
+        return drift
 
 
 def drifting(catalog: Catalog, ports: Ports) -> Iterator[Drift]:
@@ -68,7 +80,7 @@ def drifting(catalog: Catalog, ports: Ports) -> Iterator[Drift]:
     for entry in catalog.entries.values():
         if not has_policy(entry):
             continue
-        vault = entry.vault or _home(ports.keks.read(entry.name))
+        vault = _home(ports.keks.read(entry.name)) if entry.kind is EntryKind.KEK else entry.vault
         try:
             policy = ports.vault_objects.renewal(entry.object_kind, entry.object, vault)
         except Rejected:

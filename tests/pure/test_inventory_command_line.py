@@ -198,9 +198,15 @@ def test_an_object_that_is_not_there_is_said_so(world: World, out: Said) -> None
     assert "the vault has no such object" in out()
 
 
-def call_of(world: World, name: str) -> int:
-    """The number of the first such call of `policies --apply`."""
-    return world.call_names.index(name) + 1
+def call_of_apply(world: World, name: str) -> int:
+    """The number of the first such call of `policies --apply`, which is made and forgotten."""
+    assert main(["policies", "--apply", "--actor", "jane"]) == 0
+    number = world.call_names.index(name) + 1
+    world.renewals.clear()
+    world.streams.clear()
+    world.call_names.clear()
+    world.calls = 0
+    return number
 
 
 @pytest.mark.parametrize(
@@ -214,25 +220,27 @@ def test_a_lost_answer_is_looked_for_and_not_guessed(
     world: World, fault: Fault, code: int, outcomes: list[str]
 ) -> None:
     del world.renewals[SIGNING]
-    assert main(["policies", "--apply", "--actor", "jane"]) == 0
-    number = call_of(world, "objects.set_renewal")
-    del world.renewals[SIGNING]
-    world.streams.clear()
-    world.call_names.clear()
-    world.calls = 0
-    world.faults = {number: fault}
+    world.faults = {call_of_apply(world, "objects.set_renewal"): fault}
     assert main(["policies", "--apply", "--actor", "jane"]) == code
     assert recorded(world) == outcomes
     assert (SIGNING in world.renewals) is (code == 0)
 
 
+def test_what_goes_wrong_with_one_policy_does_not_keep_the_next_from_being_written(world: World, out: Said) -> None:
+    world.renewals = {(VAULT_URL, ObjectKind.KEY, "master-kek"): RenewalPolicy()}
+    number = call_of_apply(world, "objects.set_renewal")
+    world.renewals = {(VAULT_URL, ObjectKind.KEY, "master-kek"): RenewalPolicy()}
+    world.faults = {number: Fault.ERROR_BEFORE}
+    assert main(["policies", "--apply", "--actor", "jane"]) == EXIT_UNAVAILABLE
+    assert world.renewals[SIGNING] == GOOD
+    kek, signing = out().splitlines()[-2:]
+    assert "no notice" in kek
+    assert "no notice" not in signing
+
+
 def test_a_vault_that_cannot_be_asked_leaves_an_open_intent(world: World) -> None:
     del world.renewals[SIGNING]
-    assert main(["policies", "--apply", "--actor", "jane"]) == 0
-    number = call_of(world, "objects.set_renewal")
-    del world.renewals[SIGNING]
-    world.streams.clear()
-    world.calls = 0
+    number = call_of_apply(world, "objects.set_renewal")
     world.faults = {number: Fault.ERROR_AFTER, number + 1: Fault.ERROR_BEFORE}
     assert main(["policies", "--apply", "--actor", "jane"]) == EXIT_UNAVAILABLE
     assert recorded(world) == ["intent"]
