@@ -4,7 +4,7 @@ Every method may raise `Transient` (nothing is known about whether it took effec
 reads what others wrote, `Integrity` (what is stored cannot be what we stored). A return means: durable and visible.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -24,6 +24,8 @@ from shared.values import (
     Keyring,
     KeyShape,
     Kid,
+    ObjectKind,
+    RenewalPolicy,
     SecretRotation,
     SecretVersion,
     ShardProgress,
@@ -32,6 +34,7 @@ from shared.values import (
     StoredRecord,
     Tenant,
     TenantId,
+    VaultObject,
 )
 
 MAX_ROWS_PER_TRANSACTION = 100
@@ -207,6 +210,32 @@ class SecretRotations(Protocol):
         """Insert one that has no etag, replace one that has; answers with what is stored then.
 
         Conflict if it was put meanwhile.
+        """
+
+
+class VaultObjects(Protocol):
+    """Everything that the configured vaults hold, whoever made it; in the first vault unless said otherwise."""
+
+    @property
+    def vaults(self) -> Sequence[str]:
+        """The vaults by their URLs without a slash, the first one first."""
+
+    def of(self, kind: ObjectKind, vault: str | None = None) -> Iterator[VaultObject]:
+        """Every living object of a kind with the attributes of its newest version, in no order.
+
+        Read page by page as it is asked for: no more than a page is held. What comes or goes meanwhile may be missed.
+        """
+
+    def versions(self, kind: ObjectKind, name: str, vault: str | None = None) -> Sequence[VaultObject]:
+        """Every version of an object, oldest first; none if there is no such object."""
+
+    def renewal(self, kind: ObjectKind, name: str, vault: str | None = None) -> RenewalPolicy:
+        """The policy of a key or certificate. Rejected if there is none such."""
+
+    def set_renewal(self, kind: ObjectKind, name: str, policy: RenewalPolicy, vault: str | None = None) -> None:
+        """Replace the policy of a key. Of a certificate only `rotates_before` can be set: its issuing sets the rest.
+
+        Rejected if there is none such, or the vault takes no such policy.
         """
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -375,6 +375,53 @@ class SigningKey:
     public_key: EllipticCurvePublicKey  # P-256
     enabled: bool
     created: datetime
+
+
+class ObjectKind(StrEnum):
+    """What a vault holds, as its paths spell it without the s."""
+
+    KEY = "key"
+    SECRET = "secret"  # noqa: S105 - the kind, not a secret
+    CERTIFICATE = "certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultObject:
+    """A key, secret or certificate as a vault lists it, without its value."""
+
+    kind: ObjectKind
+    vault: str  # URL without a slash
+    name: str  # as it was first spelled: names that differ in case only are one name
+    enabled: bool
+    created: datetime  # the version, the newest one where no version is named
+    updated: datetime | None = None
+    not_before: datetime | None = None
+    expires: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    managed: bool = False  # a key or secret that is part of the certificate of its name
+    version: str = ""  # 32 hex digits; empty in a list of objects, which does not name it
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalPolicy:
+    """When a vault makes the next version of a key or certificate by itself, and when it announces that one expires.
+
+    Durations are what they can be at most, where a vault counts in months. None: it does not.
+    """
+
+    lifetime: timedelta | None = None  # from the making of a version to its expiry
+    rotates_after: timedelta | None = None  # the making of the newest version
+    rotates_before: timedelta | None = None  # its expiry
+    notifies_before: timedelta | None = None  # its expiry
+
+    @property
+    def longest(self) -> timedelta | None:
+        """The longest time between two versions, None if the vault makes none."""
+        if self.rotates_after is not None:
+            return self.rotates_after
+        if self.rotates_before is None or self.lifetime is None:
+            return None
+        return self.lifetime - self.rotates_before
 
 
 class SecretPhase(StrEnum):

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -39,6 +39,7 @@ from shared.ports import (
     Secrets,
     Shards,
     Vault,
+    VaultObjects,
 )
 from shared.secret import Secret
 from shared.values import (
@@ -58,7 +59,9 @@ from shared.values import (
     Keyring,
     KeyShape,
     Kid,
+    ObjectKind,
     Phase,
+    RenewalPolicy,
     SecretRotation,
     SecretVersion,
     ShardProgress,
@@ -67,6 +70,7 @@ from shared.values import (
     StoredRecord,
     Tenant,
     TenantId,
+    VaultObject,
     Wrap,
     WrappedDek,
     shard_of,
@@ -158,6 +162,8 @@ class World:
     kill_in: Phase | None = None  # the process dies when it has brought a run into this phase
     phases: list[tuple[str, Phase]] = field(default_factory=list)  # of the runs, in the order they were stored
     disabled: list[tuple[Kid, int]] = field(default_factory=list)  # every disabling, and how many DEKs were under it
+    objects: dict[tuple[str, ObjectKind, str], list[VaultObject]] = field(default_factory=dict)  # versions by name
+    renewals: dict[tuple[str, ObjectKind, str], RenewalPolicy] = field(default_factory=dict)
     throttled: int = 0  # so many of the next vault operations are answered 429
     operations: Counter[str] = field(default_factory=Counter)  # of the vault, by kind
     vault_operations: int = 0
@@ -232,6 +238,17 @@ class World:
         kid = Kid(f"{VAULT_URL}/keys/{SIGNING_KEY}/{number:032x}")
         self.signing_keys[kid] = SigningKey(kid, signing_secret(number).public_key(), enabled, self.now)
         return kid
+
+    def add_object(self, kind: ObjectKind, name: str, vault: str = VAULT_URL, **changes: object) -> VaultObject:
+        """Create an object in the vault, or a version of it; a certificate with its key and secret."""
+        made = VaultObject(kind, vault, name, True, self.now, self.now)
+        made = replace(made, **changes)  # type: ignore[arg-type] # any field, by name
+        versions = self.objects.setdefault((vault, kind, name.lower()), [])
+        versions.append(replace(made, version=f"{len(versions) + 1:032x}"))
+        if kind is ObjectKind.CERTIFICATE:
+            for part in (ObjectKind.KEY, ObjectKind.SECRET):
+                self.add_object(part, name, vault, **changes, managed=True)
+        return versions[-1]
 
     def open(self, dek: WrappedDek) -> bytes:
         """The plaintext DEK, for checking invariants only."""
@@ -466,6 +483,79 @@ def _vault(url: str | None) -> str:
 def _ensure_ours(kid: Kid) -> None:
     if not re.fullmatch(f"({'|'.join(map(re.escape, VAULTS))})/keys/[0-9a-zA-Z-]{{1,127}}/[0-9a-f]{{32}}", kid):
         raise Integrity("a key id does not belong to a configured vault", kid=kid)
+
+
+class SimVaultObjects(VaultObjects):
+    """The port `VaultObjects` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    @override
+    def vaults(self) -> Sequence[str]:
+        return VAULTS
+
+    @override
+    def of(self, kind: ObjectKind, vault: str | None = None) -> Iterator[VaultObject]:
+        wanted = _configured(vault), kind
+
+        def effect() -> list[VaultObject]:
+            found = [versions[-1] for place, versions in self._world.objects.items() if place[:2] == wanted]
+            return [replace(newest, version="") for newest in found]
+
+        yield from self._world.io("objects", "of", effect)
+
+    @override
+    def versions(self, kind: ObjectKind, name: str, vault: str | None = None) -> Sequence[VaultObject]:
+        place = _configured(vault), kind, name.lower()
+        return self._world.io("objects", "versions", lambda: tuple(self._world.objects.get(place, ())))
+
+    @override
+    def renewal(self, kind: ObjectKind, name: str, vault: str | None = None) -> RenewalPolicy:
+        place = _configured(vault), kind, name.lower()
+
+        def effect() -> RenewalPolicy:
+            _ensure_there(self._world.objects, place)
+            return self._world.renewals.get(place, _FRESH[kind])
+
+        return self._world.io("objects", "renewal", effect)
+
+    @override
+    def set_renewal(self, kind: ObjectKind, name: str, policy: RenewalPolicy, vault: str | None = None) -> None:
+        place = _configured(vault), kind, name.lower()
+
+        def effect() -> None:
+            _ensure_there(self._world.objects, place)
+            if kind is ObjectKind.CERTIFICATE:
+                assert policy.rotates_before is not None
+                self._world.renewals[place] = replace(_FRESH[kind], rotates_before=policy.rotates_before)
+                return
+            for time in (policy.rotates_after, policy.rotates_before, policy.notifies_before):
+                if time is not None and time < timedelta(days=7):
+                    raise Rejected("the vault takes no such policy", kind=kind, name=name)
+            self._world.renewals[place] = policy
+
+        self._world.io("objects", "set_renewal", effect)
+
+
+_FRESH: Mapping[ObjectKind, RenewalPolicy] = {
+    ObjectKind.KEY: RenewalPolicy(notifies_before=timedelta(days=30)),
+    ObjectKind.CERTIFICATE: RenewalPolicy(lifetime=timedelta(days=366), rotates_before=timedelta(days=30)),
+}
+"""Policies of what somebody has just made."""
+
+
+def _configured(vault: str | None) -> str:
+    if vault is not None and vault not in VAULTS:
+        raise Rejected("the vault is not one of the configured ones", vault=vault)
+    return vault or VAULT_URL
+
+
+def _ensure_there(objects: Mapping[tuple[str, ObjectKind, str], object], place: tuple[str, ObjectKind, str]) -> None:
+    assert place[1] in _FRESH, "only keys and certificates have policies"
+    if place not in objects:
+        raise Rejected("there is no such object in the vault", kind=place[1], name=place[2])
 
 
 class SimKeks(Keks):

@@ -23,6 +23,7 @@ from local.stack import Stack, running
 from rotation import kek, lifecycle
 from rotation.__main__ import _parser as rotation_parser
 from rotation.catalog import load
+from rotation.inventory import Difference, State
 from rotation.message import PARSERS, ROTATION_JOBS, Action, Job, KekOrder, Trigger
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation, Question, estimate, rate, spoken
 from rotation.rotators.registry import READERS
@@ -204,6 +205,12 @@ def test_every_field_of_the_catalog_is_explained() -> None:
     fields = set(re.findall(r"^(\w+) = ", catalog, re.MULTILINE))
     assert len(fields) > 8
     assert [name for name in sorted(fields) if not re.search(rf"^\|[^|]*\| `{name}` \|", page, re.MULTILINE)] == []
+
+
+def test_every_state_and_every_difference_of_the_inventory_is_explained() -> None:
+    page = (ROOT / "docs" / "inventory.md").read_text()
+    explained = {name for row in re.findall(r"^\| ([a-z, -]+) \|", page, re.MULTILINE) for name in row.split(", ")}
+    assert {*State, *Difference} <= explained
 
 
 def test_every_function_is_explained() -> None:

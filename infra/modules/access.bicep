@@ -7,8 +7,8 @@
 // app          checkpoints and alerts: it cannot change or delete a row or a file, and can do nothing with a KEK or a DEK.
 //              The main app in turn can neither sign nor reach the evidence, so that it takes both to forge a history.
 // Services     read wrapped DEKs and have the vault open them; they report which versions they use.
-// Operators    read every table and what the KEKs are, ask by queue message, resolve dead letters. They cannot change a
-//              key's row, and neither wrap nor unwrap.
+// Operators    read every table and what the vaults hold, without any value, ask by queue message, resolve dead letters. They
+//              cannot change a key's row, and neither wrap nor unwrap.
 // Auditors     read the audit trail, its checkpoints, the evidence copy, and the public half of the key that signs.
 
 param storageName string
@@ -507,17 +507,13 @@ resource operatorOnQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' =
   }
 ]
 
-// For `plan kek` and `kek status`: kind and size of the versions.
-resource operatorOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for number in range(0, length(operators) * length(vaults) * length(keks)): {
-    name: guid(
-      kek[number % (length(vaults) * length(keks))].id,
-      operators[number / (length(vaults) * length(keks))],
-      roles.keyReader
-    )
-    scope: kek[number % (length(vaults) * length(keks))]
+// For `plan kek`, `kek status`, `inventory`, `calendar` and to look at `policies`: what the vaults hold, without any value.
+resource operatorOnVaults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for number in range(0, length(operators) * length(vaults)): {
+    name: guid(vault[number % length(vaults)].id, operators[number / length(vaults)], roles.keyReader)
+    scope: vault[number % length(vaults)]
     properties: {
-      principalId: operators[number / (length(vaults) * length(keks))]
+      principalId: operators[number / length(vaults)]
       principalType: 'Group'
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyReader)
     }

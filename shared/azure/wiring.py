@@ -15,6 +15,7 @@ from typing import Any, Final
 from azure.core.credentials import AccessToken, TokenCredential
 from azure.data.tables import TableClient, TableServiceClient
 from azure.identity import DefaultAzureCredential
+from azure.keyvault.certificates import CertificateClient
 from azure.keyvault.keys import KeyClient
 from azure.keyvault.secrets import SecretClient
 from azure.storage.blob import BlobServiceClient, ContainerClient
@@ -56,6 +57,7 @@ from shared.azure.secret_rotations import AzureSecretRotations
 from shared.azure.secrets import AzureSecrets
 from shared.azure.translate import RETRIES, pooled_transport, translated
 from shared.azure.vault import AzureVault
+from shared.azure.vault_objects import AzureVaultObjects, VaultClients
 from shared.clock import Clock, MovableClock, system_clock
 from shared.errors import Conflict
 from shared.settings import Settings
@@ -182,10 +184,26 @@ class Adapters:
         return AzureVault(self._key_clients, pauses=(), clock=self.clock)
 
     @cached_property
+    def vault_objects(self) -> AzureVaultObjects:
+        """Everything that the vaults hold."""
+        return AzureVaultObjects(self.vault_clients)
+
+    @cached_property
+    def vault_clients(self) -> dict[str, VaultClients]:
+        """The SDK's clients for every vault, by its URL."""
+        return {
+            url: VaultClients(
+                keys,
+                SecretClient(url, self._credential, **self._vault_options),
+                CertificateClient(url, self._credential, **self._vault_options),
+            )
+            for url, keys in self._key_clients.items()
+        }
+
+    @cached_property
     def secrets(self) -> AzureSecrets:
         """The secrets in the vaults."""
-        urls = (self._settings.vault_url, *self._settings.more_vault_urls)
-        return AzureSecrets({url: SecretClient(url, self._credential, **self._vault_options) for url in urls})
+        return AzureSecrets({url: clients.secrets for url, clients in self.vault_clients.items()})
 
     @cached_property
     def secret_rotations(self) -> AzureSecretRotations:
@@ -213,6 +231,7 @@ class Adapters:
 
     @property
     def _vault_options(self) -> dict[str, Any]:
+        """Of the clients for vaults."""
         options: dict[str, Any] = RETRIES | {"transport": self._vault_transport}
         return options | {"verify_challenge_resource": False} if self._local else options
 
