@@ -31,6 +31,15 @@ param driveSchedule string = '0 * * * * *'
 @description('URL of an RFC 3161 time-stamp authority, which says once an hour when the audit trail was signed; empty for none.')
 param timestampUrl string = ''
 
+@description('Name of the secret in the vault that holds a URL which takes alerts as JSON; empty for none. Secret first, name then.')
+param alertWebhookSecret string = ''
+
+@description('The same for the URL of a Microsoft Teams workflow.')
+param alertTeamsSecret string = ''
+
+@description('The same for the routing key of a PagerDuty service.')
+param alertPagerdutySecret string = ''
+
 @description('The alert rules need INFO at least: they look for what the app says when all is well, too.')
 @allowed(['DEBUG', 'INFO'])
 param logLevel string = 'INFO'
@@ -91,6 +100,11 @@ var names = {
 }
 var vaults = concat([names.vault], moreVaults)
 var signingKeyName = 'audit-signing'
+var alertSecrets = filter([alertWebhookSecret, alertTeamsSecret, alertPagerdutySecret], name => !empty(name))
+
+// https://learn.microsoft.com/azure/app-service/app-service-key-vault-references
+func reference(vault string, secret string) string =>
+  empty(secret) ? '' : '@Microsoft.KeyVault(VaultName=${vault};SecretName=${secret})'
 
 // Which app does what. One package holds all of it; each app has the functions of the other one disabled, and neither has
 // the roles for them.
@@ -110,6 +124,7 @@ var rotationFunctions = [
   'secret_job_poison'
   'key_vault_event'
   'watch_intents'
+  'deliver_alerts'
   'health'
 ]
 var auditFunctions = [
@@ -241,6 +256,7 @@ module access 'modules/access.bicep' = {
     evidenceContainerName: evidence.outputs.containerName
     auditHostStorageName: auditHost.outputs.name
     signingKeyName: signingKeyName
+    alertSecrets: alertSecrets
     auditPrincipalId: auditIdentity.properties.principalId
     auditors: auditors
   }
@@ -266,6 +282,9 @@ module app 'modules/app.bicep' = {
     auditOrigin: auditOrigin
     signingKeyName: signingKeyName
     timestampUrl: ''
+    alertWebhook: reference(names.vault, alertWebhookSecret)
+    alertTeams: reference(names.vault, alertTeamsSecret)
+    alertPagerdutyKey: reference(names.vault, alertPagerdutySecret)
     disabledFunctions: auditFunctions
     takesEvents: true
     subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
@@ -296,6 +315,9 @@ module auditApp 'modules/app.bicep' = {
     auditOrigin: auditOrigin
     signingKeyName: signingKeyName
     timestampUrl: timestampUrl
+    alertWebhook: ''
+    alertTeams: ''
+    alertPagerdutyKey: ''
     disabledFunctions: rotationFunctions
     takesEvents: false
     subnetId: privateNetwork ? network!.outputs.auditSubnetId : ''

@@ -11,6 +11,7 @@ from typing import Protocol
 from shared.secret import Secret
 from shared.values import (
     Alert,
+    AlertEntry,
     Budget,
     ConsumerReport,
     DeadLetter,
@@ -24,12 +25,14 @@ from shared.values import (
     Keyring,
     KeyShape,
     Kid,
+    Notice,
     ObjectKind,
     RenewalPolicy,
     SecretRotation,
     SecretVersion,
     ShardProgress,
     SigningKey,
+    SinkName,
     StoredCheckpoint,
     StoredRecord,
     Tenant,
@@ -312,13 +315,46 @@ class Alerts(Protocol):
     """What people must know."""
 
     def raise_alert(self, alert: Alert) -> None:
-        """Record the alert and make it heard; one `id` is recorded once."""
+        """Record the alert and make it heard; one `id` is told once, and once more if it becomes more severe.
 
-    def resolve(self, alert: str) -> None:
-        """The cause of the alert of that id is gone; no error if there is none."""
+        After it was resolved it is opened again.
+        """
+
+    def resolve(self, alert_id: str, by: str = "", because: str = "") -> None:
+        """Say that the cause of an alert is gone; no error if it is resolved, or was never raised.
+
+        `by` and `because`: a person says so, which is recorded.
+        """
 
     def all(self) -> Sequence[Alert]:
-        """Every recorded alert, oldest first."""
+        """Every alert, the resolved ones included, oldest first."""
+
+
+class AlertRegister(Protocol):
+    """Where alerts are kept, with what has still to be told of them."""
+
+    def read(self, alert_id: str) -> AlertEntry | None:
+        """The alert, None if it was never raised."""
+
+    def put(self, entry: AlertEntry) -> None:
+        """Insert one that has no etag, replace one that has. Conflict if it was put meanwhile."""
+
+    def owing(self) -> Sequence[AlertEntry]:
+        """Those of which something has still to be told or recorded, oldest first. One that is damaged is left out."""
+
+    def all(self) -> Sequence[AlertEntry]:
+        """Every one, oldest first."""
+
+
+class AlertSink(Protocol):
+    """Somebody who is told of alerts."""
+
+    @property
+    def name(self) -> SinkName:
+        """Which one it is."""
+
+    def send(self, notice: Notice) -> None:
+        """Tell it. After a Transient it may have been told. Rejected if it will never take this."""
 
 
 class DeadLetters(Protocol):

@@ -493,7 +493,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something a person must know. The same `id` is raised once."""
+    """Something a person must know. The same `id` is raised once, until it is resolved."""
 
     id: str
     severity: Severity
@@ -501,6 +501,62 @@ class Alert:
     subject: str  # the object concerned: `dek/acme`, `queue/rotation-jobs`
     raised: datetime
     details: Mapping[str, str]
+    owner: str = ""  # who sees to it; empty: whoever owns the subject
+    resolved: datetime | None = None  # when its cause was gone
+    resolved_by: str = ""  # the person who said so; empty: the app has seen it
+
+
+class SinkName(StrEnum):
+    """To whom alerts are sent, besides the log."""
+
+    WEBHOOK = "webhook"  # generic JSON
+    TEAMS = "teams"  # a channel in Microsoft Teams
+    PAGERDUTY = "pagerduty"  # Events API v2
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """That a sink has still to be told how an alert stands."""
+
+    attempts: int = 0  # in vain, so far
+    due: datetime | None = None  # not before; None: at once
+    given_up: str = ""  # why nobody tries any more
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """That a person has resolved an alert, which is not on record yet."""
+
+    revision: int
+    by: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEntry:
+    """An alert with its outbox: one row, changed by compare-and-swap."""
+
+    alert: Alert
+    revision: int = 1  # one more each time that it is opened, gets more severe or is resolved
+    owed: Mapping[SinkName, Owed] = field(default_factory=dict)
+    closings: tuple[Closing, ...] = ()
+    etag: Etag | None = None
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether something has still to be told or recorded."""
+        return bool(self.closings) or any(not owed.given_up for owed in self.owed.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a sink is told: how an alert stands."""
+
+    alert: Alert
+    key: str  # the same for everything that is told of one alert
+    revision: int  # with the key, the same for what is told twice
+    next: str  # what happens by itself, and what a person has to do
+    runbook: str  # page and heading
 
 
 @dataclass(frozen=True, slots=True)

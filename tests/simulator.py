@@ -20,10 +20,12 @@ from typing import Any, override
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from shared.errors import Conflict, Integrity, Rejected, Throttled, Transient, UnusableKey
+from rotation.alert_job import AlertDesk
+from shared.errors import AtpError, Conflict, Integrity, Rejected, Throttled, Transient, UnusableKey
 from shared.ports import (
     MAX_ROWS_PER_TRANSACTION,
-    Alerts,
+    AlertRegister,
+    AlertSink,
     AuditSigner,
     Budgets,
     Checkpoints,
@@ -44,6 +46,7 @@ from shared.ports import (
 from shared.secret import Secret
 from shared.values import (
     Alert,
+    AlertEntry,
     Budget,
     ConsumerReport,
     DeadLetter,
@@ -59,6 +62,7 @@ from shared.values import (
     Keyring,
     KeyShape,
     Kid,
+    Notice,
     ObjectKind,
     Phase,
     RenewalPolicy,
@@ -66,6 +70,7 @@ from shared.values import (
     SecretVersion,
     ShardProgress,
     SigningKey,
+    SinkName,
     StoredCheckpoint,
     StoredRecord,
     Tenant,
@@ -147,7 +152,9 @@ class World:
     messages: list[QueuedMessage] = field(default_factory=list)
     pointers: dict[str, KeyPointer] = field(default_factory=dict)
     reports: dict[tuple[str, TenantId], ConsumerReport] = field(default_factory=dict)
-    alerts: dict[str, Alert] = field(default_factory=dict)
+    alert_rows: dict[str, AlertEntry] = field(default_factory=dict)
+    notices: list[tuple[SinkName, Notice]] = field(default_factory=list)  # everything that sinks were told
+    refusals: dict[SinkName, AtpError] = field(default_factory=dict)  # what sinks answer instead
     letters: dict[tuple[str, str], DeadLetter] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     keks: dict[Kid, KekVersion] = field(default_factory=dict)
@@ -207,6 +214,12 @@ class World:
     def etag(self) -> Etag:
         """A new one."""
         return Etag(f'W/"{next(self._etags)}"')
+
+    @property
+    def alerts(self) -> dict[str, Alert]:
+        """The open alerts."""
+        rows = self.alert_rows.values()
+        return {entry.alert.id: entry.alert for entry in rows if entry.alert.resolved is None}
 
     def add_kek(self, name: str = "master-kek", vault: str = VAULT_URL, **changes: object) -> Kid:
         """Create a KEK version in the vault."""
@@ -977,24 +990,65 @@ class SimConsumers(Consumers):
         return self._world.io("consumers", "of", lambda: [report for report in reports if report.tenant == tenant])
 
 
-class SimAlerts(Alerts):
-    """The port `Alerts` in memory."""
+class SimAlertRegister(AlertRegister):
+    """The port `AlertRegister` in memory."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     @override
-    def raise_alert(self, alert: Alert) -> None:
-        self._world.io("alerts", "raise", lambda: self._world.alerts.setdefault(alert.id, alert))
+    def read(self, alert_id: str) -> AlertEntry | None:
+        return self._world.io("alerts", "read", lambda: self._world.alert_rows.get(alert_id))
 
     @override
-    def resolve(self, alert: str) -> None:
-        self._world.io("alerts", "resolve", lambda: self._world.alerts.pop(alert, None))
+    def put(self, entry: AlertEntry) -> None:
+        def effect() -> None:
+            stored = self._world.alert_rows.get(entry.alert.id)
+            if (stored.etag if stored else None) != entry.etag:
+                raise Conflict("the alert changed")
+            self._world.alert_rows[entry.alert.id] = replace(entry, etag=self._world.etag())
+
+        self._world.io("alerts", "put", effect)
 
     @override
-    def all(self) -> Sequence[Alert]:
-        alerts = self._world.alerts.values()
-        return self._world.io("alerts", "all", lambda: sorted(alerts, key=lambda alert: alert.raised))
+    def owing(self) -> Sequence[AlertEntry]:
+        return self._world.io("alerts", "owing", lambda: [entry for entry in self._ordered() if entry.is_owing])
+
+    @override
+    def all(self) -> Sequence[AlertEntry]:
+        return self._world.io("alerts", "all", self._ordered)
+
+    def _ordered(self) -> list[AlertEntry]:
+        return sorted(self._world.alert_rows.values(), key=lambda entry: entry.alert.raised)
+
+
+class SimAlerts(AlertDesk):
+    """The port `Alerts` on rows in memory."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(SimAlertRegister(world), world.clock)
+
+
+class SimSink(AlertSink):
+    """An alert sink that keeps what it was told."""
+
+    def __init__(self, world: World, name: SinkName = SinkName.WEBHOOK) -> None:
+        self._world = world
+        self._name = name
+
+    @property
+    @override
+    def name(self) -> SinkName:
+        return self._name
+
+    @override
+    def send(self, notice: Notice) -> None:
+        def effect() -> None:
+            if (refusal := self._world.refusals.get(self._name)) is not None:
+                raise refusal
+            self._world.notices.append((self._name, notice))
+
+        self._world.io(f"sink-{self._name}", "send", effect)
 
 
 class SimDeadLetters(DeadLetters):

@@ -160,11 +160,12 @@ def test_the_audit_app_may_sign_append_and_insert_and_can_delete_nothing_but_its
     assert assigned_to("auditPrincipalId") == {
         ("auditHost", "blobOwner"),
         ("auditAppTable[index]", "inserter"),
+        ("alerts", "editor"),
         ("signingKey", "signer"),
         ("evidence", "appender"),
         ("insights", "metricsPublisher"),
     }
-    assert array("modules/access.bicep", "auditAppTables") == ["audit", "checkpoints", "alerts"]
+    assert array("modules/access.bicep", "auditAppTables") == ["audit", "checkpoints"]
     host = (INFRA / "modules/audit-host.bicep").read_text()
     assert host.count("/containers@") == host.count("name: 'app-package'") == 1, "its package and no data"
 
@@ -179,8 +180,10 @@ def test_the_main_app_can_neither_sign_nor_reach_the_evidence_nor_the_audit_apps
         "consumers",
         "audited[1]",
         "kek[number]",
+        "alertSecret[index]",
         "insights",
     }
+    assert assigned("appOnAlertSecrets") == ("alertSecret[index]", "secretsUser")
     assert assigned("appOnCheckpoints") == ("audited[1]", "tableReader")
     assert "checkpoints" not in array("modules/access.bicep", "insertOnlyTables")
 
@@ -211,6 +214,7 @@ def test_the_two_apps_share_no_identity_no_package_and_no_network() -> None:
         assert main[name] != audit[name], name
     for name in ("storageName", "vaultUrl", "auditOrigin", "signingKeyName", "logLevel"):
         assert main[name] == audit[name], name
+    assert (audit["alertWebhook"], audit["alertTeams"], audit["alertPagerdutyKey"]) == ("", "", "")
     assert (main["evidenceUrl"], main["takesEvents"], audit["takesEvents"]) == ("", "true", "false")
 
 
@@ -317,6 +321,9 @@ def test_settings_accept_what_is_set() -> None:
         "vaultUrl": "https://atp-kv.vault.azure.net",
         "moreVaultUrls": "https://atp-kv2.vault.azure.net",
         "timestampUrl": "http://timestamp.example.com",
+        "alertWebhook": "https://hooks.example.com/atp",
+        "alertTeams": "https://prod-1.westeurope.logic.azure.com/workflows/1",
+        "alertPagerdutyKey": "0" * 32,
         "planSchedule": "0 0 2 * * *",
         "driveSchedule": "0 * * * * *",
         "logLevel": "INFO",
@@ -338,6 +345,9 @@ def test_settings_accept_what_is_set() -> None:
     assert settings.queue_url == "https://atprot.queue.core.windows.net"
     assert settings.more_vault_urls == ("https://atp-kv2.vault.azure.net",)
     assert settings.timestamp_url == "http://timestamp.example.com"
+    assert settings.alert_webhook is not None
+    assert settings.alert_teams is not None
+    assert settings.alert_pagerduty_key is not None
     assert settings.catalog.is_file()
     assert settings.evidence_url == "https://atpevi.blob.core.windows.net/audit-evidence"
 
@@ -372,7 +382,7 @@ def test_the_subscribed_function_is_one_of_the_app() -> None:
 @pytest.mark.parametrize(
     ("event", "source"),
     [
-        ("alert", "shared/azure/registers.py"),
+        ("alert", "rotation/alert_job.py"),
         ("planning started", "rotation/planner_job.py"),
         ("job put back", "rotation/worker.py"),
         ("KEK not served", "rotation/kek_job.py"),

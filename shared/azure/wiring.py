@@ -7,6 +7,7 @@ connection string, the vault's CA and the movable clock come from the stack's ow
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,13 +22,18 @@ from azure.keyvault.secrets import SecretClient
 from azure.storage.blob import BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueServiceClient
 
+from rotation import alert_formats
+from rotation.alert_job import AlertDelivery, AlertDesk
+from rotation.alerting import owners_in
 from rotation.audit_job import AuditTrail
 from rotation.catalog import Catalog, SecretPolicy, load
 from rotation.checkpoint_job import Checkpointer
 from rotation.dek_job import DekJobs
+from rotation.ended_causes import EndedCauses
 from rotation.evidence_job import EvidenceCopy, Reconciler
 from rotation.expiry_job import ExpiryWatch
 from rotation.health import Health
+from rotation.in_turn import InTurn
 from rotation.intents_job import IntentWatch
 from rotation.kek_job import KekJobs
 from rotation.message import PARSERS, POISON_SUFFIX
@@ -44,6 +50,7 @@ from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.trail import Trail
 from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
+from shared.alert_sinks import HttpAlertSink
 from shared.azure.audit_signer import AzureAuditSigner
 from shared.azure.checkpoints import AzureCheckpoints
 from shared.azure.deks import AzureDeks
@@ -51,7 +58,7 @@ from shared.azure.evidence import AzureEvidence
 from shared.azure.keks import AzureKeks
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
-from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
+from shared.azure.registers import AzureAlertRegister, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
 from shared.azure.secret_rotations import AzureSecretRotations
 from shared.azure.secrets import AzureSecrets
@@ -60,8 +67,11 @@ from shared.azure.vault import AzureVault
 from shared.azure.vault_objects import AzureVaultObjects, VaultClients
 from shared.clock import Clock, MovableClock, system_clock
 from shared.errors import Conflict
+from shared.ports import AlertSink
+from shared.secret import Secret
 from shared.settings import Settings
 from shared.timestamps import HttpTimestampAuthority
+from shared.values import SinkName
 
 log = logging.getLogger(__name__)
 
@@ -159,9 +169,28 @@ class Adapters:
         return AzureConsumers(self.table("consumers"))
 
     @cached_property
-    def alerts(self) -> AzureAlerts:
-        """What people must know."""
-        return AzureAlerts(self.table("alerts"))
+    def alert_register(self) -> AzureAlertRegister:
+        """Alerts with their outboxes."""
+        return AzureAlertRegister(self.table("alerts"))
+
+    @cached_property
+    def alerts(self) -> AlertDesk:
+        """What people must know; for those who have no catalog to look owners up in."""
+        return AlertDesk(self.alert_register, self.clock)
+
+    @cached_property
+    def alert_sinks(self) -> Sequence[AlertSink]:
+        """Who is told of alerts."""
+        settings = self._settings
+        sinks: list[AlertSink] = []
+        if settings.alert_webhook is not None:
+            sinks.append(HttpAlertSink(SinkName.WEBHOOK, settings.alert_webhook, alert_formats.generic))
+        if settings.alert_teams is not None:
+            sinks.append(HttpAlertSink(SinkName.TEAMS, settings.alert_teams, alert_formats.teams))
+        if settings.alert_pagerduty_key is not None:
+            url, key = Secret(settings.alert_pagerduty_url.encode()), settings.alert_pagerduty_key
+            sinks.append(HttpAlertSink(SinkName.PAGERDUTY, url, alert_formats.pagerduty, key))
+        return sinks
 
     @cached_property
     def dead_letters(self) -> AzureDeadLetters:
@@ -314,11 +343,10 @@ class App:
     kek_jobs: KekJobs
     expiry: ExpiryWatch
     health: Health
-    intents: IntentWatch
-    sweep: RecordSweep
-    checkpointer: Checkpointer
-    copy: EvidenceCopy | None  # None where no evidence copy is configured
-    reconciler: Reconciler | None
+    watch: InTurn
+    alert_delivery: AlertDelivery
+    audit_watch: InTurn
+    reconciliation: InTurn  # of nothing where no evidence copy is configured
 
 
 def load_catalog(settings: Settings) -> Catalog:
@@ -333,6 +361,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     keks = {policy.kek: catalog.keks[policy.kek]}  # what wraps no DEK has nothing to rewrap
     ports = adapters or Adapters(settings)
     audit = AuditTrail(ports.records, ports.clock)
+    alerts = AlertDesk(ports.alert_register, ports.clock, owners_in(catalog))
     kek = PrimaryKek(policy.kek, ports.keks, ports.vault, ports.clock)
     planner = Planner(ports.deks, ports.queues, policy, ports.clock)
     dek_jobs = DekJobs(ports.deks, ports.vault, kek, audit, policy, ports.clock, os.urandom)
@@ -344,7 +373,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         ports.kek_uses,
         audit,
         ports.queues,
-        ports.alerts,
+        alerts,
         keks,
         ports.clock,
         os.urandom,
@@ -357,7 +386,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         VaultBudget(ports.budgets, ports.clock),
         audit,
         ports.queues,
-        ports.alerts,
+        alerts,
         keks,
         ports.clock,
     )
@@ -367,7 +396,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         ports.secrets,
         lambda policy: ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy)),
         audit,
-        ports.alerts,
+        alerts,
         ports.clock,
         os.urandom,
     )
@@ -379,16 +408,17 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         planner,
         audit,
         ports.queues,
-        ports.alerts,
+        alerts,
         ports.dead_letters,
         ports.clock,
     )
-    expiry = ExpiryWatch(catalog, kek_jobs, ports.alerts, ports.clock)
+    expiry = ExpiryWatch(catalog, kek_jobs, alerts, ports.clock)
     trail = Trail(ports.records, ports.checkpoints)
-    copy, reconciler = None, None
+    copy, copying, reconciling = None, [], []
     if ports.evidence is not None:
-        copy = EvidenceCopy(trail, ports.evidence, ports.alerts, ports.clock)
-        reconciler = Reconciler(ports.records, trail, ports.evidence, ports.alerts, ports.clock)
+        copy = EvidenceCopy(trail, ports.evidence, alerts, ports.clock)
+        copying = [copy.run]
+        reconciling = [Reconciler(ports.records, trail, ports.evidence, alerts, ports.clock).run]
     checkpointer = Checkpointer(
         ports.records,
         ports.checkpoints,
@@ -396,22 +426,25 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         copy,
         HttpTimestampAuthority(settings.timestamp_url) if settings.timestamp_url else None,
         audit,
-        ports.alerts,
+        alerts,
         settings.audit_origin,
         ports.clock,
     )
     return App(
         worker,
         planner,
-        SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, ports.alerts, ports.clock),
+        SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, alerts, ports.clock),
         kek_jobs,
         expiry,
         Health(ports.deks, kek, ports.clock),
-        IntentWatch(trail, dek_jobs, ports.queues, ports.alerts, ports.clock),
-        RecordSweep(trail, ports.alerts, ports.clock),
-        checkpointer,
-        copy,
-        reconciler,
+        InTurn(
+            IntentWatch(trail, dek_jobs, ports.queues, alerts, ports.clock).run,
+            RecordSweep(trail, alerts, ports.clock).run,
+            EndedCauses(alerts, ports.vault, ports.keks, ports.clock).run,
+        ),
+        AlertDelivery(ports.alert_register, alerts, ports.alert_sinks, audit, ports.clock),
+        InTurn(checkpointer.run, *copying),
+        InTurn(*reconciling),
     )
 
 

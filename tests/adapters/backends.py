@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from local.stack import Stack
+from rotation.alert_job import AlertDesk
 from shared.azure.audit_signer import AzureAuditSigner
 from shared.azure.checkpoints import AzureCheckpoints
 from shared.azure.deks import AzureDeks
@@ -21,12 +22,13 @@ from shared.azure.evidence import AzureEvidence
 from shared.azure.keks import AzureKeks
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
-from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
+from shared.azure.registers import AzureAlertRegister, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
 from shared.azure.vault import AzureVault
 from shared.azure.vault_objects import AzureVaultObjects
 from shared.azure.wiring import Adapters
 from shared.ports import (
+    AlertRegister,
     Alerts,
     AuditSigner,
     Budgets,
@@ -66,6 +68,7 @@ class Backend(Protocol):
     evidence: Evidence
     queues: Queues
     consumers: Consumers
+    alert_register: AlertRegister
     alerts: Alerts
     dead_letters: DeadLetters
     vault_objects: VaultObjects
@@ -119,6 +122,7 @@ class SimulatorBackend(Backend):
         self.evidence = simulator.SimEvidence(self.world)
         self.queues = simulator.SimQueues(self.world)
         self.consumers = simulator.SimConsumers(self.world)
+        self.alert_register = simulator.SimAlertRegister(self.world)
         self.alerts = simulator.SimAlerts(self.world)
         self.dead_letters = simulator.SimDeadLetters(self.world)
         self.vault_objects = simulator.SimVaultObjects(self.world)
@@ -209,7 +213,8 @@ class AzureBackend(Backend):
         self.evidence = AzureEvidence(self.container)
         self.queues = AzureQueues({QUEUE: self.queue})
         self.consumers = AzureConsumers(self.consumers_table)
-        self.alerts = AzureAlerts(self.alerts_table)
+        self.alert_register = AzureAlertRegister(self.alerts_table)
+        self.alerts = AlertDesk(self.alert_register, stack.clock)
         self.dead_letters = AzureDeadLetters(self.letters_table)
         self.vault_objects = AzureVaultObjects(self.clients)
 
