@@ -12,13 +12,9 @@ The alert comes before the order: once the order is done, nothing would tell any
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
-from typing import Final
 
-from rotation.alerting import DEFAULT_OWNER
 from rotation.audit_job import AuditTrail
-from rotation.calendar import Every
-from rotation.catalog import Catalog, Entry, EntryKind, RotatedBy
+from rotation.catalog import Catalog, Entry, EntryKind
 from rotation.expiry import (
     EXPIRY,
     OVERDUE,
@@ -48,33 +44,16 @@ from shared.values import KekRecord, ObjectKind, VaultObject
 
 log = logging.getLogger(__name__)
 
-_SIGNING_INTERVAL: Final = timedelta(days=366)
-"""The vault makes a new version of the signing key after a year, as infra/modules/vault.bicep tells it to."""
-
 
 class Overview:
     """What the catalog and the tables say of an object in a vault."""
 
-    def __init__(
-        self, catalog: Catalog, objects: VaultObjects, keks: Keks, rotations: SecretRotations, signing_key: str
-    ) -> None:
-        """`signing_key` is the name of the key in the first vault that signs checkpoints, which the vault rotates."""
-        signing = Entry(
-            name=signing_key,
-            kind=EntryKind.KEY,
-            owner=DEFAULT_OWNER,
-            schedule=Every(_SIGNING_INTERVAL),
-            object=signing_key,
-            rotated_by=RotatedBy.VAULT,
-        )
-        # The catalog comes later, so that an entry of its own about that key is the one that counts.
-        self._entries = [signing, *catalog.entries.values()]
+    def __init__(self, catalog: Catalog, objects: VaultObjects, keks: Keks, rotations: SecretRotations) -> None:
         self._objects = objects
         self._keks = keks
         self._rotations = rotations
-        self._signing = signing
-        self._keys = [entry for entry in self._entries if entry.object_kind is ObjectKind.KEY]
-        self._others = self._matching(self._entries, {})
+        self._keys = [entry for entry in catalog.entries.values() if entry.object_kind is ObjectKind.KEY]
+        self._others = self._matching(catalog.entries.values(), {})
 
     def matching(self, kind: ObjectKind) -> Matching:
         """What finds the entry of an object of that kind."""
@@ -86,11 +65,6 @@ class Overview:
         rotation = self._rotations.read(entry.name) if entry.kind is EntryKind.SECRET else None
         version = _in_use(versions, kek)
         return Sight(entry, version, rotation, kek, STATE_TAG in version.tags, said)
-
-    def is_signing_key(self, found: VaultObject) -> bool:
-        """Whether it is what signs checkpoints."""
-        place = ObjectKind.KEY, self._objects.vaults[0], self._signing.object
-        return (found.kind, found.vault, found.name) == place
 
     def _matching(self, entries: Iterable[Entry], keks: Mapping[str, KekRecord]) -> Matching:
         return Matching(entries, keks, self._objects.vaults[0], PENDING_SUFFIX)
@@ -113,8 +87,11 @@ class ExpiryWatch:
         planner: SecretPlanner,
         audit: AuditTrail,
         alerts: Alerts,
+        signing_key: str,
         clock: Clock,
     ) -> None:
+        """`signing_key` is the name of the key in the first vault that signs checkpoints."""
+        self._signing_key = signing_key
         self._catalog = catalog
         self._overview = overview
         self._objects = objects
@@ -155,7 +132,7 @@ class ExpiryWatch:
         if event.version.lower() != about.version:
             return "it is late: that version is not in use any more"
         now = self._clock()
-        if event.happening is Happening.NEW_VERSION and self._overview.is_signing_key(newest):
+        if event.happening is Happening.NEW_VERSION and self._is_signing_key(newest):
             self._alerts.raise_alert(signing_alert(newest, now))
         for alert in (foreign_alert(sight, now), expiry_alert(sight, now)):
             if alert is not None:
@@ -166,6 +143,9 @@ class ExpiryWatch:
         if event.happening is Happening.NEW_VERSION:
             self._welcome(entry, versions)
         return "ordered" if order is not None else "looked at"
+
+    def _is_signing_key(self, found: VaultObject) -> bool:
+        return (found.kind, found.vault, found.name) == (ObjectKind.KEY, self._objects.vaults[0], self._signing_key)
 
     def _meet_stranger(self, matching: Matching, found: VaultObject) -> str:
         if not matching.is_stranger(found):

@@ -561,6 +561,20 @@ resource operatorOnQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' =
 ]
 
 // For `plan kek`, `kek status`, `inventory`, `calendar` and to look at `policies`: what the vaults hold, without any value.
+// What is in the vaults and when it expires, for the daily scan and for events; no value, and no key can be used by it.
+// https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/security#key-vault-reader
+resource appOnVaults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for index in range(0, length(vaults)): {
+    name: guid(vault[index].id, appPrincipalId, roles.keyReader)
+    scope: vault[index]
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyReader)
+    }
+  }
+]
+
 resource operatorOnVaults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for number in range(0, length(operators) * length(vaults)): {
     name: guid(vault[number % length(vaults)].id, operators[number / length(vaults)], roles.keyReader)

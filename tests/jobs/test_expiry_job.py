@@ -37,6 +37,7 @@ class Scene(Platform):
         for name, kind, by in (
             ("ingress", EntryKind.CERTIFICATE, RotatedBy.PERSON),
             ("storage-key", EntryKind.KEY, RotatedBy.VAULT),
+            (SIGNING_KEY, EntryKind.KEY, RotatedBy.VAULT),
         ):
             world.entries[name] = Entry(name, kind, "platform", Every(INTERVAL), name, rotated_by=by)
         for name in self.secrets:

@@ -23,7 +23,6 @@ from tests.jobs.test_expiry_job import DAY, NAME
 from tests.jobs.test_expiry_job import Scene as EventScene
 from tests.simulator import (
     OTHER_VAULT_URL,
-    SIGNING_KEY,
     VAULT_URL,
     Fault,
     Killed,
@@ -70,7 +69,6 @@ def scene() -> Scene:
 def test_a_scan_of_what_is_well_does_nothing(scene: Scene) -> None:
     scene.world.add_object(ObjectKind.KEY, "storage-key", expires=scene.world.now + 90 * DAY)
     scene.world.add_object(ObjectKind.CERTIFICATE, "ingress", expires=scene.world.now + 90 * DAY)
-    scene.world.add_object(ObjectKind.KEY, SIGNING_KEY, expires=scene.world.now + 700 * DAY)
     scene.scan()
     assert (scene.open(), scene.orders()) == ({}, [])
 
@@ -289,7 +287,7 @@ def test_memory_does_not_grow_with_the_vaults() -> None:
     objects, alerts = Endless(world), SimAlerts(world)
     rotations = SimSecretRotations(world)
     planner = SecretPlanner({}, rotations, SimQueues(world), alerts, world.clock)
-    overview = Overview(Catalog({}, POLICY), objects, SimKeks(world), rotations, SIGNING_KEY)
+    overview = Overview(Catalog({}, POLICY), objects, SimKeks(world), rotations)
     scan = VaultScan(overview, objects, planner, AuditTrail(SimRecords(world), world.clock), alerts, world.clock)
     tracemalloc.start()
     scan.run()
