@@ -117,7 +117,7 @@ class Process:
         self.expiry = ExpiryWatch(
             catalog, overview, objects, self.kek_jobs, planner, audit, alerts, SIGNING_KEY, world.clock
         )
-        self.scan = VaultScan(overview, objects, planner, audit, alerts, clock)
+        self.scan = VaultScan(overview, objects, planner, audit, alerts, world.clock)
         self.worker = Worker(
             self.jobs,
             self.kek_jobs,
