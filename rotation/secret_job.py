@@ -45,11 +45,12 @@ from rotation.secret import (
     unknown,
     will_replace,
 )
-from rotation.secret_versions import SLOT_TAG, Versions
+from rotation.secret_versions import Versions
+from rotation.tasks import ids, task_of
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.ports import Alerts, SecretRotations, Secrets
-from shared.values import Alert, SecretPhase, SecretRotation, Severity
+from shared.values import SLOT_TAG, Alert, SecretPhase, SecretRotation, Severity
 
 log = logging.getLogger(__name__)
 
@@ -276,7 +277,7 @@ class _Work:
             aside = self._versions.set_aside(row.generation, new)
         slot = aside.tags.get(SLOT_TAG) or row.pending_slot
         if row.task:
-            self._resolve(row, "task")
+            self._end_task(row)
         self._store(moved(row, SecretPhase.STAGED, self._clock(), pending=aside.version, pending_slot=slot, task=""))
         return True
 
@@ -341,7 +342,8 @@ class _Work:
         if not self._versions.is_revoked(row.previous):
             self._revoke_credential(row, self._credential(row.previous, row.previous_slot), self._in_use(row))
             self._versions.mark_revoked(row.previous, row.current)
-        self._resolve(row, "task", "broken", "stalled")
+        self._end_task(row)
+        self._resolve(row, "broken", "stalled")
         self._audit.record(self._event(row, _REVOKE, Outcome.SUCCEEDED))
         self._store(ended(row, self._clock(), row.verdict or "rotated"))
         return False
@@ -351,6 +353,7 @@ class _Work:
             raise Integrity("a secret has no credential before the one in use", entry=row.name)
         self._ensure_works(row, current)
         self._ensure_claimed()
+        self._versions.end_dual_running()  # earlier than the tags say, where it was cut short
         try:
             self._rotator.revoke(old, current)
         except Waiting:
@@ -377,7 +380,8 @@ class _Work:
         """ABANDONING: undo what was begun."""
         self._rotator.abandon(self._change(row))
         self._versions.clear_aside()
-        self._resolve(row, "task", "stalled")
+        self._end_task(row)
+        self._resolve(row, "stalled")
         self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.FAILED))
         self._store(ended(row, self._clock(), row.verdict))
         return False
@@ -438,6 +442,13 @@ class _Work:
         )
         if row.task != task[:_LONGEST_TASK]:
             self._store(replace(row, task=task[:_LONGEST_TASK]))
+
+    def _end_task(self, row: SecretRotation) -> None:
+        """Nobody has to do anything any more."""
+        self._resolve(row, "task")
+        task = task_of(row, self._policy.parameters)
+        for told in ids(task) if task else ():
+            self._alerts.resolve(told)
 
     def _resolve(self, row: SecretRotation, *causes: str) -> None:
         for cause in causes:

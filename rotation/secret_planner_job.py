@@ -13,6 +13,7 @@ from rotation.catalog import SecretPolicy
 from rotation.message import SECRET_JOBS, SecretOrder
 from rotation.secret import is_stalled, next_order, unknown, was_asked
 from rotation.secret_job import alert_id
+from rotation.tasks import due, task_of
 from shared.clock import Clock
 from shared.errors import Conflict
 from shared.ports import Alerts, Queues, SecretRotations
@@ -73,6 +74,10 @@ class SecretPlanner:
         order = next_order(rotation, self._policies[rotation.name].entry, now)
         if order is not None:
             self.ask(rotation, order)
+        task = task_of(rotation, self._policies[rotation.name].parameters)
+        told = None if task is None else due(task, now)
+        if told is not None:
+            self._alerts.raise_alert(told)
         if is_stalled(rotation, now):
             self._alerts.raise_alert(
                 Alert(

@@ -5,6 +5,7 @@ value waits in another secret, `<name>-pending`, because the newest version of a
 be made conditional there, so each names in its tags what it was made for, and is looked for before it is made.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -15,13 +16,10 @@ from shared.clock import Clock
 from shared.errors import Rejected
 from shared.ports import Secrets
 from shared.secret import Secret
-from shared.values import SecretVersion
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretVersion
 
 STATE_TAG: Final = "atp-state"
 GENERATION_TAG: Final = "atp-generation"
-PREVIOUS_TAG: Final = "atp-previous"
-PREVIOUS_UNTIL_TAG: Final = "atp-previous-until"
-SLOT_TAG: Final = "atp-slot"
 RESTORES_TAG: Final = "atp-restores"
 """Of a version that was published again when the rotation of that generation was rolled back."""
 
@@ -55,6 +53,13 @@ class Versions:
     def newest(self) -> SecretVersion | None:
         """What consumers read, None if there is none."""
         return self._secrets.newest(self._name, self._vault)
+
+    def all(self) -> Sequence[SecretVersion]:
+        """Every version, oldest first; the last one is what consumers read, also of two made in one second."""
+        newest = self.newest()
+        versions = self._secrets.versions(self._name, self._vault)
+        last = [] if newest is None else [newest]
+        return [each for each in versions if newest is None or each.version != newest.version] + last
 
     def newest_generation(self) -> int:
         """The highest generation that any version was made for, 0 if none was."""
@@ -114,6 +119,13 @@ class Versions:
         found = self._found(version)
         if found is not None:
             self._change(self._name, found, VersionState.PREVIOUS, enabled=True)
+
+    def end_dual_running(self) -> None:
+        """Take the name of the previous version off the newest one: who uses both by its tags uses one from now on."""
+        newest = self.newest()
+        if newest is not None and newest.enabled and PREVIOUS_TAG in newest.tags:
+            tags = {tag: text for tag, text in newest.tags.items() if tag not in (PREVIOUS_TAG, PREVIOUS_UNTIL_TAG)}
+            self._secrets.change(self._name, newest.version, tags, enabled=True, vault=self._vault)
 
     def mark_revoked(self, version: str, current: str) -> None:
         """Tag a version as one that works no more, and disable it; so too whatever else is left of its rotation."""
