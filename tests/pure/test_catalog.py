@@ -132,6 +132,14 @@ def test_what_signs_rotates_quarterly_in_the_shipped_catalog() -> None:
     assert entries["mtls-certificates"].schedule.longest == timedelta(days=1)
 
 
+def test_secrets_rotate_quarterly_and_api_keys_monthly_in_the_shipped_catalog() -> None:
+    secrets = load(SHIPPED, READERS).secrets
+    periods = {policy.rotator: policy.entry.schedule for policy in secrets.values() if policy.rotator != "http-api-key"}
+    assert {"azure-sql", "postgresql", "cosmos-db", "storage-account", "service-bus", "webhook-hmac"} <= periods.keys()
+    assert set(periods.values()) == {Calendar(Period.QUARTERLY)}
+    assert secrets["partner-api-key"].entry.schedule == Calendar(Period.MONTHLY)
+
+
 def test_the_order_of_entries_does_not_matter() -> None:
     assert parse(DEK + KEK, "a", READERS) == parse(KEK + DEK, "b", READERS)
 
