@@ -188,6 +188,26 @@ KINDS: Final = _table(
         f"{_AUDIT}#open-intents",
     ),
     Kind(
+        "a secret could not be rotated: the one in use works on",
+        "What was begun is undone, and the calendar asks again: remove the reason.",
+        f"{_RUNBOOKS}alerts.md#secrets",
+    ),
+    Kind(
+        "the credential in use does not work: the one before is kept",
+        "The one before is not revoked; it is tried again: see what has become of the credential in use.",
+        f"{_RUNBOOKS}alerts.md#secrets",
+    ),
+    Kind(
+        "a person has to rotate a secret",
+        "The rotation waits for what the task says, and goes on by itself after that.",
+        f"{_RUNBOOKS}alerts.md#secrets",
+    ),
+    Kind(
+        "the rotation of a secret stands still",
+        "It is asked for again and again: see in the log what it meets.",
+        f"{_RUNBOOKS}alerts.md#secrets",
+    ),
+    Kind(
         "a sink does not take alerts",
         "What it was to be told is given up, the other sinks and the log have it: repair its address.",
         f"{_RUNBOOKS}alerts.md#sinks",
