@@ -203,6 +203,16 @@ KINDS: Final = _table(
         f"{_RUNBOOKS}alerts.md#secrets",
     ),
     Kind(
+        "a secret still waits for a person",
+        "The rotation waits for what the task says: do it before its deadline.",
+        f"{_RUNBOOKS}secrets-manual.md#look-first",
+    ),
+    Kind(
+        "a person has not rotated a secret in time",
+        "The rotation waits on, and what is in use works on: call the owner of the entry.",
+        f"{_RUNBOOKS}secrets-manual.md#look-first",
+    ),
+    Kind(
         "the rotation of a secret stands still",
         "It is asked for again and again: see in the log what it meets.",
         f"{_RUNBOOKS}alerts.md#secrets",
