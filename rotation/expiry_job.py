@@ -38,7 +38,7 @@ from rotation.secret import unknown
 from rotation.secret_planner_job import SecretPlanner
 from rotation.secret_versions import PENDING_SUFFIX, STATE_TAG
 from shared.clock import Clock
-from shared.errors import InvalidMessage
+from shared.errors import Integrity, Rejected
 from shared.ports import Alerts, Keks, SecretRotations, VaultObjects
 from shared.values import KekRecord, ObjectKind, VaultObject
 
@@ -104,18 +104,19 @@ class ExpiryWatch:
     def handle(self, envelope: Mapping[str, object]) -> None:
         """Do what the event in an envelope of either schema calls for; nothing, if it is not about the version in use.
 
-        A malformed event is refused for good: sending it again is no use.
+        An event that can never be followed is refused for good, with its reason in the log: sending it again is no use.
+        What stands in its way is met and told by the scan and the planners, too.
 
-        Transient makes Event Grid deliver the event again.
+        Transient and Conflict make Event Grid deliver the event again.
         """
         try:
             event = parse(envelope)
             vault = vault_of(event, self._objects.vaults)
-        except InvalidMessage as error:
+            versions = self._objects.versions(event.kind, event.name, vault)
+            what_came = self._follow(event, versions) if versions else "the object is gone"
+        except (Rejected, Integrity) as error:
             log.error("event refused", extra={"because": str(error)})  # noqa: TRY400 - no bug of ours
             return
-        versions = self._objects.versions(event.kind, event.name, vault)
-        what_came = self._follow(event, versions) if versions else "the object is gone"
         log.info(
             "event handled",
             extra={"object": f"{event.kind}/{event.name}", "happening": event.happening, "came": what_came},

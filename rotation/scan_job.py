@@ -77,6 +77,7 @@ class VaultScan:
             first = first or look.error
         if first is not None:
             raise first
+        log.info("scanned the vaults", extra={"vaults": len(self._objects.vaults)})
 
     def _scan(self, look: "_Look") -> None:
         for kind in ObjectKind:

@@ -391,6 +391,7 @@ def test_the_subscribed_function_is_one_of_the_app() -> None:
         ("planning started", "rotation/planner_job.py"),
         ("job put back", "rotation/worker.py"),
         ("KEK not served", "rotation/kek_job.py"),
+        ("scanned the vaults", "rotation/scan_job.py"),
         ("throttled by the vault", "rotation/vault_budget.py"),
     ],
 )

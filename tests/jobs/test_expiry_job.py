@@ -16,11 +16,11 @@ from rotation.catalog import Entry, EntryKind, RotatedBy
 from rotation.expiry import Happening
 from rotation.message import KEK_ORDERS, SECRET_JOBS, SecretAction, SecretOrder
 from rotation.secret_versions import STATE_TAG
-from shared.errors import AtpError
+from shared.errors import AtpError, Integrity
 from shared.values import ObjectKind, SecretPhase, Severity
 from tests.jobs.platform import Platform, Process
 from tests.jobs.secret_targets import INTERVAL, NATURES, Target
-from tests.simulator import SIGNING_KEY, START, VAULT_URL, Fault, Killed, World
+from tests.simulator import SIGNING_KEY, START, VAULT_URL, Fault, Killed, SimSecretRotations, World
 
 DAY: Final = timedelta(days=1)
 NAME: Final = "database"
@@ -226,6 +226,18 @@ def test_a_new_version_of_the_signing_key_is_told_for_the_auditors(scene: Scene)
 def test_an_event_that_can_never_be_handled_ends_at_once(scene: Scene, envelope: dict[str, object]) -> None:
     scene.process.expiry.handle(envelope)
     assert (scene.orders(), scene.open()) == ([], {})
+
+
+def test_an_event_that_meets_what_cannot_be_right_is_refused_with_its_reason(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def damaged(self: object, name: str) -> None:
+        raise Integrity("a row cannot be right", secret=name)
+
+    monkeypatch.setattr(SimSecretRotations, "read", damaged)
+    scene.process.expiry.handle(scene.event(ObjectKind.SECRET, NAME, Happening.NEAR_EXPIRY))
+    assert "event refused" in caplog.messages
+    assert any(getattr(record, "because", "").startswith("a row cannot be right") for record in caplog.records)
 
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
