@@ -1,8 +1,10 @@
 """The daily scan: it finds what no event told, tells it once and more urgently, and survives a fault at every call."""
 
+import random
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final, override
 
 import pytest
@@ -23,6 +25,7 @@ from tests.jobs.test_expiry_job import DAY, NAME
 from tests.jobs.test_expiry_job import Scene as EventScene
 from tests.simulator import (
     OTHER_VAULT_URL,
+    SIGNING_KEY,
     VAULT_URL,
     Fault,
     Killed,
@@ -295,3 +298,60 @@ def test_memory_does_not_grow_with_the_vaults() -> None:
     tracemalloc.stop()
     assert objects.listed == Endless.COUNT
     assert peak < 1024 * 1024
+
+
+# Histories
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_events_are_lost_repeated_or_shuffled_the_next_scan_leaves_what_is_true(
+    seed: int, tally: Tally
+) -> None:
+    chance, names = random.Random(seed), ["database", "queue", "mail"]
+    scene = Scene(secrets=names)
+    scene.adopt()
+    keys = ["storage-key", SIGNING_KEY]
+    objects = [(ObjectKind.SECRET, name) for name in names] + [(ObjectKind.KEY, name) for name in keys]
+    for name in keys:
+        scene.world.add_object(ObjectKind.KEY, name, expires=scene.world.now + 60 * DAY)
+    seen: list[tuple[ObjectKind, str, str]] = []
+    for _ in range(60):
+        match chance.randrange(6):
+            case 0:
+                scene.world.now += chance.randrange(20) * DAY
+                scene.process.secret_planner.run()
+            case 1:
+                lives = chance.randrange(120) * DAY
+                scene.world.add_object(ObjectKind.KEY, chance.choice(keys), expires=scene.world.now + lives)
+            case 2:
+                scene.settle()
+            case 3:
+                scene.scan()
+            case _:
+                kind, name = chance.choice(objects)
+                seen.append((kind, name, scene.world.versions(VAULT_URL, kind, name)[-1].version))
+                for kind, name, version in chance.choices(seen, k=2):
+                    scene.tell(kind, name, chance.choice(list(Happening)), version)
+                tally.count("shuffled events of random histories", 2)
+    for _ in range(3):
+        scene.scan()
+        scene.settle()
+        scene.world.now += timedelta(hours=2)
+        scene.process.secret_planner.run()
+        scene.settle()
+    scene.scan()
+
+    now, near = scene.world.now, set()
+    for kind, name in objects:
+        newest = scene.world.versions(VAULT_URL, kind, name)[-1]
+        assert newest.expires is not None
+        if newest.expires - now <= 30 * DAY:
+            near.add(f"expiry/{kind}/{name}/{newest.version}")
+    assert {alert_id for alert_id in scene.open() if alert_id.startswith("expiry/")} == near
+    tally.count("versions near their expiry at the end of a history", len(near))
+    assert not [alert_id for alert_id in near if "/secret/" in alert_id], "a secret near its expiry was not rotated"
+    for name in names:
+        published = scene.world.versions(VAULT_URL, ObjectKind.SECRET, name)
+        assert len(published) == scene.world.rotations[name].generation + 1, "a rotation was done twice"
+        assert published[-1].version == scene.world.rotations[name].current
+        tally.count("rotations in random histories", scene.world.rotations[name].generation)
