@@ -47,6 +47,20 @@ param logLevel string = 'INFO'
 @description('The keys of kind "kek" in rotation/catalog.toml.')
 param keks string[] = ['master-kek']
 
+@description('The secrets of the catalog that the app rotates, by their names in the first vault.')
+param secrets string[] = [
+  'azure-sql-connection'
+  'postgresql-connection'
+  'cosmos-db-connection'
+  'storage-connection'
+  'service-bus-connection'
+  'partner-api-key'
+  'webhook-secret'
+  'azure-sql-admin'
+  'postgresql-admin'
+  'partner-api-admin'
+]
+
 @description('Names of further vaults, made with a first version of each KEK: where KEKs come from or may be rotated to.')
 param moreVaults string[] = []
 
@@ -251,6 +265,7 @@ module access 'modules/access.bicep' = {
     vaults: vaults
     insightsName: monitoring.outputs.insightsName
     keks: keks
+    secrets: secrets
     appPrincipalId: identity.properties.principalId
     services: services
     operators: operators

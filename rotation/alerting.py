@@ -204,12 +204,12 @@ KINDS: Final = _table(
     ),
     Kind(
         "a secret still waits for a person",
-        "The rotation waits for what the task says: do it before its deadline.",
+        "The rotation waits, and reminds again until the task is done: do what the task says.",
         f"{_RUNBOOKS}secrets-manual.md#look-first",
     ),
     Kind(
         "a person has not rotated a secret in time",
-        "The rotation waits on, and what is in use works on: call the owner of the entry.",
+        "The rotation waits on, and the secret in use is older than it may be: do what the task says now.",
         f"{_RUNBOOKS}secrets-manual.md#look-first",
     ),
     Kind(

@@ -14,6 +14,7 @@ from rotation.expiry import Happening, parse
 from rotation.kek import TASKS
 from rotation.message import PARSERS
 from rotation.rotators.registry import READERS
+from rotation.secret_versions import PENDING_SUFFIX
 from shared.azure import wiring
 from shared.settings import Settings
 from shared.values import ObjectKind, ShardState
@@ -182,6 +183,7 @@ def test_the_main_app_can_neither_sign_nor_reach_the_evidence_nor_the_audit_apps
         "audited[1]",
         "kek[number]",
         "vault[index]",
+        "rotated[number]",
         "alertSecret[index]",
         "insights",
     }
@@ -305,6 +307,19 @@ def test_every_role_is_one_that_is_assigned() -> None:
 
 def test_the_keks_are_those_of_the_catalog() -> None:
     assert array("main.bicep", "keks") == list(load(ROOT / "rotation" / "catalog.toml", READERS).keks)
+
+
+def test_the_app_rotates_the_secrets_of_the_catalog_and_reads_no_other() -> None:
+    rotated = load(ROOT / "rotation" / "catalog.toml", READERS).secrets.values()
+    assert array("main.bicep", "secrets") == [policy.entry.object for policy in rotated]
+    assert all(policy.entry.vault is None for policy in rotated)
+    assert assigned("appOnSecrets") == ("rotated[number]", "secretRotator")
+    doings = {action.split("/")[-2] for action in allowed("secretRotator")}
+    assert doings == {"readMetadata", "getSecret", "setSecret", "update"}
+    assert (
+        f"'${{secrets[number / 2]}}${{number % 2 == 0 ? '' : '{PENDING_SUFFIX}'}}'"
+        in (INFRA / "modules/access.bicep").read_text()
+    )
 
 
 def test_every_setting_that_the_code_reads_is_set_and_none_of_those_that_are_for_local_stacks() -> None:

@@ -1,9 +1,10 @@
 // Who may do what. The whole of it: no other file assigns a role, except the one that Event Grid gets for its own topic.
 //
 // The app      rotates: it changes rows of deks, keys, runs, rotations, budgets and alerts, adds rows to the other tables, and
-//              reads who uses what, where alerts are sent, and what the vaults hold, without any value but that of a sink.
-//              With the KEKs of the catalog, and no other key, it may make versions, enable and disable them, wrap
-//              and unwrap: never delete, purge, import, export, back up or sign. It cannot change or delete an audit record.
+//              reads who uses what, where alerts are sent, and what the vaults hold, by name and date. With the KEKs of the
+//              catalog, and no other key, it may make versions, enable and disable them, wrap and unwrap: never delete,
+//              purge, import, export, back up or sign. It cannot change or delete an audit record. It reads and writes the
+//              secrets of the catalog, and no other secret.
 // The audit    signs checkpoints with its one key, appends to the evidence copy, reads the audit trail and adds rows to it, to
 // app          checkpoints. It cannot change or delete a row or a file, but for the rows of alerts, which it may change, and
 //              can do nothing with a KEK or a DEK.
@@ -17,6 +18,7 @@ param storageName string
 param vaults string[]
 param insightsName string
 param keks string[]
+param secrets string[]
 param appPrincipalId string
 param services string[]
 param operators string[]
@@ -159,6 +161,14 @@ resource kek 'Microsoft.KeyVault/vaults/keys@2023-07-01' existing = [
   }
 ]
 
+// Each secret that the app rotates, and beside it the one in which a new value waits.
+resource rotated 'Microsoft.KeyVault/vaults/secrets@2023-07-01' existing = [
+  for number in range(0, 2 * length(secrets)): {
+    parent: vault[0]
+    name: '${secrets[number / 2]}${number % 2 == 0 ? '' : '-pending'}'
+  }
+]
+
 resource signingKey 'Microsoft.KeyVault/vaults/keys@2023-07-01' existing = {
   parent: vault[0]
   name: signingKeyName
@@ -235,6 +245,30 @@ resource rotator 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.KeyVault/vaults/keys/update/action'
           'Microsoft.KeyVault/vaults/keys/wrap/action'
           'Microsoft.KeyVault/vaults/keys/unwrap/action'
+        ]
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+resource secretRotator 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  // Of the built-in roles only Secrets Officer may write a secret, and it may delete and purge besides.
+  name: guid(resourceGroup().id, 'secret-rotator')
+  properties: {
+    roleName: 'ATP Secret Rotator (${storageName})'
+    description: 'Read a secret and its versions, make one, enable or disable one.'
+    type: 'CustomRole'
+    assignableScopes: [resourceGroup().id]
+    permissions: [
+      {
+        actions: []
+        notActions: []
+        dataActions: [
+          'Microsoft.KeyVault/vaults/secrets/readMetadata/action'
+          'Microsoft.KeyVault/vaults/secrets/getSecret/action'
+          'Microsoft.KeyVault/vaults/secrets/setSecret/action'
+          'Microsoft.KeyVault/vaults/secrets/update/action'
         ]
         notDataActions: []
       }
@@ -375,6 +409,18 @@ resource appOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
       roleDefinitionId: rotator.id
+    }
+  }
+]
+
+resource appOnSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for number in range(0, 2 * length(secrets)): {
+    name: guid(rotated[number].id, appPrincipalId, secretRotator.id)
+    scope: rotated[number]
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: secretRotator.id
     }
   }
 ]

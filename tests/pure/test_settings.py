@@ -122,7 +122,7 @@ def test_a_sink_that_no_secret_may_be_sent_to_is_refused(name: str, url: str) ->
     )
 
 
-@pytest.mark.parametrize("key", ["short", ROUTING_KEY + "0", "ä" * 32])
+@pytest.mark.parametrize("key", ["short", ROUTING_KEY + "0", "ä" + ROUTING_KEY[1:]])
 def test_what_is_no_routing_key_is_refused_and_not_shown(key: str) -> None:
     said = mistakes(IDENTITY | {"ATP_ALERT_PAGERDUTY_KEY": key})
     assert said == "app settings: ATP_ALERT_PAGERDUTY_KEY: must be a routing key, 32 letters and digits"
