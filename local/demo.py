@@ -11,11 +11,11 @@ All through that time secrets are in use, and rotate with the clock, see local/s
 """
 
 import json
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from azure.storage.blob import ContainerClient
 from rich.console import Console
 from rich.table import Table
 
-from local import audit_demo, kek_demo
+from local import audit_demo, kek_demo, process
 from local.audit_demo import AuditReport
 from local.kek_demo import KekReport
 from local.load import MIB, EventStore, Load, RequestLogs, Work
@@ -46,7 +46,7 @@ _KEPT_FAILURES: Final = 5
 _LEASE_S: Final = 10
 """After which the messages of a killed host are delivered again: 10 minutes in Azure."""
 _FOLDER: Final = "atp-demo-"
-"""How the folder of a demo begins; the id of its process follows."""
+"""How the name of a demo's folder begins."""
 
 
 @dataclass(slots=True)
@@ -125,11 +125,10 @@ def run(tenants: int, json_file: Path | None) -> int:
     """Run the demo; 0 if every promise held, 1 if one did not."""
     console = Console()
     report = Report(tenants)
-    _remove_folders_of_the_dead()
     with (
-        tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder,
+        _temporary_folder() as folder,
         Steps(console) as show,
-        running(Path(folder)) as stack,
+        running(folder) as stack,
         SecretsDemo.running(stack) as secrets,
     ):
         report.secrets = secrets.report
@@ -145,12 +144,13 @@ def run(tenants: int, json_file: Path | None) -> int:
     return 0 if all(report.promises().values()) else 1
 
 
-def _remove_folders_of_the_dead() -> None:
-    """A demo that was killed could not remove its folder; what it had started has died with it."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
-        process = folder.name.removeprefix(_FOLDER).partition("-")[0]
-        if process.isdecimal() and not Path("/proc", process).exists():
-            shutil.rmtree(folder, ignore_errors=True)  # it may be somebody else's
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    folder = process.own_folder(_FOLDER, Path(tempfile.gettempdir()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _play(stack: Stack, report: Report, show: Steps, secrets: SecretsDemo) -> None:

@@ -33,6 +33,9 @@ _DRAWS: Final = 5
 _UNPRIVILEGED: Final = "nobody"
 
 
+_FOLDER: Final = "atp-postgres-"
+
+
 class PostgresError(RuntimeError):
     """The server did not start; the message ends with the last lines of its log."""
 
@@ -50,7 +53,7 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self.log = folder / "postgres.log"
         self._user = _UNPRIVILEGED if os.geteuid() == 0 else ""
-        self.home = Path(tempfile.mkdtemp(prefix="atp-postgres-"))
+        self.home = process.own_folder(_FOLDER, _reachable_folder() if self._user else Path(tempfile.gettempdir()))
         self._data = self.home / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self.password = secrets.token_hex(16)
@@ -190,3 +193,11 @@ class PostgresServer:
 
     def _tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+
+def _reachable_folder() -> Path:
+    """A folder for temporary files in which every user can reach what is his."""
+    for folder in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108 - with names drawn at random
+        if folder.is_dir() and all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents)):
+            return folder
+    raise PostgresError("there is no folder for temporary files that every user can reach")

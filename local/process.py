@@ -9,9 +9,11 @@ import ctypes
 import json
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,6 +60,18 @@ def spawn(
             env=None if env is None else dict(env),
             cwd=Path(__file__).parent.parent,
         )
+
+
+def own_folder(prefix: str, parent: Path) -> Path:
+    """A new folder whose name has the prefix and the id of this process.
+
+    What processes that were killed have left there is removed: what they had started has died with them.
+    """
+    for folder in parent.glob(f"{prefix}*"):
+        owner = folder.name.removeprefix(prefix).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)  # it may be somebody else's
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
 
 
 def endpoint_of(

@@ -10,7 +10,6 @@ import pytest
 from rotation.fields import Fields
 from rotation.rotators.base import Change, Credential, Place, Rotator, Surroundings
 from rotation.rotators.manual import Check, Manual, Parameters, read
-from rotation.rotators.registry import ROTATORS
 from rotation.tasks import TaskPolicy
 from shared.errors import Rejected, Transient, Waiting
 from shared.secret import Secret
@@ -287,7 +286,6 @@ ASKING = {"url": CHECK.url, "header": "Authorization: Bearer {value}"}
 
 
 def test_only_the_instructions_must_be_given() -> None:
-    assert ROTATORS["manual"].read is read
     assert parsed({**HOW}) == (Parameters(TASK, None), [])
 
 
