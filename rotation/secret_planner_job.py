@@ -49,8 +49,7 @@ class SecretPlanner:
         while page := self._rotations.page(after, self._page):
             for rotation in page:
                 known.add(rotation.name)
-                if rotation.name in self._policies:
-                    self._look_after(rotation)
+                self._look_after(rotation)
             after = page[-1].name
         for name in self._policies.keys() - known:
             self._look_after(unknown(name, self._clock()))
@@ -70,7 +69,8 @@ class SecretPlanner:
 
     def _look_after(self, rotation: SecretRotation) -> None:
         now = self._clock()
-        order = next_order(rotation, self._policies[rotation.name].entry, now)
+        policy = self._policies.get(rotation.name)
+        order = next_order(rotation, policy.entry, now) if policy else None  # none: taken out of the catalog
         if order is not None:
             self.ask(rotation, order)
         if is_stalled(rotation, now):
