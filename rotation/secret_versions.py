@@ -12,7 +12,7 @@ from typing import Final
 from rotation.catalog import Entry
 from rotation.rotators.base import Credential, fingerprint
 from shared.clock import Clock
-from shared.errors import Rejected
+from shared.errors import Integrity, Rejected
 from shared.ports import Secrets
 from shared.secret import Secret
 from shared.values import SecretVersion
@@ -57,9 +57,24 @@ class Versions:
         return self._secrets.newest(self._name, self._vault)
 
     def newest_generation(self) -> int:
-        """The highest generation that any version was made for, 0 if none was."""
-        tags = [each.tags.get(GENERATION_TAG, "") for each in self._secrets.versions(self._name, self._vault)]
+        """The highest generation that any version was made for, 0 if none was.
+
+        One is not counted for which a value is still set aside: it goes on with that.
+        """
+        published = self._secrets.versions(self._name, self._vault)
+        void = [each for each in self._secrets.versions(self._aside, self._vault) if not each.enabled]
+        tags = [each.tags.get(GENERATION_TAG, "") for each in (*published, *void)]
         return max((int(tag) for tag in tags if tag.isdecimal()), default=0)
+
+    def before(self, version: SecretVersion) -> tuple[SecretVersion, datetime] | None:
+        """The version that works beside a published one, and until when. None if it was revoked, or there is none."""
+        found = self._found(version.tags.get(PREVIOUS_TAG, ""))
+        if found is None or not found.enabled:
+            return None
+        try:
+            return found, datetime.strptime(version.tags.get(PREVIOUS_UNTIL_TAG, ""), "%Y-%m-%dT%H:%M:%S%z")
+        except ValueError:
+            raise Integrity("a tag of a secret is not a moment", name=self._name, version=version.version) from None
 
     def value(self, version: str) -> Secret:
         """The value of that version."""
@@ -116,8 +131,9 @@ class Versions:
             self._change(self._name, found, VersionState.PREVIOUS, enabled=True)
 
     def mark_revoked(self, version: str, current: str) -> None:
-        """Tag a version as one that works no more, and disable it; so too whatever else is left of its rotation."""
-        for each in self._secrets.versions(self._name, self._vault):
+        """Tag a version as one that works no more, and disable it; whatever else is left of its rotation before it."""
+        versions = self._secrets.versions(self._name, self._vault)
+        for each in sorted(versions, key=lambda each: each.version == version):
             is_ours = each.tags.get(STATE_TAG) in (VersionState.PREVIOUS, VersionState.CURRENT)
             if each.enabled and each.version != current and (is_ours or each.version == version):
                 self._change(self._name, each, VersionState.REVOKED, enabled=False)
