@@ -66,6 +66,15 @@ class Stack:
         self.hosts.append(host)
         return host
 
+    def use_catalog(self, text: str) -> None:
+        """Have hosts that start from now on read this catalog."""
+        file = self.folder / "catalog.toml"
+        file.write_text(text, encoding="utf-8")
+        settings = json.loads(self.settings_file.read_text())
+        settings["Values"]["ATP_CATALOG"] = str(file)
+        self.settings_file.write_text(json.dumps(settings, indent=2))
+        self.settings = Settings.parse(settings["Values"])
+
     def ended(self) -> tuple[str, Path] | None:
         """Which process of the stack has ended, and its log; None while all run."""
         # WNOWAIT: whoever started the process still learns how it ended.

@@ -59,7 +59,7 @@ class Decision(Enum):
     HASTEN = auto()  # without dual running: what consumers use is compromised
     RESTORE = auto()  # current and previous change places
     ABANDON = auto()
-    CONFIRM = auto()  # a person has revoked the previous one
+    CONFIRM = auto()  # a person has revoked the previous one, or the new one of a rotation that is given up
     NOTHING = auto()  # it was done, or is not needed any more
 
 
@@ -93,7 +93,7 @@ def decide(rotation: SecretRotation, order: SecretOrder) -> Decision:
         case SecretAction.CONFIRM:
             if order.generation != rotation.generation or rotation.phase is SecretPhase.STEADY:
                 return Decision.NOTHING
-            if rotation.phase is not SecretPhase.REVOKING:
+            if rotation.phase not in (SecretPhase.REVOKING, SecretPhase.ABANDONING):
                 raise Rejected("there is nothing to confirm yet", entry=rotation.name, phase=rotation.phase)
             return Decision.CONFIRM
 
@@ -272,6 +272,12 @@ def next_order(rotation: SecretRotation, entry: Entry, now: datetime) -> SecretO
         return None
     request = f"g{generation}-{rotation.phase}"
     return _planned(SecretAction.DRIVE, entry.name, request, generation, "a rotation is not over")
+
+
+def is_confirmed(rotation: SecretRotation, slot: str) -> bool:
+    """Whether a person has said that the credential in that slot was revoked."""
+    given_up = rotation.phase is SecretPhase.ABANDONING
+    return rotation.confirmed and slot == (rotation.pending_slot if given_up else rotation.previous_slot)
 
 
 def is_grace_over(rotation: SecretRotation, now: datetime) -> bool:

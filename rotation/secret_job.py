@@ -21,6 +21,7 @@ begins a step without enough of the claim left; who stood still for longer finds
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final
 
 from rotation.audit import AuditEvent, Outcome
@@ -46,11 +47,12 @@ from rotation.secret import (
     unknown,
     will_replace,
 )
-from rotation.secret_versions import RESTORES_TAG, SLOT_TAG, Versions
+from rotation.secret_versions import RESTORES_TAG, Versions
+from rotation.tasks import ids, task_of
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.ports import Alerts, SecretRotations, Secrets
-from shared.values import Alert, SecretPhase, SecretRotation, SecretVersion, Severity
+from shared.values import SLOT_TAG, Alert, SecretPhase, SecretRotation, SecretVersion, Severity
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ class SecretJobs:
     def _work(self, policy: SecretPolicy) -> "_Work":
         return _Work(
             policy,
-            self._rotators(policy),
+            self._rotators,
             self._rotations,
             self._secrets,
             self._audit,
@@ -127,7 +129,7 @@ class _Work:
     def __init__(
         self,
         policy: SecretPolicy,
-        rotator: Rotator,
+        rotators: Callable[[SecretPolicy], Rotator],
         rotations: SecretRotations,
         secrets: Secrets,
         audit: AuditTrail,
@@ -136,7 +138,7 @@ class _Work:
         claim: str,
     ) -> None:
         self._policy = policy
-        self._rotator = rotator
+        self._rotators = rotators
         self._rotations = rotations
         self._versions = Versions(secrets, policy.entry, clock)
         self._audit = audit
@@ -182,6 +184,11 @@ class _Work:
             self._rotations.put(replace(row, claim="", claimed_until=None))
         except AtpError as error:
             log.info("a claim runs out by itself", extra={"entry": row.name, "because": str(error)})
+
+    @cached_property
+    def _rotator(self) -> Rotator:
+        """Made when it is first needed: until then nothing has to be installed or reached."""
+        return self._rotators(self._policy)
 
     # The row
 
@@ -229,7 +236,7 @@ class _Work:
     def _advance(self, row: SecretRotation, phase: SecretPhase, **changes: object) -> None:
         """Put the row in another phase; whatever a person had to do before is done."""
         if row.task:
-            self._resolve(row, "task")
+            self._end_task(row)
         self._store(moved(row, phase, self._clock(), **changes))
 
     def _ensure_claimed(self) -> None:
@@ -382,7 +389,8 @@ class _Work:
                 self._versions.mark_previous(row.previous)
             self._versions.clear_aside()
             self._rotator.announce(self._notice(row))
-            self._resolve(row, "failed", "stalled", "broken", "task")
+            self._end_task(row)
+            self._resolve(row, "failed", "stalled", "broken")
             row = self._store(replace(row, announced=True, task=""))
         if not row.previous:
             self._store(ended(row, self._clock(), row.verdict or "first credential"))
@@ -402,7 +410,8 @@ class _Work:
         if not self._versions.is_revoked(row.previous):
             self._revoke_credential(row, self._credential(row.previous, row.previous_slot), self._in_use(row))
             self._versions.mark_revoked(row.previous, row.current)
-        self._resolve(row, "task", "broken", "stalled")
+        self._end_task(row)
+        self._resolve(row, "broken", "stalled")
         self._audit.record(_event(row, _REVOKE, Outcome.SUCCEEDED))
         self._store(ended(row, self._clock(), row.verdict or "rotated"))
         return False
@@ -412,6 +421,7 @@ class _Work:
             raise Integrity("a secret has no credential before the one in use", entry=row.name)
         self._ensure_works(row, current)
         self._ensure_claimed()
+        self._versions.end_dual_running()  # earlier than the tags say, where it was cut short
         try:
             self._rotator.revoke(old, current)
         except Waiting:
@@ -439,7 +449,8 @@ class _Work:
         self._newest_in_use(row)
         self._rotator.abandon(self._change(row))
         self._versions.clear_aside()
-        self._resolve(row, "task", "stalled")
+        self._end_task(row)
+        self._resolve(row, "stalled")
         self._audit.record(_event(row, SecretAction.ROTATE, Outcome.FAILED))
         if row.rolled_back:
             self._audit.record(_event(row, SecretAction.ROLLBACK, Outcome.SUCCEEDED))
@@ -507,6 +518,13 @@ class _Work:
                 {"task": task[:_LONGEST_TASK], "phase": phase},
             )
         )
+
+    def _end_task(self, row: SecretRotation) -> None:
+        """Nobody has to do anything any more."""
+        self._resolve(row, "task")
+        task = task_of(row, self._policy.parameters)
+        for told in ids(task) if task else ():
+            self._alerts.resolve(told)
 
     def _resolve(self, row: SecretRotation, *causes: str) -> None:
         for cause in causes:

@@ -13,6 +13,7 @@ from rotation.catalog import SecretPolicy
 from rotation.message import SECRET_JOBS, SecretOrder
 from rotation.secret import is_stalled, next_order, unknown, was_asked
 from rotation.secret_job import alert_id
+from rotation.tasks import due, task_of
 from shared.clock import Clock
 from shared.errors import Conflict
 from shared.ports import Alerts, Queues, SecretRotations
@@ -69,10 +70,14 @@ class SecretPlanner:
 
     def _look_after(self, rotation: SecretRotation) -> None:
         now = self._clock()
-        policy = self._policies.get(rotation.name)
-        order = next_order(rotation, policy.entry, now) if policy else None  # none: taken out of the catalog
+        policy = self._policies.get(rotation.name)  # None: it was taken out of the catalog
+        order = next_order(rotation, policy.entry, now) if policy else None
         if order is not None:
             self.ask(rotation, order)
+        task = task_of(rotation, policy.parameters) if policy else None
+        told = None if task is None else due(task, now)
+        if told is not None:
+            self._alerts.raise_alert(told)
         if is_stalled(rotation, now):
             self._alerts.raise_alert(
                 Alert(

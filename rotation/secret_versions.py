@@ -5,6 +5,7 @@ value waits in another secret, `<name>-pending`, because the newest version of a
 be made conditional there, so each names in its tags what it was made for, and is looked for before it is made.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -15,13 +16,10 @@ from shared.clock import Clock
 from shared.errors import Integrity, Rejected
 from shared.ports import Secrets
 from shared.secret import Secret
-from shared.values import SecretVersion
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretVersion
 
 STATE_TAG: Final = "atp-state"
 GENERATION_TAG: Final = "atp-generation"
-PREVIOUS_TAG: Final = "atp-previous"
-PREVIOUS_UNTIL_TAG: Final = "atp-previous-until"
-SLOT_TAG: Final = "atp-slot"
 RESTORES_TAG: Final = "atp-restores"
 """Of a version that was published again when the rotation of that generation was rolled back."""
 
@@ -56,6 +54,13 @@ class Versions:
         """What consumers read, None if there is none."""
         return self._secrets.newest(self._name, self._vault)
 
+    def all(self) -> Sequence[SecretVersion]:
+        """Every version, oldest first; the last one is what consumers read, also of two made in one second."""
+        newest = self.newest()
+        versions = self._secrets.versions(self._name, self._vault)
+        last = [] if newest is None else [newest]
+        return [each for each in versions if newest is None or each.version != newest.version] + last
+
     def newest_generation(self) -> int:
         """The highest generation that any version was made for, 0 if none was.
 
@@ -68,13 +73,20 @@ class Versions:
 
     def before(self, version: SecretVersion) -> tuple[SecretVersion, datetime] | None:
         """The version that works beside a published one, and until when. None if it was revoked, or there is none."""
-        found = self._found(version.tags.get(PREVIOUS_TAG, ""))
-        if found is None or not found.enabled:
+        named = self._found(version.tags.get(PREVIOUS_TAG, ""))
+        if named is not None:
+            try:
+                until = datetime.strptime(version.tags.get(PREVIOUS_UNTIL_TAG, ""), "%Y-%m-%dT%H:%M:%S%z")
+            except ValueError:
+                raise Integrity("a tag of a secret is not a moment", name=self._name, version=version.version) from None
+            return (named, until) if named.enabled else None
+        if version.tags.get(STATE_TAG) != VersionState.CURRENT:
             return None
-        try:
-            return found, datetime.strptime(version.tags.get(PREVIOUS_UNTIL_TAG, ""), "%Y-%m-%dT%H:%M:%S%z")
-        except ValueError:
-            raise Integrity("a tag of a secret is not a moment", name=self._name, version=version.version) from None
+        for each in self._secrets.versions(self._name, self._vault):
+            is_left = each.enabled and each.tags.get(STATE_TAG) == VersionState.PREVIOUS
+            if is_left and not self.are_same(each.version, version.version):
+                return each, version.created  # its revocation was begun: it is named no more
+        return None
 
     def value(self, version: str) -> Secret:
         """The value of that version."""
@@ -129,6 +141,13 @@ class Versions:
         found = self._found(version)
         if found is not None:
             self._change(self._name, found, VersionState.PREVIOUS, enabled=True)
+
+    def end_dual_running(self) -> None:
+        """Take the name of the previous version off the newest one: who uses both by its tags uses one from now on."""
+        newest = self.newest()
+        if newest is not None and newest.enabled and PREVIOUS_TAG in newest.tags:
+            tags = {tag: text for tag, text in newest.tags.items() if tag not in (PREVIOUS_TAG, PREVIOUS_UNTIL_TAG)}
+            self._secrets.change(self._name, newest.version, tags, enabled=True, vault=self._vault)
 
     def mark_revoked(self, version: str, current: str) -> None:
         """Tag a version as one that works no more, and disable it; whatever else is left of its rotation before it."""

@@ -391,6 +391,14 @@ class SecretPhase(StrEnum):
     ABANDONING = "abandoning"  # given up before it was published: the new one is being made to fail
 
 
+SLOT_TAG: Final = "atp-slot"
+"""The tag of a secret's version that says which credential of its target it holds."""
+PREVIOUS_TAG: Final = "atp-previous"
+"""The tag of the newest version that names the one before it, while that one still works."""
+PREVIOUS_UNTIL_TAG: Final = "atp-previous-until"
+"""The tag that says how long it does, as ISO time."""
+
+
 @dataclass(frozen=True, slots=True)
 class SecretVersion:
     """One version of a secret as the vault describes it, without its value."""

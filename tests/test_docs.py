@@ -12,6 +12,7 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -26,9 +27,10 @@ from rotation.catalog import load
 from rotation.message import PARSERS, ROTATION_JOBS, Action, Job, KekOrder, Trigger
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation, Question, estimate, rate, spoken
 from rotation.rotators.registry import READERS
+from rotation.webhook import make_secret
 from shared import errors
 from shared.azure import wiring
-from shared.errors import AtpError
+from shared.errors import AtpError, Rejected
 from shared.redact.__main__ import _parser as redact_parser
 from shared.redact.patterns import AZURE, GENERAL, VENDORS
 from shared.redact.sweep import _parser as sweep_parser
@@ -362,6 +364,16 @@ def test_the_example_for_services_encrypts_and_decrypts() -> None:
     exec(example("README.md", "tenant_cipher"), names)
     assert names["plaintext"] == b"user 4711 signed in"
     assert names["envelope"] != names["plaintext"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_example_for_senders_and_receivers_of_webhooks_signs_and_verifies(stack: Stack) -> None:
+    stack.adapters.secrets.put("order-hook", make_secret(bytes(range(32))), {}, None)
+    names: dict[str, Any] = {}
+    exec(example("secrets-webhooks.md", "webhook_secrets"), names)
+    assert names["headers"]["webhook-signature"].startswith("v1,")
+    with pytest.raises(Rejected):
+        names["WebhookVerifier"](names["secrets"]).verify(names["headers"], names["body"] + b" ")
 
 
 @pytest.mark.usefixtures("environment")

@@ -21,14 +21,16 @@ No error, log line or slot name carries a value.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rotation.fields import Fields
 from shared.clock import Clock
+from shared.errors import Rejected
 from shared.secret import Secret
+from shared.values import SecretVersion
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -111,9 +113,13 @@ class Rotator(ABC):
         """Undo `obtain` and `install` of a rotation that is given up before its credential was published."""
 
 
+def _no_value(version: str) -> Secret:
+    raise Rejected("the vault has no such version of the secret", version=version)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a rotator gets from the app."""
+    """What a rotator gets from the app. The last four are of a secret of which nothing is known, unless given."""
 
     secret: Callable[[str], Secret]
     """The current value of another secret of the same vault, by its name there. Rejected if there is none."""
@@ -121,6 +127,14 @@ class Surroundings:
     entropy: Callable[[int], bytes]
     clock: Clock
     transport: Any = None  # of azure-core, for the SDKs' clients; None: their own
+    versions: Callable[[], Sequence[SecretVersion]] = tuple
+    """All versions of the rotator's own secret that were ever published, oldest first, with their tags."""
+    value: Callable[[str], Secret] = _no_value
+    """The value of one of them. Rejected if it is disabled."""
+    dropped: Callable[[int], Secret | None] = lambda _generation: None
+    """What a person has put aside in the vault as the value of that generation; None: nobody has."""
+    confirmed: Callable[[str], bool] = lambda _slot: False
+    """Whether a person has said that the service refuses the credential in that slot for ever."""
 
 
 type Parameters = Any

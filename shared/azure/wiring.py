@@ -35,13 +35,15 @@ from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
 from rotation.rotators.base import Surroundings
 from rotation.rotators.registry import READERS, ROTATORS
+from rotation.secret import is_confirmed
 from rotation.secret_job import SecretJobs
 from rotation.secret_planner_job import SecretPlanner
-from rotation.secret_versions import current_value
+from rotation.secret_versions import Versions, current_value
 from rotation.sweep_job import RecordSweep
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from rotation.trail import Trail
 from rotation.vault_budget import VaultBudget
+from rotation.webhook_secrets import WebhookSecrets
 from rotation.worker import Worker
 from shared.azure.audit_signer import AzureAuditSigner
 from shared.azure.checkpoints import AzureCheckpoints
@@ -58,6 +60,7 @@ from shared.azure.translate import RETRIES, pooled_transport, translated
 from shared.azure.vault import AzureVault
 from shared.clock import Clock, MovableClock, system_clock
 from shared.errors import Conflict
+from shared.secret import Secret
 from shared.settings import Settings
 from shared.timestamps import HttpTimestampAuthority
 
@@ -194,11 +197,25 @@ class Adapters:
 
     def surroundings(self, policy: SecretPolicy) -> Surroundings:
         """What the rotator of a secret gets from the app."""
+        own = Versions(self.secrets, policy.entry, self.clock)
+
+        def dropped(generation: int) -> Secret | None:
+            aside = own.aside(generation)
+            return own.value_aside(aside.version) if aside else None
+
+        def confirmed(slot: str) -> bool:
+            row = self.secret_rotations.read(policy.name)
+            return row is not None and is_confirmed(row, slot)
+
         return Surroundings(
             lambda name: current_value(self.secrets, name, policy.entry.vault),
             self._credential,
             os.urandom,
             self.clock,
+            versions=own.all,
+            value=own.value,
+            dropped=dropped,
+            confirmed=confirmed,
         )
 
     @property
@@ -394,6 +411,12 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         copy,
         reconciler,
     )
+
+
+def webhook_secrets(settings: Settings, name: str, vault: str | None = None) -> WebhookSecrets:
+    """What an ATP service signs or verifies webhooks with: one for each secret and process."""
+    ports = Adapters(settings)
+    return WebhookSecrets(ports.secrets, name, vault, ports.clock)
 
 
 def tenant_cipher(settings: Settings, consumer: str, policy: CachePolicy | None = None) -> TenantCipher:

@@ -10,9 +10,9 @@ import pytest
 
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import ASKED_AGAIN_AFTER, CLAIM, TRIED_AGAIN_AFTER
-from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, SLOT_TAG
+from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX
 from shared.errors import Integrity, MissingPackage, Rejected, Waiting
-from shared.values import SecretPhase, Severity
+from shared.values import SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ApiKeys, ByHand, Keys, Logins
@@ -349,6 +349,28 @@ def test_a_row_that_is_lost_in_dual_running_is_found_again_with_its_end(kind: ty
     assert phase(scene) is SecretPhase.STEADY
     assert not scene.works(lost.previous)
     scene.check_secret()
+
+
+def test_a_row_that_is_lost_at_any_call_of_a_revocation_leaves_nothing_that_works_beside_the_newest() -> None:
+    def ordered() -> Scene:
+        scene = rotated(ApiKeys)
+        scene.world.now += GRACE
+        scene.plan()
+        return scene
+
+    for calls in range(1, 60):
+        scene = ordered()
+        scene.world.faults = {scene.world.calls + calls: Fault.KILLED_AFTER}
+        scene.deliver(scene.world.messages[0])
+        if scene.world.faults:
+            break
+        scene.world.messages.clear()
+        scene.world.rotations.pop(NAME)
+        scene.pass_time(DAY)
+        assert phase(scene) is SecretPhase.STEADY
+        assert len(scene.target.accepted) == 1, calls
+        scene.consume()
+    assert calls > 20
 
 
 @pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))

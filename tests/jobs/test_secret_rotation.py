@@ -8,17 +8,9 @@ import pytest
 
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import CLAIM, SETTLING
-from rotation.secret_versions import (
-    GENERATION_TAG,
-    PENDING_SUFFIX,
-    PREVIOUS_TAG,
-    PREVIOUS_UNTIL_TAG,
-    RESTORES_TAG,
-    SLOT_TAG,
-    STATE_TAG,
-)
+from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, RESTORES_TAG, STATE_TAG
 from shared.errors import Conflict
-from shared.values import SecretPhase, Severity
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ByHand, Logins
