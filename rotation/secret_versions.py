@@ -79,7 +79,7 @@ class Versions:
                 until = datetime.strptime(version.tags.get(PREVIOUS_UNTIL_TAG, ""), "%Y-%m-%dT%H:%M:%S%z")
             except ValueError:
                 raise Integrity("a tag of a secret is not a moment", name=self._name, version=version.version) from None
-            return (named, until) if named.enabled else None
+            return None if self.is_revoked(named.version) else (named, until)
         if version.tags.get(STATE_TAG) != VersionState.CURRENT:
             return None
         for each in self._secrets.versions(self._name, self._vault):

@@ -351,9 +351,13 @@ def test_a_row_that_is_lost_in_dual_running_is_found_again_with_its_end(kind: ty
     scene.check_secret()
 
 
-def test_a_row_that_is_lost_at_any_call_of_a_revocation_leaves_nothing_that_works_beside_the_newest() -> None:
+@pytest.mark.parametrize("back", [False, True], ids=["rotated", "rolled back"])
+def test_a_row_that_is_lost_at_any_call_of_a_revocation_leaves_nothing_that_works_beside_the_newest(back: bool) -> None:
     def ordered() -> Scene:
         scene = rotated(ApiKeys)
+        if back:
+            scene.send(SecretAction.ROLLBACK, generation=1)
+            scene.settle()
         scene.world.now += GRACE
         scene.plan()
         return scene
@@ -415,6 +419,76 @@ def test_a_row_from_a_backup_locks_nobody_out(kind: type, at: SecretPhase) -> No
     scene.pass_time(DAY)
     assert (scene.row.phase, scene.row.generation) == (SecretPhase.STEADY, 1)
     scene.check_secret()
+
+
+# Revocation, restoring and what is on record of them
+
+
+@pytest.mark.parametrize("breaks", ["before", "by the revocation"])
+def test_a_revocation_does_not_end_while_what_consumers_use_does_not_work(
+    breaks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ordered() -> Scene:
+        scene = rotated()
+        scene.world.now += GRACE
+        scene.plan()
+        return scene
+
+    scene = killed(ordered, lambda scene: phase(scene) is SecretPhase.REVOKING)
+    value = scene.target.accepted["user-b"]
+    with monkeypatch.context() as patch:
+        if breaks == "before":
+            scene.target.accepted.pop("user-b")
+        else:
+            patch.setattr(Logins, "revoke", lambda *_: scene.target.accepted.clear())
+        scene.deliver(scene.world.messages[0])
+        assert phase(scene) is SecretPhase.REVOKING
+        assert alerts(scene) == {"broken"}
+        assert ("user-a" in scene.target.accepted) == (breaks == "before")
+    scene.target.accepted["user-b"] = value
+    scene.settle()
+    assert phase(scene) is SecretPhase.STEADY
+    assert alerts(scene) == set()
+
+
+def test_a_rotation_waits_for_a_missing_package_and_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, "obtain", raises(MissingPackage("not here")))
+        scene.send(SecretAction.ROTATE)
+        scene.settle()
+    assert len(scene.world.letters) == 1
+    scene.pass_time(HOUR)
+    assert (phase(scene), scene.row.generation) == (SecretPhase.GRACE, 1)
+
+
+def test_a_rollback_that_is_killed_at_any_call_publishes_once() -> None:
+    for calls in range(1, 40):
+        scene = rolled_back()
+        scene.world.faults = {scene.world.calls + calls: Fault.KILLED_AFTER}
+        scene.settle()
+        scene.world.faults.clear()
+        assert len(scene.versions()) == 3, calls
+
+
+def test_a_rollback_right_after_the_publication_leaves_no_intent_open() -> None:
+    scene = stopped_at(SecretPhase.GRACE)
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.settle()
+    assert scene.row.rolled_back
+    assert outcomes(scene, f"{ROTATE}/by-hand") == {"intent", "succeeded"}
+
+
+def test_no_letter_is_kept_of_a_rotation_that_was_done_before_another_one_began() -> None:
+    scene = Scene()
+    order = scene.send(SecretAction.ROTATE)
+    scene.settle()
+    scene.pass_time(GRACE)
+    scene.send(SecretAction.ROTATE, "second")
+    scene.settle()
+    scene.drop(f"{SECRET_JOBS}-poison", order.to_json())
+    scene.settle()
+    assert not scene.world.letters
 
 
 # Rotators that raise
@@ -547,14 +621,11 @@ def test_a_rotation_that_fails_is_begun_again_by_the_planner_a_day_later_and_not
     assert (scene.row.phase, scene.row.generation) == (SecretPhase.GRACE, 2)
 
 
-def test_the_planner_does_not_disturb_a_worker() -> None:
+@pytest.mark.parametrize("at", range(10, 40, 3))
+def test_the_planner_does_not_disturb_a_worker(at: int) -> None:
     scene = Scene()
     scene.send(SecretAction.ROTATE)
-
-    def meanwhile() -> None:
-        Process(scene.world).secret_planner.run()
-
-    scene.world.interruptions = {scene.world.calls + at: meanwhile for at in range(10, 30, 2)}
+    scene.world.interruptions = {scene.world.calls + at: Process(scene.world).secret_planner.run}
     scene.deliver(scene.world.messages[0])
     assert not scene.world.interruptions
     assert phase(scene) is SecretPhase.GRACE
