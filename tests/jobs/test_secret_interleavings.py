@@ -174,4 +174,4 @@ def reaches(old: SecretPhase, new: SecretPhase) -> bool:
 
 
 TestSecretHistories = SecretHistory.TestCase
-TestSecretHistories.settings = settings(max_examples=300, stateful_step_count=30)
+TestSecretHistories.settings = settings(max_examples=800, stateful_step_count=30)
