@@ -6,6 +6,8 @@
 4. rotate the KEK, see local/kek_demo.py; stop the load
 5. decrypt every ciphertext ever written, verify the audit chain, count vault operations
 6. export the audit trail and verify it offline, see local/audit_demo.py
+
+All through that time secrets are in use, and rotate with the clock, see local/secrets_demo.py.
 """
 
 import json
@@ -28,6 +30,7 @@ from local.audit_demo import AuditReport
 from local.kek_demo import KekReport
 from local.load import MIB, EventStore, Load, RequestLogs, Work
 from local.progress import Steps, Unfinished
+from local.secrets_demo import SecretsDemo, SecretsReport
 from local.stack import Stack, running
 from rotation.__main__ import tenants as all_tenants
 from rotation.audit import STREAMS, verify_chain
@@ -65,13 +68,15 @@ class Report:
     vault_operations: Mapping[str, int] = field(default_factory=dict)
     kek: KekReport = field(default_factory=KekReport)
     audit: AuditReport = field(default_factory=AuditReport)
+    secrets: SecretsReport = field(default_factory=SecretsReport)
     alerts: int = 0
     unfinished: str = ""
 
     def promises(self) -> dict[str, bool]:
         """Every promise of this demo, and whether it held."""
-        # Opening a DEK to read with it is the readers' business; a rotation needs no vault operation of its own.
-        rotation_operations = sum(n for kind, n in self.vault_operations.items() if kind != "unwrapkey")
+        # Opening a DEK to read with it is the readers' business; a rotation needs no operation on keys of its own.
+        operations = self.vault_operations.items()
+        rotation_operations = sum(n for kind, n in operations if kind != "unwrapkey" and "secret" not in kind)
         return {
             "everything finished in time": not self.unfinished,
             "every tenant's DEK was rotated, once": self.rotated == self.tenants,
@@ -82,6 +87,7 @@ class Report:
             "every intent in the audit trail has its outcome": self.open_intents == 0,
             "no vault operation per rotated tenant": rotation_operations <= 2 + self.tenants // 10,
             **self.kek.promises(),
+            **self.secrets.promises(),
             **self.audit.promises(),
             "nobody was alerted": self.alerts == 0,
         }
@@ -107,6 +113,7 @@ class Report:
             },
             "vault_operations_during_rotation": dict(self.vault_operations),
             "kek": self.kek.to_json(),
+            "secrets": self.secrets.to_json(),
             "offline": self.audit.to_json(),
             "alerts": self.alerts,
             "unfinished": self.unfinished,
@@ -123,12 +130,15 @@ def run(tenants: int, json_file: Path | None) -> int:
         tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder,
         Steps(console) as show,
         running(Path(folder)) as stack,
+        SecretsDemo.running(stack) as secrets,
     ):
+        report.secrets = secrets.report
         try:
-            _play(stack, report, show)
+            _play(stack, report, show, secrets)
         except (Unfinished, AtpError) as error:
             report.unfinished = str(error)
             report.failures += [f"{log.name}: {line}" for log in stack.host_logs for line in _last_lines(log)]
+    report.failures += report.secrets.failures
     _print_summary(console, report)
     if json_file is not None:
         json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
@@ -143,8 +153,9 @@ def _remove_folders_of_the_dead() -> None:
             shutil.rmtree(folder, ignore_errors=True)  # it may be somebody else's
 
 
-def _play(stack: Stack, report: Report, show: Steps) -> None:
+def _play(stack: Stack, report: Report, show: Steps, secrets: SecretsDemo) -> None:
     stack.add_host(lease_s=_LEASE_S)
+    secrets.adopt(show)
     names = [f"tenant-{number:04d}" for number in range(report.tenants)]
     for name in names:
         job = Job(Action.ADD_TENANT, tenant_id(name), "demo", Trigger.MANUAL, "demo", "the demo adds its tenants")
@@ -164,6 +175,7 @@ def _play(stack: Stack, report: Report, show: Steps) -> None:
         _rotate_under_load(stack, report, show, store, cipher, names)
         kek_demo.play(stack, report.kek, show, store, cipher, names)
         report.failures += report.kek.failures
+        secrets.play(show)
         _verify(stack, report, show, store)
         try:
             audit_demo.play(stack, report.audit, show)
@@ -246,6 +258,7 @@ def _print_summary(console: Console, report: Report) -> None:
         ("during rotation", report.load.told),
         ("on the new DEKs", report.load_afterwards.told),
         *report.kek.rows_told(),
+        *report.secrets.rows_told(),
         *report.audit.rows_told(),
         ("ciphertexts", f"{report.decrypted} of {report.ciphertexts} decrypted, up to {report.largest_bytes:,} bytes"),
         ("audit records", f"{report.audit_records} in {STREAMS} streams"),

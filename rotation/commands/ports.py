@@ -16,8 +16,10 @@ from shared.ports import (
     KekUses,
     Queues,
     Records,
+    SecretRotations,
     Shards,
     Vault,
+    VaultObjects,
 )
 from shared.settings import Settings
 
@@ -64,6 +66,14 @@ class Ports(Protocol):
     @property
     def vault(self) -> Vault:
         """The key vaults."""
+
+    @property
+    def vault_objects(self) -> VaultObjects:
+        """Everything that they hold."""
+
+    @property
+    def secret_rotations(self) -> SecretRotations:
+        """Where the secrets of the catalog stand."""
 
     @property
     def queues(self) -> Queues:
