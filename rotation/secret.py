@@ -21,11 +21,11 @@ from shared.errors import Integrity, Rejected
 from shared.values import SecretPhase, SecretRotation
 
 MOVES: Final[Mapping[SecretPhase, frozenset[SecretPhase]]] = {
-    SecretPhase.STEADY: frozenset({SecretPhase.INTENDED}),
+    SecretPhase.STEADY: frozenset({SecretPhase.INTENDED, SecretPhase.GRACE}),
     SecretPhase.INTENDED: frozenset({SecretPhase.STAGED, SecretPhase.ABANDONING}),
     SecretPhase.STAGED: frozenset({SecretPhase.INSTALLED, SecretPhase.INTENDED, SecretPhase.ABANDONING}),
     SecretPhase.INSTALLED: frozenset({SecretPhase.TESTED, SecretPhase.ABANDONING}),
-    SecretPhase.TESTED: frozenset({SecretPhase.GRACE}),
+    SecretPhase.TESTED: frozenset({SecretPhase.GRACE, SecretPhase.ABANDONING}),
     SecretPhase.GRACE: frozenset({SecretPhase.RESTORING, SecretPhase.REVOKING, SecretPhase.STEADY}),
     SecretPhase.RESTORING: frozenset({SecretPhase.GRACE}),
     SecretPhase.REVOKING: frozenset({SecretPhase.STEADY}),
@@ -41,8 +41,12 @@ CLAIM_MARGIN: Final = timedelta(minutes=2)
 """No step begins with less of the claim left: the longest that a step takes."""
 SETTLING: Final = timedelta(minutes=10)
 """For how long a target may refuse a new credential, or accept a revoked one, until that is taken for its answer."""
+LONGEST_CLAIM: Final = timedelta(hours=1)
+"""A claim that is to last longer was made by a wrong clock, and keeps nobody away."""
 ASKED_AGAIN_AFTER: Final = timedelta(hours=1)
 """When an order that nothing came of is sent again."""
+TRIED_AGAIN_AFTER: Final = timedelta(days=1)
+"""How long a rotation that has ended without a new credential is left alone before the planner begins the next one."""
 STALLED_AFTER: Final = timedelta(days=1)
 """A rotation that stands for so long in a phase that takes minutes needs a person."""
 
@@ -52,7 +56,7 @@ class Decision(Enum):
 
     BEGIN = auto()  # a new rotation
     DRIVE = auto()  # bring the one that is under way as far as it gets
-    HASTEN = auto()  # without dual running, and look again: what consumers use is compromised
+    HASTEN = auto()  # without dual running: what consumers use is compromised
     RESTORE = auto()  # current and previous change places
     ABANDON = auto()
     CONFIRM = auto()  # a person has revoked the previous one, or the new one of a rotation that is given up
@@ -68,7 +72,7 @@ def moved(rotation: SecretRotation, phase: SecretPhase, now: datetime, **changes
     """The row in another phase. Integrity if the table has no such move."""
     if phase not in MOVES[rotation.phase]:
         raise Integrity("a secret's rotation cannot make this move", old=rotation.phase, new=phase)
-    return replace(rotation, phase=phase, phase_since=now, **changes)  # type: ignore[arg-type] # any field, by name
+    return replace(rotation, phase=phase, phase_since=now, task="", **changes)  # type: ignore[arg-type] # by name
 
 
 def diagram() -> str:
@@ -97,7 +101,7 @@ def decide(rotation: SecretRotation, order: SecretOrder) -> Decision:
 def _rotate(rotation: SecretRotation, order: SecretOrder) -> Decision:
     if rotation.order == order.id:
         return Decision.DRIVE
-    if order.generation is not None and order.generation <= rotation.generation:
+    if order.generation is not None and order.generation <= rotation.generation and not order.compromised:
         return Decision.NOTHING  # another order was first
     if rotation.phase is SecretPhase.STEADY:
         return Decision.BEGIN
@@ -122,7 +126,9 @@ def _roll_back(rotation: SecretRotation, order: SecretOrder) -> Decision:
         return Decision.ABANDON
     if rotation.compromised:
         raise Rejected("there is no way back to a compromised credential", entry=rotation.name)
-    if rotation.phase is SecretPhase.TESTED or (rotation.phase is SecretPhase.GRACE and rotation.previous):
+    if (rotation.phase is SecretPhase.TESTED and rotation.current) or (
+        rotation.phase is SecretPhase.GRACE and rotation.previous
+    ):
         return Decision.RESTORE
     raise Rejected("there is nothing to go back to", entry=rotation.name, phase=rotation.phase)
 
@@ -145,7 +151,6 @@ def begun(rotation: SecretRotation, order: SecretOrder, slot: str, before: str, 
         rolled_back=False,
         announced=False,
         confirmed=False,
-        task="",
         verdict="",
     )
 
@@ -155,9 +160,40 @@ def will_replace(rotation: SecretRotation) -> bool:
     return rotation.phase in (*_UNPUBLISHED, SecretPhase.TESTED)
 
 
-def hastened(rotation: SecretRotation, now: datetime) -> SecretRotation:
-    """The row without dual running."""
-    return replace(rotation, compromised=True) if will_replace(rotation) else replace(rotation, grace_until=now)
+def taken_over(rotation: SecretRotation, order: SecretOrder) -> SecretRotation:
+    """The row with the rotation under way as that of another order, to which what consumers use is compromised."""
+    return replace(
+        rotation,
+        order=order.id,
+        actor=order.actor,
+        trigger=order.trigger.value,
+        reason=order.reason,
+        compromised=True,
+    )
+
+
+def found(
+    rotation: SecretRotation, previous: str, slot: str, since: datetime, until: datetime, now: datetime, *, back: bool
+) -> SecretRotation:
+    """The row in the dual running that the vault tells of; `back`: after a rollback. It had been lost."""
+    return moved(
+        rotation,
+        SecretPhase.GRACE,
+        now,
+        previous=previous,
+        previous_slot=slot,
+        previous_since=since,
+        grace_until=until,
+        order=f"{SecretAction.ROTATE}/{rotation.name}/g{rotation.generation}",
+        actor="planner",
+        trigger=Trigger.SCHEDULE.value,
+        reason="dual running was found in the vault and not on record",
+        compromised=False,
+        rolled_back=back,
+        announced=False,
+        confirmed=False,
+        verdict="",
+    )
 
 
 def published(rotation: SecretRotation, policy: SecretPolicy, version: str, now: datetime) -> SecretRotation:
@@ -209,7 +245,6 @@ def ended(rotation: SecretRotation, now: datetime, verdict: str) -> SecretRotati
         pending="",
         pending_slot="",
         before="",
-        task="",
         verdict=verdict,
     )
 
@@ -221,13 +256,15 @@ def due(rotation: SecretRotation, entry: Entry) -> datetime | None:
 
 def next_order(rotation: SecretRotation, entry: Entry, now: datetime) -> SecretOrder | None:
     """What the planner has to ask for, None if nothing: the same order for as long as it was not done."""
+    if is_claimed(rotation, now):
+        return None  # and no word in the row: its worker would take that for somebody else's work
     generation = rotation.generation
     if rotation.phase is SecretPhase.STEADY:
         when = due(rotation, entry)
         if when is None:
             reason = "the vault is asked whether there is a secret now"
             return _planned(SecretAction.DRIVE, entry.name, f"look-{now:%Y%m%d}", generation, reason)
-        if now < when:
+        if now < when or (rotation.order and now - rotation.phase_since < TRIED_AGAIN_AFTER):
             return None
         target = generation + 1
         return _planned(SecretAction.ROTATE, entry.name, f"g{target}", target, "rotation interval is over")
@@ -248,9 +285,15 @@ def is_grace_over(rotation: SecretRotation, now: datetime) -> bool:
     return rotation.grace_until is None or now >= rotation.grace_until
 
 
+def is_claimed(rotation: SecretRotation, now: datetime) -> bool:
+    """Whether a worker has the secret to itself."""
+    until = rotation.claimed_until
+    return until is not None and now < until <= now + LONGEST_CLAIM
+
+
 def was_asked(rotation: SecretRotation, order: SecretOrder, now: datetime) -> bool:
     """Whether that very order was sent so lately that it may still be under way."""
-    lately = rotation.asked_at is not None and now - rotation.asked_at < ASKED_AGAIN_AFTER
+    lately = rotation.asked_at is not None and abs(now - rotation.asked_at) < ASKED_AGAIN_AFTER
     return lately and rotation.asked == order.id
 
 

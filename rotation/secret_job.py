@@ -22,7 +22,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
@@ -37,20 +37,22 @@ from rotation.secret import (
     begun,
     decide,
     ended,
-    hastened,
+    found,
+    is_claimed,
     is_grace_over,
     moved,
     published,
     restored,
+    taken_over,
     unknown,
     will_replace,
 )
-from rotation.secret_versions import Versions
+from rotation.secret_versions import RESTORES_TAG, Versions
 from rotation.tasks import ids, task_of
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.ports import Alerts, SecretRotations, Secrets
-from shared.values import SLOT_TAG, Alert, SecretPhase, SecretRotation, Severity
+from shared.values import SLOT_TAG, Alert, SecretPhase, SecretRotation, SecretVersion, Severity
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +101,14 @@ class SecretJobs:
         rotation = self._rotations.read(order.secret)
         if rotation is None or order.secret not in self._policies:
             return True
+        if _has_ended(self._audit, rotation, order):
+            return False
         try:
-            return decide(rotation, order) is not Decision.NOTHING
+            decision = decide(rotation, order)
         except Rejected:
             return True
+        is_driven = rotation.phase is SecretPhase.STEADY and bool(rotation.current)
+        return decision is not Decision.NOTHING and not (decision is Decision.DRIVE and is_driven)
 
     def _work(self, policy: SecretPolicy) -> "_Work":
         return _Work(
@@ -143,8 +149,15 @@ class _Work:
 
     def perform(self, order: SecretOrder) -> None:
         """Claim the secret, do what is ordered."""
+        try:
+            self._perform(order)
+        except Waiting as task:  # before anything is under way that could wait: the order does
+            self._tell_task(str(task))
+            raise Transient("a person has to do something before the order", entry=self._policy.name) from task
+
+    def _perform(self, order: SecretOrder) -> None:
         row = self._take()
-        match decide(row, order):
+        match self._decide(row, order):
             case Decision.NOTHING:
                 return
             case Decision.BEGIN:
@@ -152,11 +165,12 @@ class _Work:
             case Decision.HASTEN:
                 self._hasten(row, order)
             case Decision.ABANDON:
-                self._give_up("rolled back")
+                self._audit.record(_ordered(row, order, Outcome.INTENT))
+                self._give_up("rolled back", rolled_back=True, **_by(order))
             case Decision.RESTORE:
                 self._roll_back(order)
             case Decision.CONFIRM:
-                self._store(replace(row, confirmed=True))
+                self._store(replace(row, confirmed=True, **_by(order)))
             case Decision.DRIVE:
                 pass
         self._drive()
@@ -189,7 +203,7 @@ class _Work:
         """Claim the secret. Conflict if somebody else works on it."""
         now = self._clock()
         row = self._rotations.read(self._policy.name) or unknown(self._policy.name, now)
-        if row.claimed_until is not None and row.claimed_until > now:
+        if is_claimed(row, now):
             raise Conflict("another worker has this secret", entry=row.name, until=row.claimed_until)
         self._store(row)
         if row.phase is SecretPhase.STEADY:
@@ -202,14 +216,28 @@ class _Work:
         newest = self._versions.newest()
         if newest is None or newest.version == row.current:
             return
-        slot = newest.tags.get(SLOT_TAG) or self._rotator.locate(self._versions.value(newest.version))
         generation = max(row.generation, self._versions.newest_generation())
-        self._store(replace(row, generation=generation, current=newest.version, slot=slot, since=newest.created))
+        row = replace(row, generation=generation, current=newest.version, slot=self._slot(newest), since=newest.created)
+        before = self._versions.before(newest)
+        if before is not None:
+            previous, until = before
+            slot, back = self._slot(previous), RESTORES_TAG in newest.tags
+            row = found(row, previous.version, slot, previous.created, until, self._clock(), back=back)
+        self._store(row)
+
+    def _slot(self, version: SecretVersion) -> str:
+        return version.tags.get(SLOT_TAG) or self._rotator.locate(self._versions.value(version.version))
 
     def _store(self, row: SecretRotation) -> SecretRotation:
         """Put the row, the claim renewed."""
         self._row = self._rotations.put(replace(row, claim=self._claim, claimed_until=self._clock() + CLAIM))
         return self._row
+
+    def _advance(self, row: SecretRotation, phase: SecretPhase, **changes: object) -> None:
+        """Put the row in another phase; whatever a person had to do before is done."""
+        if row.task:
+            self._end_task(row)
+        self._store(moved(row, phase, self._clock(), **changes))
 
     def _ensure_claimed(self) -> None:
         """Conflict unless there is time for an effect outside."""
@@ -217,22 +245,50 @@ class _Work:
         if until is None or self._clock() > until - CLAIM_MARGIN:
             raise Conflict("a worker stood still for too long", entry=self._policy.name)
 
+    def _newest_in_use(self, row: SecretRotation) -> SecretVersion | None:
+        """What consumers read. Integrity if somebody else gave them another value: that one must not be touched."""
+        newest = self._versions.newest()
+        version = newest.version if newest else ""
+        if version != row.current and not (version and row.current and self._versions.are_same(version, row.current)):
+            raise Integrity("the vault's newest version is not the one on record", entry=row.name, current=row.current)
+        return newest
+
     # What is ordered
 
-    def _hasten(self, row: SecretRotation, order: SecretOrder) -> None:
-        """End dual running; rotate what consumers use, unless the rotation under way does that anyway."""
-        is_enough = will_replace(row)
-        self._store(hastened(row, self._clock()))
-        if is_enough:
-            self._audit.record(self._ordered(row, order, Outcome.SUPERSEDED))
-            return
-        self._drive()
-        if decide(self._stored, order) is Decision.BEGIN:
-            self._begin(self._stored, order)
+    def _decide(self, row: SecretRotation, order: SecretOrder) -> Decision:
+        """What the order comes to; it may have come before, whatever has happened since."""
+        if row.order == order.id:
+            return decide(row, order)
+        if _has_ended(self._audit, row, order):
+            return Decision.NOTHING
+        try:
+            decision = decide(row, order)
+        except Rejected:
+            if not self._is_intended(row, order):
+                raise
+            if order.action is SecretAction.ROLLBACK:
+                self._audit.record(_ordered(row, order, Outcome.FAILED))
+                raise
+            decision = Decision.NOTHING  # another order came between its intent and its first step
+        if decision is Decision.NOTHING and self._is_intended(row, order):
+            self._audit.record(_ordered(row, order, Outcome.SUPERSEDED))
+        return decision
 
-    def _has_ended(self, row: SecretRotation, order: SecretOrder) -> bool:
-        """Whether an earlier delivery of the order has come to its end, whatever has happened since."""
-        return any(self._audit.knows(self._ordered(row, order, each)) for each in Outcome if each is not Outcome.INTENT)
+    def _is_intended(self, row: SecretRotation, order: SecretOrder) -> bool:
+        return self._audit.knows(_ordered(row, order, Outcome.INTENT))
+
+    def _hasten(self, row: SecretRotation, order: SecretOrder) -> None:
+        """Have the rotation under way replace what consumers use at once; if it does not, end it and begin another."""
+        if will_replace(row):
+            self._audit.record(_event(row, SecretAction.ROTATE, Outcome.SUPERSEDED))
+            self._audit.record(_ordered(row, order, Outcome.INTENT))
+            self._store(taken_over(row, order))
+            return
+        self._store(replace(row, grace_until=self._clock()))
+        self._drive()
+        if self._stored.phase is not SecretPhase.STEADY:
+            raise Transient("the rotation under way has to end first", entry=row.name, phase=self._stored.phase)
+        self._begin(self._stored, order)
 
     # The steps
 
@@ -258,93 +314,105 @@ class _Work:
 
     def _begin(self, row: SecretRotation, order: SecretOrder) -> None:
         """STEADY: choose the place, record the intent."""
-        if self._has_ended(row, order):
-            return
         place = self._rotator.place(self._credential(row.current, row.slot), row.generation + 1)
         row = begun(row, order, place.slot, place.before, self._clock())
-        self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.INTENT))
+        self._audit.record(_event(row, SecretAction.ROTATE, Outcome.INTENT))
         self._store(row)
 
     def _stage(self, row: SecretRotation) -> bool:
         """INTENDED: obtain the credential and set it aside."""
+        self._newest_in_use(row)
         aside = self._versions.aside(row.generation)
         if aside is None:
             try:
                 new = self._rotator.obtain(self._change(row))
+                self._ensure_claimed()
+                aside = self._versions.set_aside(row.generation, new)
             except Rejected as error:
                 return self._refused(error)
-            self._ensure_claimed()
-            aside = self._versions.set_aside(row.generation, new)
         slot = aside.tags.get(SLOT_TAG) or row.pending_slot
-        if row.task:
-            self._end_task(row)
-        self._store(moved(row, SecretPhase.STAGED, self._clock(), pending=aside.version, pending_slot=slot, task=""))
+        self._advance(row, SecretPhase.STAGED, pending=aside.version, pending_slot=slot)
         return True
 
     def _install(self, row: SecretRotation) -> bool:
         """STAGED: have the target accept it."""
+        self._newest_in_use(row)
         try:
             accepted = self._rotator.install(self._change(row), self._pending(row))
         except Rejected as error:
             return self._refused(error)
-        if accepted:
-            self._store(moved(row, SecretPhase.INSTALLED, self._clock()))
-        else:
-            self._versions.clear_aside()
-            self._store(moved(row, SecretPhase.INTENDED, self._clock(), pending=""))
+        if not accepted:
+            self._advance(row, SecretPhase.INTENDED, pending="")
+            self._versions.clear_aside()  # dies before: it is installed again, and void again
+            raise Transient("the new credential is void, and another one has to be made", entry=row.name)
+        self._advance(row, SecretPhase.INSTALLED)
         return True
 
     def _test(self, row: SecretRotation) -> bool:
         """INSTALLED: try it."""
-        if self._rotator.test(self._pending(row)):
-            self._store(moved(row, SecretPhase.TESTED, self._clock()))
-            return True
+        try:
+            self._ensure_accepted(row, self._pending(row))
+        except Rejected as error:
+            return self._refused(error)
+        self._advance(row, SecretPhase.TESTED)
+        return True
+
+    def _ensure_accepted(self, row: SecretRotation, new: Credential) -> None:
+        """Rejected unless the target accepts the new credential; Transient as long as it may still come to."""
+        if self._rotator.test(new):
+            return
         if self._clock() - row.phase_since < SETTLING:
             raise Transient("the target does not accept the new credential yet", entry=row.name)
-        return self._refused(Rejected("the target does not accept the new credential"))
+        raise Rejected("the target does not accept the new credential")
 
     def _publish(self, row: SecretRotation) -> bool:
         """TESTED: give it to consumers."""
         new = self._versions.published(row.generation)
         if new is None:
+            self._newest_in_use(row)
+            try:
+                pending = self._pending(row)
+                self._ensure_accepted(row, pending)  # the last test may be long ago
+            except Rejected as error:
+                return self._refused(error)
             now = self._clock()
             until = now if row.compromised else now + self._policy.entry.grace
-            new = self._versions.publish(row.generation, self._pending(row), row.current, until)
+            new = self._versions.publish(row.generation, pending, row.current, until)
         self._store(published(row, self._policy, new.version, self._clock()))
         return True
 
     def _follow_up(self, row: SecretRotation) -> bool:
         """GRACE: record the outcome, tell consumers; then wait until it is over."""
         if not row.announced:
-            self._audit.record(self._event(row, *_what_happened(row)))
+            self._audit.record(_event(row, *_what_happened(row)))
             if row.previous:
                 self._versions.mark_previous(row.previous)
             self._versions.clear_aside()
             self._rotator.announce(self._notice(row))
-            self._resolve(row, "failed")
-            row = self._store(replace(row, announced=True))
+            self._end_task(row)
+            self._resolve(row, "failed", "stalled", "broken")
+            row = self._store(replace(row, announced=True, task=""))
         if not row.previous:
             self._store(ended(row, self._clock(), row.verdict or "first credential"))
             return False
         if not is_grace_over(row, self._clock()):
             return False
-        self._audit.record(self._event(row, _REVOKE, Outcome.INTENT))
+        self._ensure_works(row, self._in_use(row))  # as long as it does not, there is a way back
+        self._audit.record(_event(row, _REVOKE, Outcome.INTENT))
         self._store(moved(row, SecretPhase.REVOKING, self._clock()))
         return True
 
     def _revoke(self, row: SecretRotation) -> bool:
         """REVOKING: revoke the credential before, and prove that it fails and that the one in use does not."""
-        newest = self._versions.newest()
-        if newest is None or not self._versions.are_same(newest.version, row.current):
-            raise Integrity("the vault's newest version is not the one on record", entry=row.name, current=row.current)
-        if newest.version != row.current:
+        newest = self._newest_in_use(row)
+        if newest is not None and newest.version != row.current:
             row = self._store(replace(row, current=newest.version))
         if not self._versions.is_revoked(row.previous):
             self._revoke_credential(row, self._credential(row.previous, row.previous_slot), self._in_use(row))
             self._versions.mark_revoked(row.previous, row.current)
         self._end_task(row)
         self._resolve(row, "broken", "stalled")
-        self._audit.record(self._event(row, _REVOKE, Outcome.SUCCEEDED))
+        self._audit.record(_event(row, _REVOKE, Outcome.SUCCEEDED))
         self._store(ended(row, self._clock(), row.verdict or "rotated"))
         return False
 
@@ -378,11 +446,14 @@ class _Work:
 
     def _abandon(self, row: SecretRotation) -> bool:
         """ABANDONING: undo what was begun."""
+        self._newest_in_use(row)
         self._rotator.abandon(self._change(row))
         self._versions.clear_aside()
         self._end_task(row)
         self._resolve(row, "stalled")
-        self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.FAILED))
+        self._audit.record(_event(row, SecretAction.ROTATE, Outcome.FAILED))
+        if row.rolled_back:
+            self._audit.record(_event(row, SecretAction.ROLLBACK, Outcome.SUCCEEDED))
         self._store(ended(row, self._clock(), row.verdict))
         return False
 
@@ -393,10 +464,11 @@ class _Work:
         row = self._stored
         if not row.previous:
             raise Rejected("there is nothing to go back to", entry=row.name, phase=row.phase)
-        self._audit.record(self._event(row, SecretAction.ROTATE, Outcome.SUCCEEDED))
-        row = replace(row, actor=order.actor, trigger=order.trigger.value, reason=order.reason)
-        self._audit.record(self._event(row, SecretAction.ROLLBACK, Outcome.INTENT))
-        self._store(moved(row, SecretPhase.RESTORING, self._clock()))
+        if not self._rotator.test(Credential(row.previous_slot, self._versions.value(row.previous))):
+            raise Rejected("the credential to go back to does not work any more", entry=row.name)
+        self._audit.record(_event(row, SecretAction.ROTATE, Outcome.SUCCEEDED))
+        self._audit.record(_ordered(row, order, Outcome.INTENT))
+        self._advance(row, SecretPhase.RESTORING, **_by(order))
 
     def _restore(self, row: SecretRotation) -> bool:
         """RESTORING: publish the credential before again."""
@@ -419,7 +491,7 @@ class _Work:
         self._alerts.raise_alert(
             self._alert(
                 "failed",
-                Severity.WARNING,
+                Severity.CRITICAL if row.compromised else Severity.WARNING,
                 "a secret could not be rotated: the one in use works on",
                 {"reason": str(error), "generation": str(row.generation)},
             )
@@ -427,21 +499,25 @@ class _Work:
         self._give_up(str(error))
         return True
 
-    def _give_up(self, verdict: str) -> None:
-        self._store(moved(self._stored, SecretPhase.ABANDONING, self._clock(), verdict=verdict[:_LONGEST_TASK]))
+    def _give_up(self, verdict: str, **changes: object) -> None:
+        self._advance(self._stored, SecretPhase.ABANDONING, verdict=verdict[:_LONGEST_TASK], **changes)
 
     def _wait_for_person(self, task: str) -> None:
         row = self._stored
+        self._tell_task(task)
+        if row.task != task[:_LONGEST_TASK]:
+            self._store(replace(row, task=task[:_LONGEST_TASK]))
+
+    def _tell_task(self, task: str) -> None:
+        phase = self._stored.phase.value
         self._alerts.raise_alert(
             self._alert(
                 "task",
                 Severity.WARNING,
                 "a person has to rotate a secret",
-                {"task": task[:_LONGEST_TASK], "phase": row.phase.value},
+                {"task": task[:_LONGEST_TASK], "phase": phase},
             )
         )
-        if row.task != task[:_LONGEST_TASK]:
-            self._store(replace(row, task=task[:_LONGEST_TASK]))
 
     def _end_task(self, row: SecretRotation) -> None:
         """Nobody has to do anything any more."""
@@ -480,28 +556,45 @@ class _Work:
         previous = self._credential(row.previous, row.previous_slot)
         return Notice(row.name, row.generation, row.current, self._in_use(row), previous, row.grace_until)
 
-    # The audit trail
-
-    def _ordered(self, row: SecretRotation, order: SecretOrder, outcome: Outcome) -> AuditEvent:
-        named = replace(row, order=order.id, actor=order.actor, trigger=order.trigger.value, reason=order.reason)
-        return self._event(named, SecretAction.ROTATE, outcome)
-
-    def _event(self, row: SecretRotation, action: str, outcome: Outcome) -> AuditEvent:
-        versions = {"previous_version": row.previous, "current_version": row.current}
-        return AuditEvent(
-            job=row.order if action == SecretAction.ROTATE else f"{action}/{row.name}/g{row.generation}",
-            outcome=outcome,
-            action=action,
-            subject=f"secret/{row.name}",
-            actor=row.actor,
-            trigger=row.trigger,
-            reason=row.reason,
-            new_version=row.generation,
-            details={name: value for name, value in versions.items() if value},
-        )
-
 
 _REVOKE: Final = "secret.revoke"
+_ENDS: Final = {
+    SecretAction.ROTATE: (Outcome.SUCCEEDED, Outcome.SUPERSEDED, Outcome.FAILED),
+    SecretAction.ROLLBACK: (Outcome.SUCCEEDED,),
+}
+"""With what an order ends, after which it has no effect any more."""
+
+
+def _event(row: SecretRotation, action: str, outcome: Outcome) -> AuditEvent:
+    versions = {"previous_version": row.previous, "current_version": row.current}
+    return AuditEvent(
+        job=row.order if action == SecretAction.ROTATE else f"{action}/{row.name}/g{row.generation}",
+        outcome=outcome,
+        action=action,
+        subject=f"secret/{row.name}",
+        actor=row.actor,
+        trigger=row.trigger,
+        reason=row.reason,
+        new_version=row.generation,
+        details={name: value for name, value in versions.items() if value},
+    )
+
+
+def _ordered(row: SecretRotation, order: SecretOrder, outcome: Outcome) -> AuditEvent:
+    """What became of an order that may not be the one in the row."""
+    is_rotation = order.action is SecretAction.ROTATE
+    generation = row.generation if is_rotation or order.generation is None else order.generation
+    return _event(replace(row, order=order.id, generation=generation, **_by(order)), order.action, outcome)
+
+
+def _by(order: SecretOrder) -> dict[str, Any]:
+    """The columns that say who ordered what happens next, and why."""
+    return {"actor": order.actor, "trigger": order.trigger.value, "reason": order.reason}
+
+
+def _has_ended(audit: AuditTrail, row: SecretRotation, order: SecretOrder) -> bool:
+    """Whether an earlier delivery of the order has come to its end, whatever has happened since."""
+    return any(audit.knows(_ordered(row, order, each)) for each in _ENDS.get(order.action, ()))
 
 
 def _what_happened(row: SecretRotation) -> tuple[str, Outcome]:

@@ -50,8 +50,7 @@ class SecretPlanner:
         while page := self._rotations.page(after, self._page):
             for rotation in page:
                 known.add(rotation.name)
-                if rotation.name in self._policies:
-                    self._look_after(rotation)
+                self._look_after(rotation)
             after = page[-1].name
         for name in self._policies.keys() - known:
             self._look_after(unknown(name, self._clock()))
@@ -71,10 +70,11 @@ class SecretPlanner:
 
     def _look_after(self, rotation: SecretRotation) -> None:
         now = self._clock()
-        order = next_order(rotation, self._policies[rotation.name].entry, now)
+        policy = self._policies.get(rotation.name)  # None: it was taken out of the catalog
+        order = next_order(rotation, policy.entry, now) if policy else None
         if order is not None:
             self.ask(rotation, order)
-        task = task_of(rotation, self._policies[rotation.name].parameters)
+        task = task_of(rotation, policy.parameters) if policy else None
         told = None if task is None else due(task, now)
         if told is not None:
             self._alerts.raise_alert(told)

@@ -13,7 +13,7 @@ from typing import Final
 from rotation.catalog import Entry
 from rotation.rotators.base import Credential, fingerprint
 from shared.clock import Clock
-from shared.errors import Rejected
+from shared.errors import Integrity, Rejected
 from shared.ports import Secrets
 from shared.secret import Secret
 from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretVersion
@@ -62,9 +62,31 @@ class Versions:
         return [each for each in versions if newest is None or each.version != newest.version] + last
 
     def newest_generation(self) -> int:
-        """The highest generation that any version was made for, 0 if none was."""
-        tags = [each.tags.get(GENERATION_TAG, "") for each in self._secrets.versions(self._name, self._vault)]
+        """The highest generation that any version was made for, 0 if none was.
+
+        One is not counted for which a value is still set aside: it goes on with that.
+        """
+        published = self._secrets.versions(self._name, self._vault)
+        void = [each for each in self._secrets.versions(self._aside, self._vault) if not each.enabled]
+        tags = [each.tags.get(GENERATION_TAG, "") for each in (*published, *void)]
         return max((int(tag) for tag in tags if tag.isdecimal()), default=0)
+
+    def before(self, version: SecretVersion) -> tuple[SecretVersion, datetime] | None:
+        """The version that works beside a published one, and until when. None if it was revoked, or there is none."""
+        named = self._found(version.tags.get(PREVIOUS_TAG, ""))
+        if named is not None:
+            try:
+                until = datetime.strptime(version.tags.get(PREVIOUS_UNTIL_TAG, ""), "%Y-%m-%dT%H:%M:%S%z")
+            except ValueError:
+                raise Integrity("a tag of a secret is not a moment", name=self._name, version=version.version) from None
+            return None if self.is_revoked(named.version) else (named, until)
+        if version.tags.get(STATE_TAG) != VersionState.CURRENT:
+            return None
+        for each in self._secrets.versions(self._name, self._vault):
+            is_left = each.enabled and each.tags.get(STATE_TAG) == VersionState.PREVIOUS
+            if is_left and not self.are_same(each.version, version.version):
+                return each, version.created  # its revocation was begun: it is named no more
+        return None
 
     def value(self, version: str) -> Secret:
         """The value of that version."""
@@ -128,8 +150,9 @@ class Versions:
             self._secrets.change(self._name, newest.version, tags, enabled=True, vault=self._vault)
 
     def mark_revoked(self, version: str, current: str) -> None:
-        """Tag a version as one that works no more, and disable it; so too whatever else is left of its rotation."""
-        for each in self._secrets.versions(self._name, self._vault):
+        """Tag a version as one that works no more, and disable it; whatever else is left of its rotation before it."""
+        versions = self._secrets.versions(self._name, self._vault)
+        for each in sorted(versions, key=lambda each: each.version == version):
             is_ours = each.tags.get(STATE_TAG) in (VersionState.PREVIOUS, VersionState.CURRENT)
             if each.enabled and each.version != current and (is_ours or each.version == version):
                 self._change(self._name, each, VersionState.REVOKED, enabled=False)

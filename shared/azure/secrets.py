@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, override
 
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.keyvault.secrets import SecretClient, SecretProperties
 
 from shared.azure.key_requests import inner_code
@@ -20,6 +20,7 @@ from shared.secret import Secret
 from shared.values import SecretVersion
 
 _DISABLED: Final = "SecretDisabled"
+_DELETED: Final = "ObjectIsDeletedButRecoverable"
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -69,9 +70,14 @@ class AzureSecrets(Secrets):
         self, name: str, value: Secret, tags: Mapping[str, str], expires: datetime | None, vault: str | None = None
     ) -> SecretVersion:
         with translated("writing a secret"):
-            stored = self._client(vault).set_secret(
-                name, value.reveal().decode(), tags=dict(gated(tags)), expires_on=expires, content_type="text/plain"
-            )
+            try:
+                stored = self._client(vault).set_secret(
+                    name, value.reveal().decode(), tags=dict(gated(tags)), expires_on=expires, content_type="text/plain"
+                )
+            except ResourceExistsError as error:
+                if inner_code(error) == _DELETED:
+                    raise Rejected("a secret of that name was deleted and has to be recovered", name=name) from error
+                raise
         return _described(stored.properties)
 
     @override

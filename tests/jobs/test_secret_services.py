@@ -229,6 +229,17 @@ class Scene(Platform):
         order = SecretOrder(action, NAME, request, Trigger.MANUAL, "alice@atp", "asked for", **fields)
         self.drop(SECRET_JOBS, order.to_json())
 
+    @override
+    def settle(self, *, twice: bool = False) -> None:
+        """Deliver what becomes visible within the hour: an order that waits for people comes again and again."""
+        until = self.world.now + timedelta(hours=1)
+        while self.world.messages:
+            message = min(self.world.messages, key=lambda message: message.visible_at)
+            if message.visible_at > until:
+                return
+            self.world.now = max(self.world.now, message.visible_at)
+            self.deliver(message, twice=twice)
+
     def let(self, hours: int) -> None:
         """Time goes on by hours; people and services are at work."""
         for _ in range(hours):
@@ -297,9 +308,6 @@ def compromised_while_both_work(scene: Scene) -> None:
     began = scene.world.now
     scene.send(SecretAction.ROTATE, "leaked", compromised=True)
     scene.let(26)
-    if scene.row.generation == 1:  # nothing came of that order; the one in dual running was what had leaked
-        scene.send(SecretAction.ROTATE, "leaked-too", compromised=True)
-        scene.let(26)
     scene.check_end(2, changed=True)
     assert scene.world.now < began + GRACE, "it was only over when the vault's tags said so"
 

@@ -1,0 +1,741 @@
+"""Attacks on the rotation of secrets: late duplicates, orders at bad moments, hands in the vault, lost rows, bugs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final, Never
+
+import pytest
+
+from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
+from rotation.secret import ASKED_AGAIN_AFTER, CLAIM, TRIED_AGAIN_AFTER
+from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX
+from shared.errors import Integrity, MissingPackage, Rejected, Waiting
+from shared.values import SLOT_TAG, SecretPhase, Severity
+from tests.jobs.platform import Process
+from tests.jobs.secret_scene import NAME, Scene
+from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ApiKeys, ByHand, Keys, Logins
+from tests.simulator import Fault
+
+DAY: Final = timedelta(days=1)
+HOUR: Final = timedelta(hours=1)
+ROTATE: Final = f"secret.rotate/{NAME}"
+
+
+def rotated(kind: type = Logins, **fields: Any) -> Scene:
+    """In dual running after one rotation."""
+    scene = Scene(kind=kind)
+    scene.send(SecretAction.ROTATE, **fields)
+    scene.settle()
+    assert phase(scene) is SecretPhase.GRACE
+    return scene
+
+
+def killed(ordered: Callable[[], Scene], until: Callable[[Scene], bool]) -> Scene:
+    """A scene whose only worker died on its order, at the first call before which it was so; its claim is over."""
+    for calls in range(1, 100):
+        scene = ordered()
+        scene.world.faults = {scene.world.calls + calls: Fault.KILLED_BEFORE}
+        scene.deliver(scene.world.messages[0])
+        scene.world.faults.clear()
+        if until(scene):
+            scene.world.now += CLAIM
+            return scene
+    raise AssertionError("it never comes to that")
+
+
+def sent(scene: Scene, action: SecretAction, **fields: Any) -> Scene:
+    """The scene with an order on the queue."""
+    scene.send(action, **fields)
+    return scene
+
+
+def rolled_back() -> Scene:
+    """In dual running, with a rollback on the queue."""
+    return sent(rotated(), SecretAction.ROLLBACK, generation=1)
+
+
+def stopped_at(wanted: SecretPhase, kind: type = Logins) -> Scene:
+    """In that phase of a first rotation, whose message is lost."""
+    scene = killed(lambda: sent(Scene(kind=kind), SecretAction.ROTATE), lambda scene: scene.row.phase is wanted)
+    scene.world.messages.clear()
+    return scene
+
+
+def phase(scene: Scene) -> SecretPhase:
+    return scene.row.phase
+
+
+def alerts(scene: Scene) -> set[str]:
+    return {name.rpartition("/")[2] for name in scene.world.alerts if name.startswith("secret/")}
+
+
+def outcomes(scene: Scene, job: str) -> set[str]:
+    return scene.world.outcomes().get(job, set())
+
+
+def records(scene: Scene, action: str, outcome: str) -> list[dict[str, Any]]:
+    found = [json.loads(each.canonical) for stream in scene.world.streams.values() for each in stream]
+    return [each for each in found if (each["action"], each["outcome"]) == (action, outcome)]
+
+
+def raises(error: Exception) -> Callable[..., Never]:
+    def method(*_: object) -> Never:
+        raise error
+
+    return method
+
+
+# Late, early and overtaken orders
+
+
+def test_a_compromise_order_that_comes_again_does_not_cut_a_later_dual_running_short() -> None:
+    scene = Scene()
+    order = scene.send(SecretAction.ROTATE, "leak", compromised=True)
+    scene.settle()
+    scene.send(SecretAction.ROTATE, "ordinary")
+    scene.settle()
+    until = scene.row.grace_until
+    scene.drop(SECRET_JOBS, order.to_json())
+    scene.settle()
+    assert (scene.row.phase, scene.row.grace_until) == (SecretPhase.GRACE, until)
+    assert scene.works(scene.row.previous)
+
+
+def test_a_compromise_order_that_comes_again_does_not_take_the_dual_running_from_a_later_rotation() -> None:
+    scene = Scene()
+    order = scene.send(SecretAction.ROTATE, "leak", compromised=True)
+    scene.settle()
+    scene.target.ignores = True
+    scene.send(SecretAction.ROTATE, "ordinary")
+    scene.deliver(scene.world.messages[0])
+    scene.drop(SECRET_JOBS, order.to_json())
+    scene.deliver(scene.world.messages[-1])
+    assert not scene.row.compromised
+
+
+@pytest.mark.parametrize("action", [SecretAction.ROTATE, SecretAction.ROLLBACK])
+def test_an_order_that_was_done_and_comes_again_while_another_rotation_runs_alarms_nobody(action: SecretAction) -> None:
+    scene = Scene()
+    orders = [scene.send(SecretAction.ROTATE, "first")]
+    scene.settle()
+    orders.append(scene.send(SecretAction.ROLLBACK, generation=1))
+    scene.settle()
+    scene.pass_time(GRACE)
+    scene.send(SecretAction.ROTATE, "second")
+    scene.settle()
+    scene.drop(SECRET_JOBS, next(order for order in orders if order.action is action).to_json())
+    scene.settle()
+    assert not scene.world.letters
+
+
+def test_a_rollback_before_the_publication_may_come_twice() -> None:
+    scene = stopped_at(SecretPhase.INSTALLED)
+    order = scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.settle()
+    scene.drop(SECRET_JOBS, order.to_json())
+    scene.settle()
+    assert not scene.world.letters
+    assert phase(scene) is SecretPhase.STEADY
+
+
+def test_a_rollback_before_the_publication_is_on_record_with_who_ordered_it() -> None:
+    scene = stopped_at(SecretPhase.INSTALLED)
+    order = SecretOrder(SecretAction.ROLLBACK, NAME, "no", Trigger.MANUAL, "bob@atp", "a mistake", 1)
+    scene.drop(SECRET_JOBS, order.to_json())
+    scene.settle()
+    assert outcomes(scene, f"secret.rollback/{NAME}/g1") == {"intent", "succeeded"}
+    assert [each["actor"] for each in records(scene, "secret.rollback", "succeeded")] == ["bob@atp"]
+    assert outcomes(scene, f"{ROTATE}/by-hand") == {"intent", "failed"}
+
+
+def test_a_rollback_that_came_too_late_is_refused_and_its_intent_has_an_outcome() -> None:
+    job = f"secret.rollback/{NAME}/g1"
+    scene = killed(rolled_back, lambda scene: outcomes(scene, job) == {"intent"})
+    assert phase(scene) is SecretPhase.GRACE
+    late = scene.world.messages.pop()
+    scene.pass_time(GRACE)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.world.messages.append(late)
+    scene.settle()
+    assert len(scene.world.letters) == 1
+    assert outcomes(scene, job) == {"intent", "failed"}
+
+
+@pytest.mark.parametrize(("trigger", "late"), [(Trigger.SCHEDULE, 0), (Trigger.SCHEDULE, 8), (Trigger.MANUAL, 0)])
+def test_an_order_that_was_overtaken_between_its_intent_and_its_first_step_has_an_outcome(
+    trigger: Trigger, late: int
+) -> None:
+    generation = 1 if trigger is Trigger.SCHEDULE else None
+    first = SecretOrder(SecretAction.ROTATE, NAME, "first", trigger, "carol@atp", "asked for", generation)
+
+    def ordered() -> Scene:
+        scene = Scene()
+        scene.drop(SECRET_JOBS, first.to_json())
+        return scene
+
+    scene = killed(ordered, lambda scene: bool(outcomes(scene, first.id)))
+    assert phase(scene) is SecretPhase.STEADY
+    overtaken = scene.world.messages.pop()
+    scene.send(SecretAction.ROTATE, "second")
+    scene.settle()
+    scene.pass_time(late * DAY)
+    scene.world.messages.append(overtaken)
+    scene.settle()
+    assert outcomes(scene, first.id) == {"intent", "superseded"}
+    assert scene.row.generation == 1
+    assert not scene.world.letters
+
+
+# Compromise
+
+
+def test_a_compromise_order_waits_for_the_person_who_has_to_end_the_rotation_before() -> None:
+    scene = Scene(kind=ByHand)
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    scene.target.accepted["user-b"] = b"made by a person"
+    scene.world.add_secret(NAME + PENDING_SUFFIX, b"made by a person", {GENERATION_TAG: "1", SLOT_TAG: "user-b"})
+    scene.send(SecretAction.DRIVE, "dropped", generation=1)
+    scene.settle()
+    scene.send(SecretAction.ROTATE, "leak", compromised=True)
+    scene.deliver(scene.world.messages[0])
+    assert phase(scene) is SecretPhase.REVOKING
+    assert scene.world.messages, "the order is lost"
+    scene.target.accepted.pop("user-a")
+    scene.send(SecretAction.CONFIRM, generation=1)
+    scene.settle()
+    assert (scene.row.generation, scene.row.order) == (2, f"{ROTATE}/leak")
+
+
+def test_a_compromise_order_in_the_middle_of_a_rollback_is_not_lost() -> None:
+    scene = killed(rolled_back, lambda scene: phase(scene) is SecretPhase.RESTORING)
+    old, new = scene.row.previous, scene.row.current
+    scene.world.messages.clear()
+    scene.world.now += CLAIM
+    scene.send(SecretAction.ROTATE, "leak", compromised=True)
+    scene.settle()
+    assert (scene.row.phase, scene.row.generation) == (SecretPhase.STEADY, 2)
+    assert not scene.works(old)
+    assert not scene.works(new)
+    scene.check_secret()
+
+
+def test_a_compromise_order_takes_over_the_rotation_under_way_and_its_failure_is_critical() -> None:
+    scene = stopped_at(SecretPhase.STAGED)
+    scene.target.refuses = True
+    scene.send(SecretAction.ROTATE, "leak", compromised=True)
+    scene.settle()
+    assert outcomes(scene, f"{ROTATE}/by-hand") == {"intent", "superseded"}
+    assert outcomes(scene, f"{ROTATE}/leak") == {"intent", "failed"}
+    assert scene.world.alerts[f"secret/{NAME}/failed"].severity is Severity.CRITICAL
+
+
+def test_a_compromise_order_that_names_a_generation_that_was_begun_already_is_no_less_urgent() -> None:
+    scene = rotated()
+    old = scene.row.previous
+    scene.send(SecretAction.ROTATE, "leak", compromised=True, generation=1)
+    scene.settle()
+    assert not scene.works(old)
+    assert phase(scene) is SecretPhase.STEADY
+
+
+# Hands in the vault and in the target
+
+
+@pytest.mark.parametrize("at", [SecretPhase.INTENDED, SecretPhase.STAGED, SecretPhase.TESTED])
+@pytest.mark.parametrize("action", [SecretAction.DRIVE, SecretAction.ROLLBACK])
+def test_what_somebody_else_publishes_during_a_rotation_is_not_touched(at: SecretPhase, action: SecretAction) -> None:
+    scene = stopped_at(at)
+    scene.target.accepted["user-b"] = b"published by hand"
+    scene.world.add_secret(NAME, b"published by hand")
+    first = scene.versions()[0][1]
+    scene.send(action, generation=1)
+    for _ in range(3):
+        if scene.world.messages:
+            scene.deliver(scene.world.messages[0])
+        scene.consume()
+    scene.settle()
+    scene.consume()
+    assert scene.target.accepted["user-b"] == b"published by hand"
+    assert len(scene.world.letters) == 1
+    scene.target.accepted.pop("user-b")
+    scene.world.add_secret(NAME, first)  # the person takes it back
+    scene.world.now += ASKED_AGAIN_AFTER
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.consume()
+    assert len(scene.target.accepted) == 1
+
+
+@pytest.mark.parametrize("at", [SecretPhase.STAGED, SecretPhase.INSTALLED, SecretPhase.TESTED])
+def test_a_rotation_whose_value_aside_was_taken_away_is_undone(at: SecretPhase) -> None:
+    scene = stopped_at(at)
+    aside = scene.versions(NAME + PENDING_SUFFIX)
+    aside[:] = [(replace(each, enabled=False), value) for each, value in aside]
+    scene.pass_time(DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    assert outcomes(scene, f"{ROTATE}/by-hand") == {"intent", "failed"}
+    assert alerts(scene) == {"failed"}
+    scene.check_secret()
+
+
+def test_nobody_is_sent_back_to_a_credential_that_works_no_more() -> None:
+    scene = rotated()
+    scene.target.accepted.pop("user-a")  # somebody has cleared up
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.settle()
+    scene.consume()
+    assert phase(scene) is SecretPhase.GRACE
+    (letter,) = scene.world.letters.values()
+    assert "does not work any more" in letter.reason
+
+
+def test_there_is_a_way_back_as_long_as_the_new_credential_does_not_work() -> None:
+    scene = rotated()
+    scene.target.accepted.pop("user-b")
+    scene.world.now += GRACE
+    scene.plan()
+    scene.deliver(scene.world.messages[0])
+    assert alerts(scene) == {"broken"}
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.deliver(scene.world.messages[-1])
+    scene.consume()
+    assert scene.row.rolled_back
+    assert alerts(scene) == set()
+
+
+def test_a_rotation_of_a_secret_whose_newest_version_is_disabled_tells_a_person() -> None:
+    scene = Scene()
+    versions = scene.versions()
+    versions[-1] = (replace(versions[-1][0], enabled=False), versions[-1][1])
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    (letter,) = scene.world.letters.values()
+    assert "disabled" in letter.reason
+    assert scene.row.generation == 0
+
+
+def test_what_was_changed_in_the_target_since_the_test_is_not_published() -> None:
+    scene = stopped_at(SecretPhase.TESTED)
+    scene.target.accepted["user-b"] = b"changed by hand"
+    scene.pass_time(DAY)
+    assert (scene.row.phase, alerts(scene)) == (SecretPhase.STEADY, {"failed"})
+    scene.check_secret()
+
+
+# Lost rows
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+@pytest.mark.parametrize("back", [False, True], ids=["rotated", "rolled back"])
+def test_a_row_that_is_lost_in_dual_running_is_found_again_with_its_end(kind: type, back: bool) -> None:
+    scene = rotated(kind)
+    if back:
+        scene.send(SecretAction.ROLLBACK, generation=1)
+        scene.settle()
+    lost = scene.world.rotations.pop(NAME)
+    scene.pass_time(DAY)
+    row = scene.row
+    assert (row.phase, row.generation, row.rolled_back) == (SecretPhase.GRACE, 1, back)
+    assert (row.current, row.slot) == (lost.current, lost.slot)
+    assert (row.previous, row.previous_slot) == (lost.previous, lost.previous_slot)
+    assert lost.grace_until is not None
+    assert row.grace_until == lost.grace_until.replace(microsecond=0)
+    scene.consume()
+    assert scene.works(row.previous)
+    scene.pass_time(GRACE)
+    assert phase(scene) is SecretPhase.STEADY
+    assert not scene.works(lost.previous)
+    scene.check_secret()
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["rotated", "rolled back"])
+def test_a_row_that_is_lost_at_any_call_of_a_revocation_leaves_nothing_that_works_beside_the_newest(back: bool) -> None:
+    def ordered() -> Scene:
+        scene = rotated(ApiKeys)
+        if back:
+            scene.send(SecretAction.ROLLBACK, generation=1)
+            scene.settle()
+        scene.world.now += GRACE
+        scene.plan()
+        return scene
+
+    for calls in range(1, 60):
+        scene = ordered()
+        scene.world.faults = {scene.world.calls + calls: Fault.KILLED_AFTER}
+        scene.deliver(scene.world.messages[0])
+        if scene.world.faults:
+            break
+        scene.world.messages.clear()
+        scene.world.rotations.pop(NAME)
+        scene.pass_time(DAY)
+        assert phase(scene) is SecretPhase.STEADY
+        assert len(scene.target.accepted) == 1, calls
+        scene.consume()
+    assert calls > 20
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+@pytest.mark.parametrize("at", [SecretPhase.STAGED, SecretPhase.INSTALLED, SecretPhase.TESTED])
+def test_a_row_that_is_lost_before_the_publication_leaves_no_third_credential(kind: type, at: SecretPhase) -> None:
+    scene = stopped_at(at, kind)
+    scene.world.rotations.pop(NAME)
+    scene.send(SecretAction.ROTATE)  # delivered once more
+    scene.settle()
+    scene.pass_time(GRACE)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.check_secret()
+
+
+def test_a_row_that_is_lost_after_a_failure_does_not_stop_the_planner() -> None:
+    scene = Scene()
+    scene.target.refuses = True
+    scene.world.now += INTERVAL
+    scene.plan()
+    scene.settle()
+    assert outcomes(scene, f"{ROTATE}/g1") == {"intent", "failed"}
+    scene.target.refuses = False
+    scene.world.rotations.pop(NAME)
+    scene.pass_time(DAY)
+    scene.pass_time(DAY)
+    assert phase(scene) is SecretPhase.GRACE
+    assert scene.row.generation == 2
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+@pytest.mark.parametrize("at", [SecretPhase.INTENDED, SecretPhase.STAGED, SecretPhase.INSTALLED])
+def test_a_row_from_a_backup_locks_nobody_out(kind: type, at: SecretPhase) -> None:
+    scene = stopped_at(at, kind)
+    old = scene.row
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.world.rotations[NAME] = replace(old, etag=scene.world.etag())
+    scene.pass_time(DAY)
+    scene.consume()
+    assert scene.world.letters
+    scene.world.rotations.pop(NAME)  # what the runbook says
+    scene.pass_time(DAY)
+    assert (scene.row.phase, scene.row.generation) == (SecretPhase.STEADY, 1)
+    scene.check_secret()
+
+
+# Revocation, restoring and what is on record of them
+
+
+@pytest.mark.parametrize("breaks", ["before", "by the revocation"])
+def test_a_revocation_does_not_end_while_what_consumers_use_does_not_work(
+    breaks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ordered() -> Scene:
+        scene = rotated()
+        scene.world.now += GRACE
+        scene.plan()
+        return scene
+
+    scene = killed(ordered, lambda scene: phase(scene) is SecretPhase.REVOKING)
+    value = scene.target.accepted["user-b"]
+    with monkeypatch.context() as patch:
+        if breaks == "before":
+            scene.target.accepted.pop("user-b")
+        else:
+            patch.setattr(Logins, "revoke", lambda *_: scene.target.accepted.clear())
+        scene.deliver(scene.world.messages[0])
+        assert phase(scene) is SecretPhase.REVOKING
+        assert alerts(scene) == {"broken"}
+        assert ("user-a" in scene.target.accepted) == (breaks == "before")
+    scene.target.accepted["user-b"] = value
+    scene.settle()
+    assert phase(scene) is SecretPhase.STEADY
+    assert alerts(scene) == set()
+
+
+def test_a_rotation_waits_for_a_missing_package_and_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, "obtain", raises(MissingPackage("not here")))
+        scene.send(SecretAction.ROTATE)
+        scene.settle()
+    assert len(scene.world.letters) == 1
+    scene.pass_time(HOUR)
+    assert (phase(scene), scene.row.generation) == (SecretPhase.GRACE, 1)
+
+
+def test_a_rollback_that_is_killed_at_any_call_publishes_once() -> None:
+    for calls in range(1, 40):
+        scene = rolled_back()
+        scene.world.faults = {scene.world.calls + calls: Fault.KILLED_AFTER}
+        scene.settle()
+        scene.world.faults.clear()
+        assert len(scene.versions()) == 3, calls
+
+
+def test_a_rollback_right_after_the_publication_leaves_no_intent_open() -> None:
+    scene = stopped_at(SecretPhase.GRACE)
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.settle()
+    assert scene.row.rolled_back
+    assert outcomes(scene, f"{ROTATE}/by-hand") == {"intent", "succeeded"}
+
+
+def test_no_letter_is_kept_of_a_rotation_that_was_done_before_another_one_began() -> None:
+    scene = Scene()
+    order = scene.send(SecretAction.ROTATE)
+    scene.settle()
+    scene.pass_time(GRACE)
+    scene.send(SecretAction.ROTATE, "second")
+    scene.settle()
+    scene.drop(f"{SECRET_JOBS}-poison", order.to_json())
+    scene.settle()
+    assert not scene.world.letters
+
+
+# Rotators that raise
+
+
+METHODS: Final = ("locate", "place", "obtain", "install", "test", "announce", "revoke")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "error", [Rejected("no"), Integrity("what is this"), MissingPackage("not here"), ValueError("a bug")], ids=repr
+)
+def test_whatever_a_rotator_raises_leaves_no_claim_and_is_told(
+    method: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene()
+    if method == "locate":
+        scene.world.rotations.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, method, raises(error))
+        scene.send(SecretAction.ROTATE, generation=1)
+        while scene.world.messages:
+            try:
+                scene.settle()
+            except ValueError:
+                continue  # the host delivers it again
+        scene.world.now += GRACE + HOUR
+        scene.plan()
+        while scene.world.messages:
+            try:
+                scene.settle()
+            except ValueError:
+                continue
+        assert not scene.row.claim
+        assert scene.world.alerts
+        scene.consume()
+    scene.world.now += ASKED_AGAIN_AFTER + TRIED_AGAIN_AFTER
+    scene.send(SecretAction.ROTATE, "now", compromised=True)
+    scene.settle()
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.consume()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rotator_that_waits_for_a_person_loses_no_order_and_leaves_no_alert(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene()
+    if method == "locate":
+        scene.world.rotations.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, method, raises(Waiting("please")))
+        scene.send(SecretAction.ROTATE)
+        for _ in range(3):
+            if scene.world.messages:
+                scene.world.now = max(scene.world.now, scene.world.messages[0].visible_at)
+                scene.deliver(scene.world.messages[0])
+        if method == "revoke":
+            scene.world.now += GRACE
+            scene.plan()
+            scene.settle()
+        assert alerts(scene) == {"task"}
+    scene.world.now += ASKED_AGAIN_AFTER
+    scene.plan()
+    scene.settle()
+    assert phase(scene) is (SecretPhase.STEADY if method == "revoke" else SecretPhase.GRACE)
+    assert (scene.row.generation, scene.row.task) == (1, "")
+    assert alerts(scene) == set()
+    assert not scene.world.letters
+
+
+def test_a_service_that_takes_every_new_credential_for_void_is_not_asked_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(kind=ApiKeys)
+    with monkeypatch.context() as patch:
+        patch.setattr(ApiKeys, "install", lambda *_: False)
+        scene.send(SecretAction.ROTATE)
+        for _ in range(3):
+            scene.deliver(scene.world.messages[0])
+        assert scene.target.drawn <= 4
+    scene.settle()
+    scene.pass_time(GRACE)
+    scene.check_secret()
+
+
+def test_a_void_credential_is_made_anew_wherever_its_worker_dies() -> None:
+    for calls in range(1, 40):
+        scene = stopped_at(SecretPhase.STAGED, Keys)
+        scene.target.accepted["key2"] = b"regenerated by somebody"
+        scene.send(SecretAction.DRIVE, generation=1)
+        scene.world.faults = {scene.world.calls + calls: Fault.KILLED_BEFORE}
+        scene.deliver(scene.world.messages[0])
+        scene.settle()
+        scene.world.faults.clear()
+        scene.pass_time(DAY)
+        assert (scene.row.phase, scene.row.generation) == (SecretPhase.GRACE, 1), calls
+        assert scene.versions()[-1][1] == scene.target.accepted["key2"]
+
+
+def test_what_the_vault_will_not_keep_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(kind=ApiKeys)
+    refused = raises(Rejected("a secret of that name was deleted and has to be recovered"))
+    with monkeypatch.context() as patch:
+        patch.setattr("rotation.secret_versions.Versions.set_aside", refused)
+        scene.send(SecretAction.ROTATE)
+        scene.settle()
+    assert phase(scene) is SecretPhase.STEADY
+    assert alerts(scene) == {"failed"}
+    scene.check_secret()
+
+
+# The planner
+
+
+def test_a_rotation_that_fails_is_begun_again_by_the_planner_a_day_later_and_not_at_every_run() -> None:
+    scene = Scene()
+    scene.target.refuses = True
+    scene.world.now += INTERVAL
+    for _ in range(10):
+        scene.plan()
+        scene.settle()
+        scene.world.now += timedelta(minutes=10)
+    assert scene.row.generation == 1
+    scene.target.refuses = False
+    scene.world.now += TRIED_AGAIN_AFTER
+    scene.plan()
+    scene.settle()
+    assert (scene.row.phase, scene.row.generation) == (SecretPhase.GRACE, 2)
+
+
+@pytest.mark.parametrize("at", range(10, 40, 3))
+def test_the_planner_does_not_disturb_a_worker(at: int) -> None:
+    scene = Scene()
+    scene.send(SecretAction.ROTATE)
+    scene.world.interruptions = {scene.world.calls + at: Process(scene.world).secret_planner.run}
+    scene.deliver(scene.world.messages[0])
+    assert not scene.world.interruptions
+    assert phase(scene) is SecretPhase.GRACE
+    assert not scene.world.messages
+
+
+def test_a_clock_that_was_years_ahead_stops_neither_the_planner_nor_the_workers() -> None:
+    scene = stopped_at(SecretPhase.INTENDED)
+    ahead = scene.world.now + 700 * DAY
+    scene.world.rotations[NAME] = replace(
+        scene.row, claim="other", claimed_until=ahead, asked=f"secret.drive/{NAME}/g1-intended", asked_at=ahead
+    )
+    scene.plan()
+    scene.settle()
+    assert phase(scene) is SecretPhase.GRACE
+
+
+def test_a_secret_that_leaves_the_catalog_in_the_middle_of_a_rotation_is_told_of() -> None:
+    scene = rotated()
+    target = scene.world.targets.pop(NAME)
+    scene.process = Process(scene.world)
+    scene.world.now += GRACE
+    scene.plan()
+    assert alerts(scene) == set()
+    scene.world.now += DAY
+    scene.plan()
+    assert alerts(scene) == {"stalled"}
+    scene.world.targets[NAME] = target
+    scene.process = Process(scene.world)
+    scene.pass_time(DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    assert alerts(scene) == set()
+
+
+def test_an_alert_about_a_rotation_that_stands_still_ends_when_it_goes_on() -> None:
+    scene = stopped_at(SecretPhase.INTENDED)
+    scene.world.now += DAY
+    scene.plan()
+    assert alerts(scene) == {"stalled"}
+    scene.settle()
+    assert phase(scene) is SecretPhase.GRACE
+    assert alerts(scene) == set()
+
+
+def test_a_letter_is_not_kept_of_what_another_message_has_done() -> None:
+    scene = stopped_at(SecretPhase.INSTALLED)
+    order = SecretOrder(SecretAction.DRIVE, NAME, "g1-installed", Trigger.SCHEDULE, "planner", "not over", 1)
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.drop(f"{SECRET_JOBS}-poison", order.to_json())
+    scene.settle()
+    assert not scene.world.letters
+
+
+# The audit trail
+
+
+def test_who_has_confirmed_a_revocation_is_on_record() -> None:
+    scene = Scene(kind=ByHand)
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    scene.target.accepted["user-b"] = b"made by a person"
+    scene.world.add_secret(NAME + PENDING_SUFFIX, b"made by a person", {GENERATION_TAG: "1", SLOT_TAG: "user-b"})
+    scene.send(SecretAction.DRIVE, "dropped", generation=1)
+    scene.settle()
+    scene.pass_time(GRACE)
+    scene.target.accepted.pop("user-a")
+    order = SecretOrder(SecretAction.CONFIRM, NAME, "done", Trigger.MANUAL, "bob@atp", "revoked in the portal", 1)
+    scene.drop(SECRET_JOBS, order.to_json())
+    scene.settle()
+    assert [each["actor"] for each in records(scene, "secret.revoke", "succeeded")] == ["bob@atp"]
+
+
+def test_a_version_published_twice_by_a_retry_leaves_nothing_enabled() -> None:
+    scene = stopped_at(SecretPhase.TESTED)
+    scene.pass_time(timedelta(hours=1))
+    (version, value) = scene.versions()[-1]
+    scene.world.add_secret(NAME, value, version.tags, version.expires)
+    scene.world.now += GRACE
+    calls = scene.world.calls
+    scene.plan()
+    scene.settle()
+    total = scene.world.calls - calls
+    scene.check_secret()
+    assert phase(scene) is SecretPhase.STEADY
+    for at in range(1, total + 1):
+        scene = stopped_at(SecretPhase.TESTED)
+        scene.pass_time(timedelta(hours=1))
+        (version, value) = scene.versions()[-1]
+        scene.world.add_secret(NAME, value, version.tags, version.expires)
+        scene.world.now += GRACE
+        scene.world.faults = {scene.world.calls + at: Fault.KILLED_AFTER}
+        scene.plan()
+        scene.settle()
+        scene.world.faults.clear()
+        scene.pass_time(DAY)
+        scene.check_secret()
+
+
+def test_the_target_is_told_nothing_by_a_worker_whose_claim_is_nearly_over() -> None:
+    scene = Scene()
+    scene.send(SecretAction.ROTATE)
+    told = len(scene.target.accepted)
+
+    def sleep() -> None:
+        scene.world.now += CLAIM
+
+    scene.world.interruptions = {scene.world.calls + at: sleep for at in range(4, 12)}
+    scene.deliver(scene.world.messages[0])
+    assert len(scene.target.accepted) == told
+    scene.world.interruptions.clear()
+    scene.settle()
+    assert phase(scene) is SecretPhase.GRACE
