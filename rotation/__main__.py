@@ -10,12 +10,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn, override
 
-from rotation.commands import alerts, audit_list, audit_proof, kek_history, kek_orders, kek_plan, kek_status, letters
+from rotation.commands import (
+    alerts,
+    audit_list,
+    audit_proof,
+    kek_history,
+    kek_orders,
+    kek_plan,
+    kek_status,
+    letters,
+    secret_drop,
+    secret_orders,
+    secret_status,
+)
 from rotation.commands import tenants as tenant_commands
 from rotation.commands.grammar import WHOLE_LINES, add_group, example
 from rotation.commands.tenants import tenants
 from shared import log
-from shared.errors import AtpError, Conflict, Integrity, InvalidSettings, Transient
+from shared.errors import AtpError, Conflict, Integrity, InvalidSettings, Transient, Waiting
 from shared.redact import config, mask
 from shared.settings import Settings
 
@@ -37,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         print(mask(f"{type(error).__name__}: {error}{_advice(error)}"), file=sys.stderr)
         if isinstance(error, Integrity):
             return EXIT_INTEGRITY
-        return EXIT_UNAVAILABLE if isinstance(error, Transient | Conflict) else EXIT_REJECTED
+        return EXIT_UNAVAILABLE if isinstance(error, Transient | Conflict | Waiting) else EXIT_REJECTED
     except BrokenPipeError:
         # Whoever read has enough. What is left in the buffer must go somewhere, or Python complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,13 +95,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=WHOLE_LINES,
     )
     parser.add_argument("--settings", type=Path, help="a local.settings.json to read instead of the environment")
-    nouns = parser.add_subparsers(required=True, metavar="{tenant,plan,kek,audit,alerts,letters}")
+    nouns = parser.add_subparsers(required=True, metavar="{tenant,plan,kek,secret,audit,alerts,letters}")
     tenant_commands.add_to(nouns)
     kek_plan.add_to(add_group(nouns, "plan", "what a rotation would cost, without doing anything"))
     kek = add_group(nouns, "kek", "rotate KEKs, pause, resume and roll back rotations, see how far they are")
     kek_orders.add_to(kek)
     kek_status.add_to(kek)
     kek_history.add_to(kek)
+    secret = add_group(nouns, "secret", "rotate secrets, roll back, hand over values, see where they stand")
+    secret_orders.add_to(secret)
+    secret_drop.add_to(secret)
+    secret_status.add_to(secret)
     purpose = "search the audit trail, export and verify it, prove what is in it"
     audit = add_group(nouns, "audit", purpose, sample="audit list --tenant acme --last 20")
     audit_list.add_to(audit)

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from rotation.catalog import SecretPolicy
+from rotation.rotators.base import Surroundings
 from shared.clock import Clock
 from shared.ports import (
     Alerts,
@@ -16,6 +18,8 @@ from shared.ports import (
     KekUses,
     Queues,
     Records,
+    SecretRotations,
+    Secrets,
     Shards,
     Vault,
 )
@@ -64,6 +68,17 @@ class Ports(Protocol):
     @property
     def vault(self) -> Vault:
         """The key vaults."""
+
+    @property
+    def secrets(self) -> Secrets:
+        """The secrets in the key vaults."""
+
+    @property
+    def secret_rotations(self) -> SecretRotations:
+        """Where the secrets of the catalog stand."""
+
+    def surroundings(self, policy: SecretPolicy) -> Surroundings:
+        """What the rotator of a secret gets from the app."""
 
     @property
     def queues(self) -> Queues:

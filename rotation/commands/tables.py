@@ -5,7 +5,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-_TIMES: Final = frozenset({"time", "since", "rotates", "destroyed_after", "raised", "kept", "started", "updated"})
+_TIMES: Final = frozenset(
+    {
+        "time",
+        "since",
+        "rotates",
+        "destroyed_after",
+        "raised",
+        "kept",
+        "started",
+        "updated",
+        "due",
+        "grace_until",
+        "created",
+        "expires",
+    }
+)
 
 type Cell = str | int | datetime | None
 type Row = Mapping[str, Cell]
@@ -39,9 +54,20 @@ def _in_table(cell: Cell) -> str:
         case bool():
             return "yes" if cell else "no"
         case datetime():
-            return f"{cell.astimezone(UTC):%Y-%m-%d %H:%M}"
+            return minute(cell)
         case _:
             return printable(str(cell))
+
+
+def minute(moment: datetime) -> str:
+    """A time as people are shown it, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def labelled(label: str, cell: Cell, width: int) -> str:
+    """A line about one thing, with its label in a column of that width."""
+    zone = " UTC" if isinstance(cell, datetime) else ""
+    return f"{label:<{width}}{_in_table(cell)}{zone}"
 
 
 def printable(text: str) -> str:
