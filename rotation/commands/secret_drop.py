@@ -43,7 +43,7 @@ def _drop(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iter
     versions = Versions(ports.secrets, policy.entry, ports.clock)
     _ensure_new(versions, row, value)
     if _ensure_waiting(row_of(ports, policy.name)).generation != row.generation:
-        raise Rejected("another rotation has begun meanwhile: look at `secret status`", secret=row.name)
+        raise Rejected("another rotation has begun meanwhile: look at `secret status`", entry=row.name)
     # Dying behind this line leaves the value where the next run of the planner finds it.
     kept = versions.set_aside(row.generation, Credential(row.pending_slot, value))
     yield f"kept: version {kept.version} of {_aside(policy)}"
@@ -54,7 +54,7 @@ def _drop(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iter
 def _ensure_waiting(row: SecretRotation) -> SecretRotation:
     """Rejected unless the rotation waits for a value from a person."""
     if row.phase is not SecretPhase.INTENDED or not row.task:
-        raise Rejected("no rotation waits for a value of this secret", secret=row.name, phase=row.phase)
+        raise Rejected("no rotation waits for a value of this secret", entry=row.name, phase=row.phase)
     return row
 
 
@@ -85,7 +85,7 @@ def _ensure_new(versions: Versions, row: SecretRotation, value: Secret) -> None:
     with suppress(Transient, Rejected):
         current = versions.value(row.current) if row.current else None
     if current is not None and fingerprint(current) == fingerprint(value):
-        raise Rejected("that is the value in use, which will be revoked: make a new one", secret=row.name)
+        raise Rejected("that is the value in use, which will be revoked: make a new one", entry=row.name)
 
 
 def _aside(policy: SecretPolicy) -> str:

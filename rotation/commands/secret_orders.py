@@ -16,7 +16,7 @@ from rotation.commands.ports import Ports
 from rotation.commands.secret_plan import planned
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.rotators.registry import READERS
-from rotation.secret import Decision, decide, unknown
+from rotation.secret import Decision, decide, unknown, will_replace
 from rotation.secret_progress import has_failed, is_published, is_rolled_back
 from shared.errors import Rejected, Waiting
 from shared.settings import Settings
@@ -65,7 +65,7 @@ def policy_of(name: str, settings: Settings) -> SecretPolicy:
     policies = load(settings.catalog, READERS).secrets
     if name not in policies:
         known = ", ".join(sorted(policies)) or "none"
-        raise Rejected("the catalog has no secret of that name", secret=quoted([name]), known=known)
+        raise Rejected("the catalog has no secret of that name", entry=quoted([name]), known=known)
     return policies[name]
 
 
@@ -104,20 +104,24 @@ def _ask(options: argparse.Namespace, settings: Settings, ports: Ports) -> Itera
     ports.queues.send(SECRET_JOBS, order.to_json())
     yield f"asked: {order.id}"
     if options.wait:
-        asked = Asked(order.id, policy.name, partial(_is_done, ports, order))
-        yield from follow(ports, [asked], options.wait, "secret")
+        asked = Asked(order.id, policy.name, partial(_is_done, ports, order, row))
+        yield from follow(ports, [asked], options.wait, "entry")
 
 
-def _is_done(ports: Ports, order: SecretOrder) -> bool:
+def _is_done(ports: Ports, order: SecretOrder, before: SecretRotation) -> bool:
     row = ports.secret_rotations.read(order.secret)
-    return row is not None and shows(row, order)
+    return row is not None and shows(row, order, before)
 
 
-def shows(row: SecretRotation, order: SecretOrder) -> bool:
-    """Whether the row shows what was ordered. Rejected if it came to nothing, Waiting if it is a person's turn."""
+def shows(row: SecretRotation, order: SecretOrder, before: SecretRotation) -> bool:
+    """Whether the row shows what was ordered; `before`: the row when it was.
+
+    Rejected if the rotation was given up, Waiting if it is a person's turn.
+    """
     if order.action is SecretAction.ROLLBACK:
         return row.generation == order.generation and is_rolled_back(row)
-    if row.order != order.id:
+    is_hastened = will_replace(before) and row.compromised and row.generation == before.generation
+    if row.order != order.id and not is_hastened:
         return False
     if has_failed(row):
         raise Rejected("the rotation was given up, the credential in use works on", because=row.verdict)

@@ -10,8 +10,7 @@ from rotation.commands.tables import labelled, minute
 from rotation.message import SecretOrder
 from rotation.rotators.base import Credential, Rotator
 from rotation.rotators.registry import ROTATORS
-from rotation.secret import Decision
-from rotation.secret_progress import is_published
+from rotation.secret import Decision, will_replace
 from rotation.secret_versions import EXPIRES_BEHIND_DUE, SLOT_TAG, Versions
 from shared.errors import Rejected, Transient, Waiting
 from shared.values import SecretRotation
@@ -24,11 +23,11 @@ def planned(
     ports: Ports, policy: SecretPolicy, row: SecretRotation, order: SecretOrder, decision: Decision
 ) -> Iterator[str]:
     """The lines about an order to rotate, if it were carried out now."""
-    begins = decision is Decision.BEGIN or is_published(row)
+    begins = not will_replace(row)
     entry, now = policy.entry, ports.clock()
     grace = timedelta() if order.compromised else entry.grace
     due = entry.schedule.next_after(now)
-    yield labelled("secret", f"{policy.name}: {policy.rotator}", LABEL)
+    yield labelled("name", f"{policy.name}: {policy.rotator}", LABEL)
     yield labelled("what happens", _comes_to(decision, begins=begins), LABEL)
     yield from _read(ports, policy, row, begins=begins)
     yield labelled("dual running", f"{grace.days} days" if grace else "none: the one in use is revoked at once", LABEL)

@@ -45,7 +45,7 @@ def _rows(ports: Ports, policies: Mapping[str, SecretPolicy]) -> Iterator[Row]:
         row = stored.get(name)
         policy = policies.get(name)
         yield {
-            "secret": name,
+            "name": name,
             "phase": row.phase.value if row else "steady",
             "generation": row.generation if row else 0,
             "since": row.phase_since if row else None,
@@ -98,7 +98,7 @@ def _facts(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Row:
     entry, now = policy.entry, ports.clock()
     is_claimed = row.claimed_until is not None and row.claimed_until > now
     return {
-        "secret": row.name,
+        "name": row.name,
         "rotator": policy.rotator,
         "owner": entry.owner,
         "rotates": str(entry.schedule),
