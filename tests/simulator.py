@@ -600,6 +600,8 @@ class SimSecrets(Secrets):
     def newest(self, name: str, vault: str | None = None) -> SecretVersion | None:
         def effect() -> SecretVersion | None:
             versions = self._versions(name, vault)
+            if versions and not versions[-1][0].enabled:
+                raise Rejected("the version of the secret is disabled", name=name, version="newest")
             return versions[-1][0] if versions else None
 
         return self._world.io("secrets", "newest", effect)

@@ -187,8 +187,7 @@ class Adapters:
     @cached_property
     def secrets(self) -> AzureSecrets:
         """The secrets in the vaults."""
-        urls = (self._settings.vault_url, *self._settings.more_vault_urls)
-        return AzureSecrets({url: SecretClient(url, self._credential, **self._vault_options) for url in urls})
+        return AzureSecrets(self._secret_clients)
 
     @cached_property
     def secret_rotations(self) -> AzureSecretRotations:
@@ -227,6 +226,16 @@ class Adapters:
     def _key_clients(self) -> dict[str, KeyClient]:
         urls = (self._settings.vault_url, *self._settings.more_vault_urls)
         return {url: KeyClient(url, self._credential, **self._vault_options) for url in urls}
+
+    @property
+    def secret_client(self) -> SecretClient:
+        """The SDK's client for the secrets of the first vault."""
+        return self._secret_clients[self._settings.vault_url]
+
+    @cached_property
+    def _secret_clients(self) -> dict[str, SecretClient]:
+        urls = (self._settings.vault_url, *self._settings.more_vault_urls)
+        return {url: SecretClient(url, self._credential, **self._vault_options) for url in urls}
 
     @property
     def _vault_options(self) -> dict[str, Any]:

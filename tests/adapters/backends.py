@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Protocol, override
 
 from azure.data.tables import TableClient
-from azure.keyvault.keys import KeyClient
 from azure.storage.blob import BlobServiceClient
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -23,7 +22,10 @@ from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
 from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
+from shared.azure.secret_rotations import AzureSecretRotations
+from shared.azure.secrets import AzureSecrets
 from shared.azure.vault import AzureVault
+from shared.azure.wiring import Adapters
 from shared.ports import (
     Alerts,
     AuditSigner,
@@ -37,6 +39,8 @@ from shared.ports import (
     KekUses,
     Queues,
     Records,
+    SecretRotations,
+    Secrets,
     Shards,
     Vault,
 )
@@ -46,6 +50,8 @@ from tests.simulator import SIGNING_KEY, World
 
 QUEUE = "contract"
 PATIENCE_S = 30.0
+CLOCK_SHOWS_S = 0.06
+"""When other processes have seen that the clock was moved."""
 
 
 class Backend(Protocol):
@@ -53,6 +59,8 @@ class Backend(Protocol):
 
     deks: Deks
     vault: Vault
+    secrets: Secrets
+    secret_rotations: SecretRotations
     keks: Keks
     shards: Shards
     budgets: Budgets
@@ -74,7 +82,10 @@ class Backend(Protocol):
         """Create a version of the key that signs checkpoints, or the key."""
 
     def key_name(self, name: str) -> str:
-        """The name that `new_kek` gives to a key of that name."""
+        """The name that a key or secret of that name has in the vaults that all tests share."""
+
+    def pass_a_second(self) -> None:
+        """Let so much time pass that what is made afterwards is known to be newer."""
 
     def disable(self, kid: Kid) -> None:
         """Disable that version."""
@@ -99,6 +110,8 @@ class SimulatorBackend(Backend):
         self.world = World()
         self.deks = simulator.SimDeks(self.world)
         self.vault = simulator.SimVault(self.world)
+        self.secrets = simulator.SimSecrets(self.world)
+        self.secret_rotations = simulator.SimSecretRotations(self.world)
         self.keks = simulator.SimKeks(self.world)
         self.shards = simulator.SimShards(self.world)
         self.budgets = simulator.SimBudgets(self.world)
@@ -125,6 +138,10 @@ class SimulatorBackend(Backend):
     @override
     def key_name(self, name: str) -> str:
         return name
+
+    @override
+    def pass_a_second(self) -> None:
+        self.world.now += timedelta(seconds=1)
 
     @override
     def disable(self, kid: Kid) -> None:
@@ -158,7 +175,7 @@ class SimulatorBackend(Backend):
 class AzureBackend(Backend):
     """The adapters, on tables, a queue and a container of their own in a running stack with a second vault."""
 
-    def __init__(self, stack: Stack, other_keys: KeyClient) -> None:
+    def __init__(self, stack: Stack, other: Adapters) -> None:
         self._stack = stack
         self._suffix = uuid.uuid4().hex[:12]
         self._tables: list[TableClient] = []
@@ -174,9 +191,13 @@ class AzureBackend(Backend):
         self.budgets_table = self._table("budgets")
         self.queue = stack.adapters.queue_service.create_queue(f"{QUEUE}-{self._suffix}")
         self.deks = AzureDeks(self.deks_table)
-        self.keys = {client.vault_url: client for client in (stack.adapters.key_client, other_keys)}
-        self.vaults = stack.adapters.key_client.vault_url, other_keys.vault_url
+        self.rotations_table = self._table("rotations")
+        self.keys = {client.vault_url: client for client in (stack.adapters.key_client, other.key_client)}
+        self.secret_clients = {each.vault_url: each for each in (stack.adapters.secret_client, other.secret_client)}
+        self.vaults = stack.adapters.key_client.vault_url, other.key_client.vault_url
         self.vault = AzureVault(self.keys, sleep=self.pauses.append, clock=stack.clock)
+        self.secrets = AzureSecrets(self.secret_clients, sleep=self.pauses.append)
+        self.secret_rotations = AzureSecretRotations(self.rotations_table)
         self.keks = AzureKeks(self.keys_table)
         self.shards = AzureShards(self.runs_table)
         self.budgets = AzureBudgets(self.budgets_table)
@@ -217,6 +238,11 @@ class AzureBackend(Backend):
     @override
     def key_name(self, name: str) -> str:
         return f"{name}-{self._suffix}"
+
+    @override
+    def pass_a_second(self) -> None:
+        self._stack.clock.move(timedelta(seconds=1))
+        time.sleep(CLOCK_SHOWS_S)
 
     @override
     def disable(self, kid: Kid) -> None:

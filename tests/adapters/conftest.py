@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from azure.keyvault.keys import KeyClient
 
 from local.key_vault.client import KeyVaultProcess
 from local.stack import Stack, running
@@ -29,19 +28,19 @@ def other_vault(stack: Stack) -> Iterator[KeyVaultProcess]:
 
 
 @pytest.fixture(scope="session")
-def other_keys(stack: Stack, other_vault: KeyVaultProcess) -> Iterator[KeyClient]:
-    """The SDK's client for the second vault."""
+def other_adapters(stack: Stack, other_vault: KeyVaultProcess) -> Iterator[Adapters]:
+    """What has the SDK's clients for the second vault."""
     assert stack.settings.local_stack is not None
     local = replace(stack.settings.local_stack, ca=other_vault.ca)
     adapters = Adapters(replace(stack.settings, vault_url=other_vault.url, local_stack=local))
-    yield adapters.key_client
+    yield adapters
     adapters.close()
 
 
 @pytest.fixture
-def azure(stack: Stack, other_vault: KeyVaultProcess, other_keys: KeyClient) -> Iterator[AzureBackend]:
+def azure(stack: Stack, other_vault: KeyVaultProcess, other_adapters: Adapters) -> Iterator[AzureBackend]:
     """The adapters alone."""
-    backend = AzureBackend(stack, other_keys)
+    backend = AzureBackend(stack, other_adapters)
     yield backend
     stack.vault.clear_faults()
     other_vault.clear_faults()
