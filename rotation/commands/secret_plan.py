@@ -8,7 +8,7 @@ from rotation.catalog import SecretPolicy
 from rotation.commands.ports import Ports
 from rotation.commands.tables import labelled, minute
 from rotation.message import SecretOrder
-from rotation.rotators.base import Credential, Rotator
+from rotation.rotators.base import Credential
 from rotation.rotators.registry import ROTATORS
 from rotation.secret import Decision, will_replace
 from rotation.secret_versions import EXPIRES_BEHIND_DUE, SLOT_TAG, Versions
@@ -48,25 +48,21 @@ def _comes_to(decision: Decision, *, begins: bool) -> str:
 def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bool) -> Iterator[str]:
     """What vault and target say."""
     try:
-        rotator = ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy))
         versions = Versions(ports.secrets, policy.entry, ports.clock)
-        current = None
-        if (newest := versions.newest()) is not None:
+        newest = versions.newest()
+        if newest is None:
+            yield labelled("current version", "none", LABEL)
+        else:
             age = ports.clock() - newest.created
             yield labelled("current version", f"{newest.version}, {age.days} days old", LABEL)
+        rotator = ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy))
+        current = None
+        if newest is not None:
             value = versions.value(newest.version)
             current = Credential(newest.tags.get(SLOT_TAG) or rotator.locate(value), value)
             yield labelled("its slot", current.slot, LABEL)
-        else:
-            yield labelled("current version", "none", LABEL)
-        if begins:
-            generation = max(row.generation, versions.newest_generation()) + 1
-            yield labelled("new slot", _slot(rotator, current, generation), LABEL)
-        else:
-            yield labelled("new slot", row.pending_slot, LABEL)
+        generation = max(row.generation, versions.newest_generation()) + 1
+        slot = rotator.place(current, generation).slot if begins else row.pending_slot
+        yield labelled("new slot", slot or "named by the service when it makes the credential", LABEL)
     except (Transient, Rejected, Waiting) as error:
         yield labelled("not known", f"vault or target cannot be asked: {type(error).__name__}: {error}", LABEL)
-
-
-def _slot(rotator: Rotator, current: Credential | None, generation: int) -> str:
-    return rotator.place(current, generation).slot or "named by the service when it makes the credential"
