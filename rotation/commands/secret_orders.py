@@ -47,7 +47,7 @@ def add_to(secret: Commands) -> None:
     add_wait(rollback, "the name")
     rollback.set_defaults(action=SecretAction.ROLLBACK, compromised=False, dry_run=False)
 
-    purpose = "say that a person has revoked the credential before, where only a person can"
+    purpose = "say that a person has revoked the credential that a task names, where only a person can"
     sample = "secret confirm partner-api-key --reason 'ticket 4711'"
     confirm = add_command(secret, "confirm", purpose, _ask, sample=sample)
     add_name(confirm)

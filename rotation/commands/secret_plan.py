@@ -11,9 +11,9 @@ from rotation.message import SecretOrder
 from rotation.rotators.base import Credential
 from rotation.rotators.registry import ROTATORS
 from rotation.secret import Decision, will_replace
-from rotation.secret_versions import EXPIRES_BEHIND_DUE, SLOT_TAG, Versions
+from rotation.secret_versions import EXPIRES_BEHIND_DUE, Versions
 from shared.errors import Rejected, Transient, Waiting
-from shared.values import SecretRotation
+from shared.values import SLOT_TAG, SecretRotation
 
 LABEL: Final = 18
 """How wide the column of labels is."""

@@ -14,10 +14,11 @@ from rotation.commands.tables import Row, labelled, rendered
 from rotation.rotators.registry import READERS
 from rotation.secret import due
 from rotation.secret_progress import waits_for
-from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, RESTORES_TAG, SLOT_TAG, STATE_TAG
+from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, RESTORES_TAG, STATE_TAG
+from rotation.tasks import task_of
 from shared.errors import Rejected, Transient
 from shared.settings import Settings
-from shared.values import SecretRotation
+from shared.values import SLOT_TAG, SecretRotation
 
 _PAGE: Final = 1000
 
@@ -97,6 +98,7 @@ def _in_json(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Iterato
 def _facts(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Row:
     entry, now = policy.entry, ports.clock()
     is_claimed = row.claimed_until is not None and row.claimed_until > now
+    task = task_of(row, policy.parameters)
     return {
         "name": row.name,
         "rotator": policy.rotator,
@@ -109,6 +111,7 @@ def _facts(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Row:
         "due": due(row, entry),
         "verdict": row.verdict,
         "task": row.task,
+        "deadline": task.deadline if task else None,
         "claimed_until": row.claimed_until if is_claimed else None,
         "current": row.current,
         "slot": row.slot,

@@ -20,11 +20,11 @@ from rotation.fields import Fields
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.rotators.base import Kind, Surroundings
 from rotation.rotators.registry import READERS, ROTATORS
-from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, SLOT_TAG, STATE_TAG
+from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, STATE_TAG
 from shared import log
 from shared.azure import wiring
 from shared.errors import Integrity, MissingPackage, Waiting
-from shared.values import SecretPhase, SecretVersion
+from shared.values import SLOT_TAG, SecretPhase, SecretVersion
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, ByHand, Logins, SimRotator
 from tests.simulator import VAULT_URL, SimAlerts, SimDeadLetters, SimQueues, SimSecretRotations, SimSecrets
