@@ -121,10 +121,11 @@ def shows(row: SecretRotation, order: SecretOrder, before: SecretRotation) -> bo
     if order.action is SecretAction.ROLLBACK:
         return row.generation == order.generation and is_rolled_back(row)
     is_hastened = will_replace(before) and row.compromised and row.generation == before.generation
-    if row.order != order.id and not is_hastened:
-        return False
-    if has_failed(row):
+    is_meant = row.order == order.id or is_hastened
+    if is_meant and has_failed(row):
         raise Rejected("the rotation was given up, the credential in use works on", because=row.verdict)
-    if row.task and not is_published(row):
+    if is_meant and is_published(row):
+        return True
+    if row.task:
         raise Waiting("asked; it is a person's turn", task=row.task)
-    return is_published(row)
+    return False

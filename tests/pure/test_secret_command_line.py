@@ -343,6 +343,9 @@ def test_a_rotation_by_hand_goes_from_order_to_drop_to_confirmation(
     assert (scene.row.phase, scene.versions()[-1][1]) == (SecretPhase.GRACE, made)
 
     scene.pass_time(GRACE)
+    assert operator.types("secret", "rotate", NAME, "--compromised", "--wait") == EXIT_UNAVAILABLE
+    assert "Waiting: asked; it is a person's turn (task=revoke the one before and confirm it)" in operator.err
+    scene.settle()
     assert operator.types("secret", "status", NAME) == 0
     assert operator.told()["waits for"] == "a person: revoke the one before and confirm it"
     del scene.target.accepted["user-a"]
