@@ -48,29 +48,31 @@ def plan_secrets(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is due
 
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_WATCH_SCHEDULE%", use_monitor=False)
+@log.masked_errors
 def watch_intents(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is open does not depend on the tick
-    """Have every job finished or settled that was begun and has no outcome; look for secrets in what was recorded."""
-    try:
-        parts.intents.run()
-    finally:
-        parts.sweep.run()
+    """Settle jobs without an outcome, look for secrets in what was recorded, resolve alerts whose cause is gone."""
+    parts.watch.run()
+
+
+@app.timer_trigger(arg_name="tick", schedule="%ATP_ALERT_SCHEDULE%", use_monitor=False)
+@log.masked_errors
+def deliver_alerts(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is owed does not depend on the tick
+    """Tell the alert sinks what they have still to be told."""
+    parts.alert_delivery.run()
 
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_CHECKPOINT_SCHEDULE%", use_monitor=False)
+@log.masked_errors
 def checkpoint_audit_trail(tick: func.TimerRequest) -> None:  # noqa: ARG001 - every tick signs what there is
     """Sign how far the audit trail is, and copy it to the evidence."""
-    try:
-        parts.checkpointer.run()
-    finally:
-        if parts.copy is not None:
-            parts.copy.run()
+    parts.audit_watch.run()
 
 
 @app.timer_trigger(arg_name="tick", schedule="%ATP_RECONCILE_SCHEDULE%", use_monitor=True)
+@log.masked_errors
 def reconcile_evidence(tick: func.TimerRequest) -> None:  # noqa: ARG001 - the day decides what is compared
     """Compare the audit trail with its evidence copy."""
-    if parts.reconciler is not None:
-        parts.reconciler.run()
+    parts.reconciliation.run()
 
 
 @app.queue_trigger(arg_name="message", queue_name=PLAN_SHARDS, connection=STORAGE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from bench import audit, cipher, memory, quota, redact, rewrap, rotation, scale, survival, vaults
+from bench import audit, cipher, inventory, memory, quota, redact, rewrap, rotation, scale, survival, vaults
 from bench.result import Result, machine, page, table
 
 BENCHMARKS: Final[Mapping[str, ModuleType]] = {
@@ -25,6 +25,7 @@ BENCHMARKS: Final[Mapping[str, ModuleType]] = {
     "vaults": vaults,
     "survival": survival,
     "audit": audit,
+    "inventory": inventory,
 }
 """Each module has `measure(quick) -> Sequence[Result]`, and says in its docstring what it measures."""
 

@@ -279,7 +279,7 @@ class NothingGoesWrong(Alerts, DeadLetters):
         return []
 
     @override
-    def resolve(self, what: Any) -> None:
+    def resolve(self, *what: Any) -> None:
         raise NotImplementedError
 
 

@@ -31,12 +31,35 @@ param driveSchedule string = '0 * * * * *'
 @description('URL of an RFC 3161 time-stamp authority, which says once an hour when the audit trail was signed; empty for none.')
 param timestampUrl string = ''
 
+@description('Name of the secret in the vault that holds a URL which takes alerts as JSON; empty for none. Secret first, name then.')
+param alertWebhookSecret string = ''
+
+@description('The same for the URL of a Microsoft Teams workflow.')
+param alertTeamsSecret string = ''
+
+@description('The same for the routing key of a PagerDuty service.')
+param alertPagerdutySecret string = ''
+
 @description('The alert rules need INFO at least: they look for what the app says when all is well, too.')
 @allowed(['DEBUG', 'INFO'])
 param logLevel string = 'INFO'
 
 @description('The keys of kind "kek" in rotation/catalog.toml.')
 param keks string[] = ['master-kek']
+
+@description('The secrets of the catalog that the app rotates, by their names in the first vault.')
+param secrets string[] = [
+  'azure-sql-connection'
+  'postgresql-connection'
+  'cosmos-db-connection'
+  'storage-connection'
+  'service-bus-connection'
+  'partner-api-key'
+  'webhook-secret'
+  'azure-sql-admin'
+  'postgresql-admin'
+  'partner-api-admin'
+]
 
 @description('Names of further vaults, made with a first version of each KEK: where KEKs come from or may be rotated to.')
 param moreVaults string[] = []
@@ -91,6 +114,11 @@ var names = {
 }
 var vaults = concat([names.vault], moreVaults)
 var signingKeyName = 'audit-signing'
+var alertSecrets = filter([alertWebhookSecret, alertTeamsSecret, alertPagerdutySecret], name => !empty(name))
+
+// https://learn.microsoft.com/azure/app-service/app-service-key-vault-references
+func reference(vault string, secret string) string =>
+  empty(secret) ? '' : '@Microsoft.KeyVault(VaultName=${vault};SecretName=${secret})'
 
 // Which app does what. One package holds all of it; each app has the functions of the other one disabled, and neither has
 // the roles for them.
@@ -110,6 +138,7 @@ var rotationFunctions = [
   'secret_job_poison'
   'key_vault_event'
   'watch_intents'
+  'deliver_alerts'
   'health'
 ]
 var auditFunctions = [
@@ -234,6 +263,7 @@ module access 'modules/access.bicep' = {
     vaults: vaults
     insightsName: monitoring.outputs.insightsName
     keks: keks
+    secrets: secrets
     appPrincipalId: identity.properties.principalId
     services: services
     operators: operators
@@ -241,6 +271,7 @@ module access 'modules/access.bicep' = {
     evidenceContainerName: evidence.outputs.containerName
     auditHostStorageName: auditHost.outputs.name
     signingKeyName: signingKeyName
+    alertSecrets: alertSecrets
     auditPrincipalId: auditIdentity.properties.principalId
     auditors: auditors
   }
@@ -266,6 +297,9 @@ module app 'modules/app.bicep' = {
     auditOrigin: auditOrigin
     signingKeyName: signingKeyName
     timestampUrl: ''
+    alertWebhook: reference(names.vault, alertWebhookSecret)
+    alertTeams: reference(names.vault, alertTeamsSecret)
+    alertPagerdutyKey: reference(names.vault, alertPagerdutySecret)
     disabledFunctions: auditFunctions
     takesEvents: true
     subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
@@ -296,6 +330,9 @@ module auditApp 'modules/app.bicep' = {
     auditOrigin: auditOrigin
     signingKeyName: signingKeyName
     timestampUrl: timestampUrl
+    alertWebhook: ''
+    alertTeams: ''
+    alertPagerdutyKey: ''
     disabledFunctions: rotationFunctions
     takesEvents: false
     subnetId: privateNetwork ? network!.outputs.auditSubnetId : ''

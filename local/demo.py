@@ -74,8 +74,9 @@ class Report:
 
     def promises(self) -> dict[str, bool]:
         """Every promise of this demo, and whether it held."""
-        # Opening a DEK to read with it is the readers' business; a rotation needs no vault operation of its own.
-        rotation_operations = sum(n for kind, n in self.vault_operations.items() if kind != "unwrapkey")
+        # Opening a DEK to read with it is the readers' business; a rotation needs no operation on keys of its own.
+        operations = self.vault_operations.items()
+        rotation_operations = sum(n for kind, n in operations if kind != "unwrapkey" and "secret" not in kind)
         return {
             "everything finished in time": not self.unfinished,
             "every tenant's DEK was rotated, once": self.rotated == self.tenants,

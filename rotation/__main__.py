@@ -14,11 +14,14 @@ from rotation.commands import (
     alerts,
     audit_list,
     audit_proof,
+    calendar,
+    inventory,
     kek_history,
     kek_orders,
     kek_plan,
     kek_status,
     letters,
+    policies,
     secret_drop,
     secret_orders,
     secret_status,
@@ -27,15 +30,16 @@ from rotation.commands import tenants as tenant_commands
 from rotation.commands.grammar import WHOLE_LINES, add_group, example
 from rotation.commands.tenants import tenants
 from shared import log
-from shared.errors import AtpError, Conflict, Integrity, InvalidSettings, Transient, Waiting
+from shared.errors import AtpError, Conflict, Different, Integrity, InvalidSettings, Transient, Waiting
 from shared.redact import config, mask
 from shared.settings import Settings
 
-__all__ = ["EXIT_INTEGRITY", "EXIT_REJECTED", "EXIT_UNAVAILABLE", "main", "tenants"]
+__all__ = ["EXIT_DIFFERENT", "EXIT_INTEGRITY", "EXIT_REJECTED", "EXIT_UNAVAILABLE", "main", "tenants"]
 
 EXIT_REJECTED: Final = 2  # the request has to change
 EXIT_UNAVAILABLE: Final = 3  # try again later
 EXIT_INTEGRITY: Final = 4  # stop and call somebody
+EXIT_DIFFERENT: Final = 5  # what was compared is not the same
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except AtpError as error:
         print(mask(f"{type(error).__name__}: {error}{_advice(error)}"), file=sys.stderr)
+        if isinstance(error, Different):
+            return EXIT_DIFFERENT
         if isinstance(error, Integrity):
             return EXIT_INTEGRITY
         return EXIT_UNAVAILABLE if isinstance(error, Transient | Conflict | Waiting) else EXIT_REJECTED
@@ -95,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=WHOLE_LINES,
     )
     parser.add_argument("--settings", type=Path, help="a local.settings.json to read instead of the environment")
-    nouns = parser.add_subparsers(required=True, metavar="{tenant,plan,kek,secret,audit,alerts,letters}")
+    names = "{tenant,plan,kek,secret,inventory,policies,calendar,audit,alerts,letters}"
+    nouns = parser.add_subparsers(required=True, metavar=names)
     tenant_commands.add_to(nouns)
     kek_plan.add_to(add_group(nouns, "plan", "what a rotation would cost, without doing anything"))
     kek = add_group(nouns, "kek", "rotate KEKs, pause, resume and roll back rotations, see how far they are")
@@ -106,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     secret_orders.add_to(secret)
     secret_drop.add_to(secret)
     secret_status.add_to(secret)
+    inventory.add_to(nouns)
+    policies.add_to(nouns)
+    calendar.add_to(nouns)
     purpose = "search the audit trail, export and verify it, prove what is in it"
     audit = add_group(nouns, "audit", purpose, sample="audit list --tenant acme --last 20")
     audit_list.add_to(audit)

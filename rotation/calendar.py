@@ -38,7 +38,7 @@ class Every:
         return self.interval
 
     def __str__(self) -> str:
-        return f"every {self.interval.days} days"
+        return "daily" if self.interval.days == 1 else f"every {self.interval.days} days"
 
 
 @dataclass(frozen=True, slots=True)

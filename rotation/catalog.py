@@ -15,6 +15,7 @@ from typing import Any, Final
 from rotation.calendar import Calendar, Every, Period, Schedule
 from rotation.fields import NAME, Fields
 from shared.errors import InvalidCatalog
+from shared.values import ObjectKind
 
 SAMPLED_WHILE_SWEEPING: Final = 0.005
 """Share of the new wraps that are opened at the vault before they are stored."""
@@ -23,6 +24,8 @@ ALERT_DAYS: Final = (30, 7, 1)
 
 _CONTROL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ().:/-]{0,59}")
 _MOST_ALERT_DAYS: Final = 365
+# https://learn.microsoft.com/azure/key-vault/keys/how-to-configure-key-rotation#key-rotation-policy
+_SHORTEST_OF_VAULT: Final = timedelta(days=7)
 
 
 class EntryKind(StrEnum):
@@ -46,8 +49,8 @@ class RotatedBy(StrEnum):
 
 
 _ROTATED_BY: Final[Mapping[EntryKind, tuple[RotatedBy, ...]]] = {
-    EntryKind.KEY: (RotatedBy.VAULT, RotatedBy.PERSON),
-    EntryKind.CERTIFICATE: (RotatedBy.VAULT, RotatedBy.CERT_MANAGER, RotatedBy.SERVICE_MESH, RotatedBy.PERSON),
+    EntryKind.KEY: (RotatedBy.PERSON, RotatedBy.VAULT),
+    EntryKind.CERTIFICATE: (RotatedBy.PERSON, RotatedBy.VAULT, RotatedBy.CERT_MANAGER, RotatedBy.SERVICE_MESH),
 }
 type Readers = Mapping[str, Callable[[Fields], Any]]
 """What reads the parameters of each rotator that an entry may name."""
@@ -69,6 +72,12 @@ class Entry:
     alert_days: tuple[int, ...] = ALERT_DAYS  # before it expires, largest first
     controls: tuple[str, ...] = ()  # what auditors call the requirement that it meets
     rotated_by: RotatedBy = RotatedBy.APP
+    expires: bool = True  # whether every version must have an expiry date
+
+    @property
+    def object_kind(self) -> ObjectKind:
+        """What the vault calls an object of its kind."""
+        return ObjectKind.KEY if self.kind in (EntryKind.KEK, EntryKind.DEK) else ObjectKind(self.kind)
 
     @property
     def in_vault(self) -> bool:
@@ -198,11 +207,16 @@ def _entry(name: str, fields: Fields) -> Entry:
         alert_days=tuple(sorted(fields.integers("alert_days", 1, _MOST_ALERT_DAYS, ALERT_DAYS), reverse=True)),
         controls=fields.texts("controls", _CONTROL, "names of controls like 'SOC 2 CC6.1'"),
         rotated_by=RotatedBy(fields.one_of("rotated_by", _ROTATED_BY[kind])) if kind in _ROTATED_BY else RotatedBy.APP,
+        expires=fields.flag("expires", default=True) if kind in (EntryKind.KEY, EntryKind.SECRET) else True,
     )
     if entry.grace >= schedule.longest and kind is not EntryKind.DEK:
         fields.mistake("grace_days must be shorter than the time between two rotations")
     if not entry.alert_days:
         fields.mistake("alert_days: names no day")
+    if entry.rotated_by is RotatedBy.VAULT and isinstance(schedule, Calendar):
+        fields.mistake("calendar: Key Vault counts days from the making of a version: say interval_days")
+    if entry.rotated_by is RotatedBy.VAULT and schedule.longest < _SHORTEST_OF_VAULT:
+        fields.mistake(f"interval_days: Key Vault rotates after {_SHORTEST_OF_VAULT.days} days or more")
     return entry
 
 
@@ -258,7 +272,7 @@ def _shared_objects(entries: Mapping[str, Entry]) -> list[str]:
     first: dict[tuple[str | None, str, str], str] = {}
     for entry in entries.values():
         if entry.in_vault:
-            kind = EntryKind.KEY if entry.kind is EntryKind.KEK else entry.kind
+            kind = entry.object_kind
             other = first.setdefault((entry.vault, kind, entry.object.lower()), entry.name)
             if other != entry.name:
                 mistakes.append(f"[{entry.name}] object: [{other}] is about the same {kind} of the vault")

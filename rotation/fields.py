@@ -66,7 +66,7 @@ class Fields:
             return default
         if isinstance(value, str) and value in choices:
             return value
-        self._wrong(field, value, "one of " + ", ".join(repr(choice) for choice in choices))
+        self._wrong(field, value, "one of " + ", ".join(repr(str(choice)) for choice in choices))
         return next(iter(choices))
 
     def integer(self, field: str, least: int, most: int, default: int | None = None) -> int:

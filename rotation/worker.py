@@ -10,6 +10,7 @@ import logging
 from dataclasses import replace
 from typing import Final
 
+from rotation.alerting import letter_alert
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
 from rotation.dek_job import DekJobs
@@ -130,7 +131,7 @@ class Worker:
                 return
         self._alerts.raise_alert(
             Alert(
-                id=f"{queue}/{letter.id}",
+                id=letter_alert(letter),
                 severity=Severity.CRITICAL,
                 what="a message could not be processed and waits for an operator",
                 subject=f"queue/{queue}",

@@ -61,6 +61,10 @@ class Waiting(AtpError):
     """A person has to do something first; the text says what. Nothing has failed."""
 
 
+class Different(AtpError):
+    """What was compared on request is not the same. Nothing has failed."""
+
+
 class UnusableKey(Rejected):
     """A Key Vault key version that must not be used for what was asked: disabled, outside nbf/exp, wrong operation."""
 

@@ -4,13 +4,14 @@ Every method may raise `Transient` (nothing is known about whether it took effec
 reads what others wrote, `Integrity` (what is stored cannot be what we stored). A return means: durable and visible.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from shared.secret import Secret
 from shared.values import (
     Alert,
+    AlertEntry,
     Budget,
     ConsumerReport,
     DeadLetter,
@@ -24,14 +25,19 @@ from shared.values import (
     Keyring,
     KeyShape,
     Kid,
+    Notice,
+    ObjectKind,
+    RenewalPolicy,
     SecretRotation,
     SecretVersion,
     ShardProgress,
     SigningKey,
+    SinkName,
     StoredCheckpoint,
     StoredRecord,
     Tenant,
     TenantId,
+    VaultObject,
 )
 
 MAX_ROWS_PER_TRANSACTION = 100
@@ -216,6 +222,32 @@ class SecretRotations(Protocol):
         """
 
 
+class VaultObjects(Protocol):
+    """Everything that the configured vaults hold, whoever made it; in the first vault unless said otherwise."""
+
+    @property
+    def vaults(self) -> Sequence[str]:
+        """The vaults by their URLs without a slash, the first one first."""
+
+    def of(self, kind: ObjectKind, vault: str | None = None) -> Iterator[VaultObject]:
+        """Every living object of a kind with the attributes of its newest version, in no order.
+
+        Read page by page as it is asked for: no more than a page is held. What comes or goes meanwhile may be missed.
+        """
+
+    def versions(self, kind: ObjectKind, name: str, vault: str | None = None) -> Sequence[VaultObject]:
+        """Every version of an object, oldest first; none if there is no such object."""
+
+    def renewal(self, kind: ObjectKind, name: str, vault: str | None = None) -> RenewalPolicy:
+        """The policy of a key or certificate. Rejected if there is none such."""
+
+    def set_renewal(self, kind: ObjectKind, name: str, policy: RenewalPolicy, vault: str | None = None) -> None:
+        """Replace the policy of a key. Of a certificate only `rotates_before` can be set: its issuing sets the rest.
+
+        Rejected if there is none such, or the vault takes no such policy.
+        """
+
+
 class AuditSigner(Protocol):
     """The vault's key that signs checkpoints. Nobody else may use it, and nobody takes it out."""
 
@@ -289,13 +321,46 @@ class Alerts(Protocol):
     """What people must know."""
 
     def raise_alert(self, alert: Alert) -> None:
-        """Record the alert and make it heard; one `id` is recorded once."""
+        """Record the alert and make it heard; one `id` is told once, and once more if it becomes more severe.
 
-    def resolve(self, alert: str) -> None:
-        """The cause of the alert of that id is gone; no error if there is none."""
+        After it was resolved it is opened again.
+        """
+
+    def resolve(self, alert_id: str, by: str = "", because: str = "") -> None:
+        """Say that the cause of an alert is gone; no error if it is resolved, or was never raised.
+
+        `by` and `because`: a person says so, which is recorded.
+        """
 
     def all(self) -> Sequence[Alert]:
-        """Every recorded alert, oldest first."""
+        """Every alert, the resolved ones included, oldest first."""
+
+
+class AlertRegister(Protocol):
+    """Where alerts are kept, with what has still to be told of them."""
+
+    def read(self, alert_id: str) -> AlertEntry | None:
+        """The alert, None if it was never raised."""
+
+    def put(self, entry: AlertEntry) -> None:
+        """Insert one that has no etag, replace one that has. Conflict if it was put meanwhile."""
+
+    def owing(self) -> Sequence[AlertEntry]:
+        """Those of which something has still to be told or recorded, oldest first. One that is damaged is left out."""
+
+    def all(self) -> Sequence[AlertEntry]:
+        """Every one, oldest first."""
+
+
+class AlertSink(Protocol):
+    """Somebody who is told of alerts."""
+
+    @property
+    def name(self) -> SinkName:
+        """Which one it is."""
+
+    def send(self, notice: Notice) -> None:
+        """Tell it. After a Transient it may have been told. Rejected if it will never take this."""
 
 
 class DeadLetters(Protocol):

@@ -22,6 +22,10 @@ _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 # https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
 _CONTAINER: Final = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _KEY_NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
+_PAGERDUTY: Final = "https://events.pagerduty.com/v2/enqueue"
+# https://developer.pagerduty.com/docs/events-api-v2/overview/: an integration key has 32 characters
+_ROUTING_KEY: Final = re.compile(r"[0-9A-Za-z]{32}")
+_LEAST_SECRET: Final = 16  # characters; what is shorter proves nothing, and stands in many texts
 _ORIGIN: Final = re.compile(r"[!-*,-~]{1,100}")  # https://c2sp.org/signed-note: no blanks and no plus in names
 
 
@@ -50,6 +54,10 @@ class Settings:
     audit_signing_key: str = "audit-signing"  # ATP_AUDIT_SIGNING_KEY, in the vault of ATP_VAULT_URL
     local_stack: LocalStack | None = None  # ATP_LOCAL_STACK, a file that the local stack writes
     timestamp_url: str | None = None  # ATP_TSA_URL, an RFC 3161 time-stamp authority
+    alert_webhook: Secret | None = None  # ATP_ALERT_WEBHOOK, a URL that takes alerts as generic JSON
+    alert_teams: Secret | None = None  # ATP_ALERT_TEAMS, the URL of a Microsoft Teams workflow
+    alert_pagerduty_key: Secret | None = None  # ATP_ALERT_PAGERDUTY_KEY, the routing key of a service
+    alert_pagerduty_url: str = _PAGERDUTY  # ATP_ALERT_PAGERDUTY_URL, for accounts in the EU and for tests
 
     @staticmethod
     def parse(environment: Mapping[str, str]) -> "Settings":
@@ -100,6 +108,19 @@ class Settings:
         timestamp_url = environment.get("ATP_TSA_URL", "")
         if timestamp_url and not _is_timestamp_authority(timestamp_url):
             mistakes.append("ATP_TSA_URL: must be an https or http URL without credentials and query")
+        for name in ("ATP_ALERT_WEBHOOK", "ATP_ALERT_TEAMS"):
+            text = environment.get(name, "")
+            _keep_secret_url(text)
+            if text and not _is_sink(text):
+                mistakes.append(f"{name}: must be an https URL, or an http one on this machine")
+        routing_key = environment.get("ATP_ALERT_PAGERDUTY_KEY", "")
+        if routing_key:
+            _keep(routing_key)
+            if not _ROUTING_KEY.fullmatch(routing_key):
+                mistakes.append("ATP_ALERT_PAGERDUTY_KEY: must be a routing key, 32 letters and digits")
+        pagerduty_url = environment.get("ATP_ALERT_PAGERDUTY_URL") or _PAGERDUTY
+        if not _is_sink(pagerduty_url):
+            mistakes.append("ATP_ALERT_PAGERDUTY_URL: must be an https URL, or an http one on this machine")
         local_stack = _local_stack(environment.get("ATP_LOCAL_STACK", ""), vault_url, mistakes)
         if evidence_url and local_stack:
             mistakes.append("ATP_EVIDENCE_URL: not on a local stack, which has the copy in its own storage")
@@ -119,7 +140,15 @@ class Settings:
             audit_signing_key,
             local_stack,
             timestamp_url or None,
+            _secret(environment.get("ATP_ALERT_WEBHOOK", "")),
+            _secret(environment.get("ATP_ALERT_TEAMS", "")),
+            _secret(routing_key),
+            pagerduty_url,
         )
+
+
+def _secret(text: str) -> Secret | None:
+    return Secret(text.encode()) if text else None
 
 
 def _is_https(url: str) -> bool:
@@ -140,6 +169,15 @@ def _is_container(url: str) -> bool:
 def _is_timestamp_authority(url: str) -> bool:
     """Whether it names a service and nothing that is a secret; http will do, because what it says is signed."""
     return _is_service(url) and url.isascii() and url.isprintable() and not set(url) & set(" @?#")
+
+
+def _is_sink(url: str) -> bool:
+    """Whether it is a URL to which a secret may be sent, without credentials in front of its host."""
+    if not _is_service(url) or not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    parts = urlsplit(url)
+    is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return "@" not in parts.netloc and (parts.scheme == "https" or is_here)
 
 
 def _is_connection_string(text: str) -> bool:
@@ -184,6 +222,18 @@ def _keep_secret(connection_string: str) -> None:
         name, _, value = part.partition("=")
         if name.strip().lower() in _SECRET_PARTS:
             KNOWN_SECRETS.add(value.strip().encode(), for_ever=True)
+
+
+def _keep_secret_url(url: str) -> None:
+    """Masked for as long as the process lives, and what stands behind its host too: libraries name that alone."""
+    _keep(url)
+    _, slash, behind = url.partition("://")[2].partition("/")
+    _keep(slash + behind)
+
+
+def _keep(secret: str) -> None:
+    if len(secret) >= _LEAST_SECRET:
+        KNOWN_SECRETS.add(secret.encode(), for_ever=True)
 
 
 def _local_stack(path: str, vault_url: str, mistakes: list[str]) -> LocalStack | None:

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -377,6 +377,53 @@ class SigningKey:
     created: datetime
 
 
+class ObjectKind(StrEnum):
+    """What a vault holds, as its paths spell it without the s."""
+
+    KEY = "key"
+    SECRET = "secret"  # noqa: S105 - the kind, not a secret
+    CERTIFICATE = "certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultObject:
+    """A key, secret or certificate as a vault lists it, without its value."""
+
+    kind: ObjectKind
+    vault: str  # URL without a slash
+    name: str  # as it was first spelled: names that differ in case only are one name
+    enabled: bool
+    created: datetime  # the version, the newest one where no version is named
+    updated: datetime | None = None
+    not_before: datetime | None = None
+    expires: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    managed: bool = False  # a key or secret that is part of the certificate of its name
+    version: str = ""  # 32 hex digits; empty in a list of objects, which does not name it
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalPolicy:
+    """When a vault makes the next version of a key or certificate by itself, and when it announces that one expires.
+
+    Durations are what they can be at most, where a vault counts in months. None: it does not.
+    """
+
+    lifetime: timedelta | None = None  # from the making of a version to its expiry
+    rotates_after: timedelta | None = None  # the making of the newest version
+    rotates_before: timedelta | None = None  # its expiry
+    notifies_before: timedelta | None = None  # its expiry
+
+    @property
+    def longest(self) -> timedelta | None:
+        """The longest time between two versions, None if the vault makes none."""
+        if self.rotates_after is not None:
+            return self.rotates_after
+        if self.rotates_before is None or self.lifetime is None:
+            return None
+        return self.lifetime - self.rotates_before
+
+
 class SecretPhase(StrEnum):
     """Where the rotation of a secret stands. The moves between phases are in rotation/secret.py."""
 
@@ -454,7 +501,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something a person must know. The same `id` is raised once."""
+    """Something a person must know. The same `id` is raised once, until it is resolved."""
 
     id: str
     severity: Severity
@@ -462,6 +509,62 @@ class Alert:
     subject: str  # the object concerned: `dek/acme`, `queue/rotation-jobs`
     raised: datetime
     details: Mapping[str, str]
+    owner: str = ""  # who sees to it; empty: whoever owns the subject
+    resolved: datetime | None = None  # when its cause was gone
+    resolved_by: str = ""  # the person who said so; empty: the app has seen it
+
+
+class SinkName(StrEnum):
+    """To whom alerts are sent, besides the log."""
+
+    WEBHOOK = "webhook"  # generic JSON
+    TEAMS = "teams"  # a channel in Microsoft Teams
+    PAGERDUTY = "pagerduty"  # Events API v2
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """That a sink has still to be told how an alert stands."""
+
+    attempts: int = 0  # in vain, so far
+    due: datetime | None = None  # not before; None: at once
+    given_up: str = ""  # why nobody tries any more
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """That a person has resolved an alert, which is not on record yet."""
+
+    revision: int
+    by: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEntry:
+    """An alert with its outbox: one row, changed by compare-and-swap."""
+
+    alert: Alert
+    revision: int = 1  # one more each time that it is opened, gets more severe or is resolved
+    owed: Mapping[SinkName, Owed] = field(default_factory=dict)
+    closings: tuple[Closing, ...] = ()
+    etag: Etag | None = None
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether something has still to be told or recorded."""
+        return bool(self.closings) or any(not owed.given_up for owed in self.owed.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a sink is told: how an alert stands."""
+
+    alert: Alert
+    key: str  # the same for everything that is told of one alert
+    revision: int  # with the key, the same for what is told twice
+    next: str  # what happens by itself, and what a person has to do
+    runbook: str  # page and heading
 
 
 @dataclass(frozen=True, slots=True)

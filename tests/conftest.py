@@ -1,6 +1,7 @@
 """What all tests share: Hypothesis settings, and a tally of cases that is printed at the end."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -21,12 +22,26 @@ class Tally:
 
 
 TALLY = Tally()
+_OF_WORKER = "tally"
 
 
 @pytest.fixture
 def tally() -> Tally:
     """The tally of this run."""
     return TALLY
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tests that run in several processes: tell the one that prints what was counted here."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_OF_WORKER] = dict(TALLY.cases)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what another process has counted."""
+    TALLY.cases.update(getattr(node, "workeroutput", {}).get(_OF_WORKER, {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -20,10 +20,12 @@ from typing import Any, override
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from shared.errors import Conflict, Integrity, Rejected, Throttled, Transient, UnusableKey
+from rotation.alert_job import AlertDesk
+from shared.errors import AtpError, Conflict, Integrity, Rejected, Throttled, Transient, UnusableKey
 from shared.ports import (
     MAX_ROWS_PER_TRANSACTION,
-    Alerts,
+    AlertRegister,
+    AlertSink,
     AuditSigner,
     Budgets,
     Checkpoints,
@@ -39,10 +41,12 @@ from shared.ports import (
     Secrets,
     Shards,
     Vault,
+    VaultObjects,
 )
 from shared.secret import Secret
 from shared.values import (
     Alert,
+    AlertEntry,
     Budget,
     ConsumerReport,
     DeadLetter,
@@ -58,15 +62,20 @@ from shared.values import (
     Keyring,
     KeyShape,
     Kid,
+    Notice,
+    ObjectKind,
     Phase,
+    RenewalPolicy,
     SecretRotation,
     SecretVersion,
     ShardProgress,
     SigningKey,
+    SinkName,
     StoredCheckpoint,
     StoredRecord,
     Tenant,
     TenantId,
+    VaultObject,
     Wrap,
     WrappedDek,
     shard_of,
@@ -143,7 +152,9 @@ class World:
     messages: list[QueuedMessage] = field(default_factory=list)
     pointers: dict[str, KeyPointer] = field(default_factory=dict)
     reports: dict[tuple[str, TenantId], ConsumerReport] = field(default_factory=dict)
-    alerts: dict[str, Alert] = field(default_factory=dict)
+    alert_rows: dict[str, AlertEntry] = field(default_factory=dict)
+    notices: list[tuple[SinkName, Notice]] = field(default_factory=list)  # everything that sinks were told
+    refusals: dict[SinkName, AtpError] = field(default_factory=dict)  # what sinks answer instead
     letters: dict[tuple[str, str], DeadLetter] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     keks: dict[Kid, KekVersion] = field(default_factory=dict)
@@ -158,6 +169,8 @@ class World:
     kill_in: Phase | None = None  # the process dies when it has brought a run into this phase
     phases: list[tuple[str, Phase]] = field(default_factory=list)  # of the runs, in the order they were stored
     disabled: list[tuple[Kid, int]] = field(default_factory=list)  # every disabling, and how many DEKs were under it
+    objects: dict[tuple[str, ObjectKind, str], list[VaultObject]] = field(default_factory=dict)  # versions by name
+    renewals: dict[tuple[str, ObjectKind, str], RenewalPolicy] = field(default_factory=dict)
     throttled: int = 0  # so many of the next vault operations are answered 429
     operations: Counter[str] = field(default_factory=Counter)  # of the vault, by kind
     vault_operations: int = 0
@@ -202,6 +215,12 @@ class World:
         """A new one."""
         return Etag(f'W/"{next(self._etags)}"')
 
+    @property
+    def alerts(self) -> dict[str, Alert]:
+        """The open alerts."""
+        rows = self.alert_rows.values()
+        return {entry.alert.id: entry.alert for entry in rows if entry.alert.resolved is None}
+
     def add_kek(self, name: str = "master-kek", vault: str = VAULT_URL, **changes: object) -> Kid:
         """Create a KEK version in the vault."""
         kid = Kid(f"{vault}/keys/{name}/{len(self.keks) + 1:032x}")
@@ -232,6 +251,17 @@ class World:
         kid = Kid(f"{VAULT_URL}/keys/{SIGNING_KEY}/{number:032x}")
         self.signing_keys[kid] = SigningKey(kid, signing_secret(number).public_key(), enabled, self.now)
         return kid
+
+    def add_object(self, kind: ObjectKind, name: str, vault: str = VAULT_URL, **changes: object) -> VaultObject:
+        """Create an object in the vault, or a version of it; a certificate with its key and secret."""
+        made = VaultObject(kind, vault, name, True, self.now, self.now)
+        made = replace(made, **changes)  # type: ignore[arg-type] # any field, by name
+        versions = self.objects.setdefault((vault, kind, name.lower()), [])
+        versions.append(replace(made, version=f"{len(versions) + 1:032x}"))
+        if kind is ObjectKind.CERTIFICATE:
+            for part in (ObjectKind.KEY, ObjectKind.SECRET):
+                self.add_object(part, name, vault, **changes, managed=True)
+        return versions[-1]
 
     def open(self, dek: WrappedDek) -> bytes:
         """The plaintext DEK, for checking invariants only."""
@@ -466,6 +496,79 @@ def _vault(url: str | None) -> str:
 def _ensure_ours(kid: Kid) -> None:
     if not re.fullmatch(f"({'|'.join(map(re.escape, VAULTS))})/keys/[0-9a-zA-Z-]{{1,127}}/[0-9a-f]{{32}}", kid):
         raise Integrity("a key id does not belong to a configured vault", kid=kid)
+
+
+class SimVaultObjects(VaultObjects):
+    """The port `VaultObjects` in memory."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    @override
+    def vaults(self) -> Sequence[str]:
+        return VAULTS
+
+    @override
+    def of(self, kind: ObjectKind, vault: str | None = None) -> Iterator[VaultObject]:
+        wanted = _configured(vault), kind
+
+        def effect() -> list[VaultObject]:
+            found = [versions[-1] for place, versions in self._world.objects.items() if place[:2] == wanted]
+            return [replace(newest, version="") for newest in found]
+
+        yield from self._world.io("objects", "of", effect)
+
+    @override
+    def versions(self, kind: ObjectKind, name: str, vault: str | None = None) -> Sequence[VaultObject]:
+        place = _configured(vault), kind, name.lower()
+        return self._world.io("objects", "versions", lambda: tuple(self._world.objects.get(place, ())))
+
+    @override
+    def renewal(self, kind: ObjectKind, name: str, vault: str | None = None) -> RenewalPolicy:
+        place = _configured(vault), kind, name.lower()
+
+        def effect() -> RenewalPolicy:
+            _ensure_there(self._world.objects, place)
+            return self._world.renewals.get(place, _FRESH[kind])
+
+        return self._world.io("objects", "renewal", effect)
+
+    @override
+    def set_renewal(self, kind: ObjectKind, name: str, policy: RenewalPolicy, vault: str | None = None) -> None:
+        place = _configured(vault), kind, name.lower()
+
+        def effect() -> None:
+            _ensure_there(self._world.objects, place)
+            if kind is ObjectKind.CERTIFICATE:
+                assert policy.rotates_before is not None
+                self._world.renewals[place] = replace(_FRESH[kind], rotates_before=policy.rotates_before)
+                return
+            for time in (policy.rotates_after, policy.rotates_before, policy.notifies_before):
+                if time is not None and time < timedelta(days=7):
+                    raise Rejected("the vault takes no such policy", kind=kind, name=name)
+            self._world.renewals[place] = policy
+
+        self._world.io("objects", "set_renewal", effect)
+
+
+_FRESH: Mapping[ObjectKind, RenewalPolicy] = {
+    ObjectKind.KEY: RenewalPolicy(notifies_before=timedelta(days=30)),
+    ObjectKind.CERTIFICATE: RenewalPolicy(lifetime=timedelta(days=366), rotates_before=timedelta(days=30)),
+}
+"""Policies of what somebody has just made."""
+
+
+def _configured(vault: str | None) -> str:
+    if vault is not None and vault not in VAULTS:
+        raise Rejected("the vault is not one of the configured ones", vault=vault)
+    return vault or VAULT_URL
+
+
+def _ensure_there(objects: Mapping[tuple[str, ObjectKind, str], object], place: tuple[str, ObjectKind, str]) -> None:
+    assert place[1] in _FRESH, "only keys and certificates have policies"
+    if place not in objects:
+        raise Rejected("there is no such object in the vault", kind=place[1], name=place[2])
 
 
 class SimKeks(Keks):
@@ -889,24 +992,65 @@ class SimConsumers(Consumers):
         return self._world.io("consumers", "of", lambda: [report for report in reports if report.tenant == tenant])
 
 
-class SimAlerts(Alerts):
-    """The port `Alerts` in memory."""
+class SimAlertRegister(AlertRegister):
+    """The port `AlertRegister` in memory."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     @override
-    def raise_alert(self, alert: Alert) -> None:
-        self._world.io("alerts", "raise", lambda: self._world.alerts.setdefault(alert.id, alert))
+    def read(self, alert_id: str) -> AlertEntry | None:
+        return self._world.io("alerts", "read", lambda: self._world.alert_rows.get(alert_id))
 
     @override
-    def resolve(self, alert: str) -> None:
-        self._world.io("alerts", "resolve", lambda: self._world.alerts.pop(alert, None))
+    def put(self, entry: AlertEntry) -> None:
+        def effect() -> None:
+            stored = self._world.alert_rows.get(entry.alert.id)
+            if (stored.etag if stored else None) != entry.etag:
+                raise Conflict("the alert changed")
+            self._world.alert_rows[entry.alert.id] = replace(entry, etag=self._world.etag())
+
+        self._world.io("alerts", "put", effect)
 
     @override
-    def all(self) -> Sequence[Alert]:
-        alerts = self._world.alerts.values()
-        return self._world.io("alerts", "all", lambda: sorted(alerts, key=lambda alert: alert.raised))
+    def owing(self) -> Sequence[AlertEntry]:
+        return self._world.io("alerts", "owing", lambda: [entry for entry in self._ordered() if entry.is_owing])
+
+    @override
+    def all(self) -> Sequence[AlertEntry]:
+        return self._world.io("alerts", "all", self._ordered)
+
+    def _ordered(self) -> list[AlertEntry]:
+        return sorted(self._world.alert_rows.values(), key=lambda entry: entry.alert.raised)
+
+
+class SimAlerts(AlertDesk):
+    """The port `Alerts` on rows in memory."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(SimAlertRegister(world), world.clock)
+
+
+class SimSink(AlertSink):
+    """An alert sink that keeps what it was told."""
+
+    def __init__(self, world: World, name: SinkName = SinkName.WEBHOOK) -> None:
+        self._world = world
+        self._name = name
+
+    @property
+    @override
+    def name(self) -> SinkName:
+        return self._name
+
+    @override
+    def send(self, notice: Notice) -> None:
+        def effect() -> None:
+            if (refusal := self._world.refusals.get(self._name)) is not None:
+                raise refusal
+            self._world.notices.append((self._name, notice))
+
+        self._world.io(f"sink-{self._name}", "send", effect)
 
 
 class SimDeadLetters(DeadLetters):

@@ -5,10 +5,11 @@ import math
 import os
 import re
 import shlex
+import tomllib
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType
@@ -23,7 +24,10 @@ from local.__main__ import _parser as local_parser
 from local.stack import Stack, running
 from rotation import kek, lifecycle, secret, secret_versions
 from rotation.__main__ import _parser as rotation_parser
+from rotation.alert_formats import generic
+from rotation.alerting import KINDS, kind_of, notice_of
 from rotation.catalog import load
+from rotation.inventory import Difference, State
 from rotation.message import PARSERS, ROTATION_JOBS, Action, Job, KekOrder, SecretOrder, Trigger
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation, Question, estimate, rate, spoken
 from rotation.rotators.registry import READERS
@@ -34,7 +38,7 @@ from shared.errors import AtpError, Rejected
 from shared.redact.__main__ import _parser as redact_parser
 from shared.redact.patterns import AZURE, GENERAL, VENDORS
 from shared.redact.sweep import _parser as sweep_parser
-from shared.values import SHARDS, KeyKind, KeyShape, tenant_id
+from shared.values import SHARDS, Alert, AlertEntry, KeyKind, KeyShape, Severity, tenant_id
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -210,10 +214,16 @@ def test_every_tag_and_state_of_a_version_is_explained() -> None:
 
 def test_every_field_of_the_catalog_is_explained() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
-    catalog = (ROOT / "rotation" / "catalog.toml").read_text()
-    fields = set(re.findall(r"^(\w+) = ", catalog, re.MULTILINE))
+    catalog = tomllib.loads((ROOT / "rotation" / "catalog.toml").read_text())
+    fields = {field for entry in catalog.values() for field in entry}
     assert len(fields) > 8
     assert [name for name in sorted(fields) if not re.search(rf"^\|[^|]*\| `{name}` \|", page, re.MULTILINE)] == []
+
+
+def test_every_state_and_every_difference_of_the_inventory_is_explained() -> None:
+    page = (ROOT / "docs" / "inventory.md").read_text()
+    explained = {name for row in re.findall(r"^\| ([a-z, -]+) \|", page, re.MULTILINE) for name in row.split(", ")}
+    assert {*State, *Difference} <= explained
 
 
 def test_every_function_is_explained() -> None:
@@ -254,6 +264,25 @@ def test_the_runbook_knows_every_alert_of_the_audit_trail() -> None:
     assert [text for text in alerts if text not in page] == []
     differences = re.findall(r'_difference\("([^"]+)"', (ROOT / "rotation" / "comparison.py").read_text())
     assert [text for text in differences if text not in page] == []
+
+
+def test_every_kind_of_alert_leads_to_a_heading_and_is_on_the_page_of_alerts() -> None:
+    lines = (ROOT / "docs/runbooks/alerts.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ")]
+    for kind in (*KINDS.values(), kind_of("")):
+        page, _, anchor = kind.runbook.partition("#")
+        assert anchor in anchors(ROOT / page), kind.runbook
+        if kind.what:
+            link = f"({page.removeprefix('docs/runbooks/').removeprefix('alerts.md')}#{anchor})"
+            (row,) = (row for row in rows if row.startswith(f"| {kind.what} | {kind.next} |"))
+            assert link in row
+
+
+def test_the_page_of_alerts_knows_every_field_of_the_generic_document() -> None:
+    alert = Alert("a", Severity.WARNING, "w", "s/s", datetime(2026, 1, 1, tzinfo=UTC), {})
+    fields = generic(notice_of(AlertEntry(alert)))
+    page = (ROOT / "docs/runbooks/alerts.md").read_text()
+    assert [name for name in fields if name != "schema" and f"`{name}`" not in page] == []
 
 
 def test_the_runbooks_know_every_alert_rule() -> None:

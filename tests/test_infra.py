@@ -14,6 +14,7 @@ from rotation.expiry import Happening, parse
 from rotation.kek import TASKS
 from rotation.message import PARSERS
 from rotation.rotators.registry import READERS
+from rotation.secret_versions import PENDING_SUFFIX
 from shared.azure import wiring
 from shared.settings import Settings
 from shared.values import ShardState
@@ -151,19 +152,21 @@ def test_what_the_roles_of_our_own_allow() -> None:
 
 def test_the_app_rotates_the_keks_of_the_catalog_and_can_do_nothing_with_another_key() -> None:
     assert assigned("appOnKeks") == ("kek[number]", "rotator")
-    scopes = [scope for scope, _ in map(assigned, declarations("roleAssignments"))]
-    assert not {"vault", "vault[index]"} & set(scopes)
+    whole = {name for name in declarations("roleAssignments") if assigned(name)[0].startswith("vault")}
+    assert whole == {"operatorOnVaults"}, "and nobody but operators, who only look, has to do with whole vaults"
+    assert assigned("operatorOnVaults") == ("vault[number % length(vaults)]", "keyReader")
 
 
 def test_the_audit_app_may_sign_append_and_insert_and_can_delete_nothing_but_its_hosts_own() -> None:
     assert assigned_to("auditPrincipalId") == {
         ("auditHost", "blobOwner"),
         ("auditAppTable[index]", "inserter"),
+        ("alerts", "editor"),
         ("signingKey", "signer"),
         ("evidence", "appender"),
         ("insights", "metricsPublisher"),
     }
-    assert array("modules/access.bicep", "auditAppTables") == ["audit", "checkpoints", "alerts"]
+    assert array("modules/access.bicep", "auditAppTables") == ["audit", "checkpoints"]
     host = (INFRA / "modules/audit-host.bicep").read_text()
     assert host.count("/containers@") == host.count("name: 'app-package'") == 1, "its package and no data"
 
@@ -178,8 +181,11 @@ def test_the_main_app_can_neither_sign_nor_reach_the_evidence_nor_the_audit_apps
         "consumers",
         "audited[1]",
         "kek[number]",
+        "rotated[number]",
+        "alertSecret[index]",
         "insights",
     }
+    assert assigned("appOnAlertSecrets") == ("alertSecret[index]", "secretsUser")
     assert assigned("appOnCheckpoints") == ("audited[1]", "tableReader")
     assert "checkpoints" not in array("modules/access.bicep", "insertOnlyTables")
 
@@ -210,6 +216,7 @@ def test_the_two_apps_share_no_identity_no_package_and_no_network() -> None:
         assert main[name] != audit[name], name
     for name in ("storageName", "vaultUrl", "auditOrigin", "signingKeyName", "logLevel"):
         assert main[name] == audit[name], name
+    assert (audit["alertWebhook"], audit["alertTeams"], audit["alertPagerdutyKey"]) == ("", "", "")
     assert (main["evidenceUrl"], main["takesEvents"], audit["takesEvents"]) == ("", "true", "false")
 
 
@@ -249,7 +256,8 @@ def test_the_key_that_signs_checkpoints_is_what_the_code_signs_with_and_stays_in
     (key,) = re.findall(r"^resource signingKey .*?^}$", source, re.MULTILINE | re.DOTALL)
     for line in ("kty: 'EC-HSM'", "curveName: 'P-256'", "keyOps: ['sign', 'verify']", "exportable: false"):
         assert line in key
-    assert "timeAfterCreate: 'P1Y'" in key
+    entry = load(ROOT / "rotation" / "catalog.toml", READERS).entries["audit-signing"]
+    assert f"timeAfterCreate: 'P{entry.schedule.longest.days}D'" in key
     assert "type: 'rotate'" in key
     name = Settings("https://atp.vault.azure.net", None, None, None).audit_signing_key
     assert f"var signingKeyName = '{name}'" in MAIN.read_text()
@@ -299,6 +307,19 @@ def test_the_keks_are_those_of_the_catalog() -> None:
     assert array("main.bicep", "keks") == list(load(ROOT / "rotation" / "catalog.toml", READERS).keks)
 
 
+def test_the_app_rotates_the_secrets_of_the_catalog_and_reads_no_other() -> None:
+    rotated = load(ROOT / "rotation" / "catalog.toml", READERS).secrets.values()
+    assert array("main.bicep", "secrets") == [policy.entry.object for policy in rotated]
+    assert all(policy.entry.vault is None for policy in rotated)
+    assert assigned("appOnSecrets") == ("rotated[number]", "secretRotator")
+    doings = {action.split("/")[-2] for action in allowed("secretRotator")}
+    assert doings == {"readMetadata", "getSecret", "setSecret", "update"}
+    assert (
+        f"'${{secrets[number / 2]}}${{number % 2 == 0 ? '' : '{PENDING_SUFFIX}'}}'"
+        in (INFRA / "modules/access.bicep").read_text()
+    )
+
+
 def test_every_setting_that_the_code_reads_is_set_and_none_of_those_that_are_for_local_stacks() -> None:
     sources = (ROOT / "shared" / "settings.py").read_text() + (ROOT / "function_app.py").read_text()
     read = {found for pair in SETTING.findall(sources) for found in pair if found}
@@ -315,6 +336,9 @@ def test_settings_accept_what_is_set() -> None:
         "vaultUrl": "https://atp-kv.vault.azure.net",
         "moreVaultUrls": "https://atp-kv2.vault.azure.net",
         "timestampUrl": "http://timestamp.example.com",
+        "alertWebhook": "https://hooks.example.com/atp",
+        "alertTeams": "https://prod-1.westeurope.logic.azure.com/workflows/1",
+        "alertPagerdutyKey": "0" * 32,
         "planSchedule": "0 0 2 * * *",
         "driveSchedule": "0 * * * * *",
         "logLevel": "INFO",
@@ -336,6 +360,9 @@ def test_settings_accept_what_is_set() -> None:
     assert settings.queue_url == "https://atprot.queue.core.windows.net"
     assert settings.more_vault_urls == ("https://atp-kv2.vault.azure.net",)
     assert settings.timestamp_url == "http://timestamp.example.com"
+    assert settings.alert_webhook is not None
+    assert settings.alert_teams is not None
+    assert settings.alert_pagerduty_key is not None
     assert settings.catalog.is_file()
     assert settings.evidence_url == "https://atpevi.blob.core.windows.net/audit-evidence"
 
@@ -370,7 +397,7 @@ def test_the_subscribed_function_is_one_of_the_app() -> None:
 @pytest.mark.parametrize(
     ("event", "source"),
     [
-        ("alert", "shared/azure/registers.py"),
+        ("alert", "rotation/alert_job.py"),
         ("planning started", "rotation/planner_job.py"),
         ("job put back", "rotation/worker.py"),
         ("KEK not served", "rotation/kek_job.py"),

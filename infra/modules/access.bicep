@@ -1,20 +1,23 @@
 // Who may do what. The whole of it: no other file assigns a role, except the one that Event Grid gets for its own topic.
 //
-// The app      rotates: it changes rows of deks, keys, runs, rotations and budgets, adds rows to the other tables, and reads who uses
-//              what. With the KEKs of the catalog, and no other key, it may make versions, enable and disable them, wrap
-//              and unwrap: never delete, purge, import, export, back up or sign. It cannot change or delete an audit record.
+// The app      rotates: it changes rows of deks, keys, runs, rotations, budgets and alerts, adds rows to the other tables, and
+//              reads who uses what and where alerts are sent. With the KEKs of the catalog, and no other key, it may make
+//              versions, enable and disable them, wrap and unwrap: never delete, purge, import, export, back up or sign. It
+//              cannot change or delete an audit record. It reads and writes the secrets of the catalog, and no other secret.
 // The audit    signs checkpoints with its one key, appends to the evidence copy, reads the audit trail and adds rows to it, to
-// app          checkpoints and alerts: it cannot change or delete a row or a file, and can do nothing with a KEK or a DEK.
+// app          checkpoints. It cannot change or delete a row or a file, but for the rows of alerts, which it may change, and
+//              can do nothing with a KEK or a DEK.
 //              The main app in turn can neither sign nor reach the evidence, so that it takes both to forge a history.
 // Services     read wrapped DEKs and have the vault open them; they report which versions they use.
-// Operators    read every table and what the KEKs are, ask by queue message, resolve dead letters. They cannot change a
-//              key's row, and neither wrap nor unwrap.
+// Operators    read every table and what the vaults hold, without any value, ask by queue message, resolve alerts and dead
+//              letters. They cannot change a key's row, and neither wrap nor unwrap.
 // Auditors     read the audit trail, its checkpoints, the evidence copy, and the public half of the key that signs.
 
 param storageName string
 param vaults string[]
 param insightsName string
 param keks string[]
+param secrets string[]
 param appPrincipalId string
 param services string[]
 param operators string[]
@@ -23,6 +26,9 @@ param evidenceStorageName string
 param evidenceContainerName string
 param auditHostStorageName string
 param signingKeyName string
+
+@description('Names of the secrets in the first vault that say where alerts are sent.')
+param alertSecrets string[]
 param auditPrincipalId string
 param auditors string[]
 
@@ -36,12 +42,13 @@ var roles = {
   tableReader: '76199698-9eea-4c19-bc75-cec21354c6b6' // Storage Table Data Reader
   keyReader: '21090545-7ca7-4776-b22c-e363652d74d2' // Key Vault Reader
   keyWrapper: 'e147488a-f6f5-4113-8e2d-b22465e65bf6' // Key Vault Crypto Service Encryption User
+  secretsUser: '4633458b-17de-408a-b874-0445c86b69e6' // Key Vault Secrets User
   metricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb' // Monitoring Metrics Publisher
 }
-var insertOnlyTables = ['audit', 'alerts', 'deadletters']
-var noDeleteTables = ['keys', 'runs', 'rotations', 'budgets']
+var insertOnlyTables = ['audit', 'deadletters']
+var noDeleteTables = ['keys', 'runs', 'rotations', 'budgets', 'alerts']
 // What the audit app adds rows to, and what auditors read.
-var auditAppTables = ['audit', 'checkpoints', 'alerts']
+var auditAppTables = ['audit', 'checkpoints']
 var auditedTables = ['audit', 'checkpoints']
 // What operators ask by, and send dead letters to again.
 var askedQueues = ['rotation-jobs', 'plan-shards', 'kek-orders', 'rewrap-batches', 'secret-jobs']
@@ -63,6 +70,11 @@ resource deks 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01
 resource consumers 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01' existing = {
   parent: tableService
   name: 'consumers'
+}
+
+resource alerts 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01' existing = {
+  parent: tableService
+  name: 'alerts'
 }
 
 resource deadLetters 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01' existing = {
@@ -148,10 +160,25 @@ resource kek 'Microsoft.KeyVault/vaults/keys@2023-07-01' existing = [
   }
 ]
 
+// Each secret that the app rotates, and beside it the one in which a new value waits.
+resource rotated 'Microsoft.KeyVault/vaults/secrets@2023-07-01' existing = [
+  for number in range(0, 2 * length(secrets)): {
+    parent: vault[0]
+    name: '${secrets[number / 2]}${number % 2 == 0 ? '' : '-pending'}'
+  }
+]
+
 resource signingKey 'Microsoft.KeyVault/vaults/keys@2023-07-01' existing = {
   parent: vault[0]
   name: signingKeyName
 }
+
+resource alertSecret 'Microsoft.KeyVault/vaults/secrets@2023-07-01' existing = [
+  for name in alertSecrets: {
+    parent: vault[0]
+    name: name
+  }
+]
 
 resource inserter 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   // No built-in role may insert into a table without being allowed to change and delete there too.
@@ -177,7 +204,7 @@ resource inserter 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
 }
 
 resource editor 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
-  // Where a KEK rotation stands and what it began with must not vanish.
+  // Where a KEK rotation stands and what it began with must not vanish, nor what people were alerted of.
   name: guid(resourceGroup().id, 'table-editor')
   properties: {
     roleName: 'ATP Table Editor (${storageName})'
@@ -217,6 +244,30 @@ resource rotator 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.KeyVault/vaults/keys/update/action'
           'Microsoft.KeyVault/vaults/keys/wrap/action'
           'Microsoft.KeyVault/vaults/keys/unwrap/action'
+        ]
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+resource secretRotator 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  // Of the built-in roles only Secrets Officer may write a secret, and it may delete and purge besides.
+  name: guid(resourceGroup().id, 'secret-rotator')
+  properties: {
+    roleName: 'ATP Secret Rotator (${storageName})'
+    description: 'Read a secret and its versions, make one, enable or disable one.'
+    type: 'CustomRole'
+    assignableScopes: [resourceGroup().id]
+    permissions: [
+      {
+        actions: []
+        notActions: []
+        dataActions: [
+          'Microsoft.KeyVault/vaults/secrets/readMetadata/action'
+          'Microsoft.KeyVault/vaults/secrets/getSecret/action'
+          'Microsoft.KeyVault/vaults/secrets/setSecret/action'
+          'Microsoft.KeyVault/vaults/secrets/update/action'
         ]
         notDataActions: []
       }
@@ -361,6 +412,18 @@ resource appOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   }
 ]
 
+resource appOnSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for number in range(0, 2 * length(secrets)): {
+    name: guid(rotated[number].id, appPrincipalId, secretRotator.id)
+    scope: rotated[number]
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: secretRotator.id
+    }
+  }
+]
+
 resource appOnInsights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(insights.id, appPrincipalId, roles.metricsPublisher)
   scope: insights
@@ -370,6 +433,18 @@ resource appOnInsights 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.metricsPublisher)
   }
 }
+
+resource appOnAlertSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (name, index) in alertSecrets: {
+    name: guid(alertSecret[index].id, appPrincipalId, roles.secretsUser)
+    scope: alertSecret[index]
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.secretsUser)
+    }
+  }
+]
 
 // The audit app
 
@@ -395,6 +470,17 @@ resource auditAppInserts 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
     }
   }
 ]
+
+resource auditAppOnAlerts 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  // An alert that is raised again after it was resolved is the same row.
+  name: guid(alerts.id, auditPrincipalId, editor.id)
+  scope: alerts
+  properties: {
+    principalId: auditPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: editor.id
+  }
+}
 
 resource auditAppSigns 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(signingKey.id, auditPrincipalId, signer.id)
@@ -483,6 +569,18 @@ resource operatorOnTables 'Microsoft.Authorization/roleAssignments@2022-04-01' =
   }
 ]
 
+resource operatorOnAlerts 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for operator in operators: {
+    name: guid(alerts.id, operator, editor.id)
+    scope: alerts
+    properties: {
+      principalId: operator
+      principalType: 'Group'
+      roleDefinitionId: editor.id
+    }
+  }
+]
+
 resource operatorOnDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for operator in operators: {
     name: guid(deadLetters.id, operator, roles.tableContributor)
@@ -507,17 +605,13 @@ resource operatorOnQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' =
   }
 ]
 
-// For `plan kek` and `kek status`: kind and size of the versions.
-resource operatorOnKeks 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for number in range(0, length(operators) * length(vaults) * length(keks)): {
-    name: guid(
-      kek[number % (length(vaults) * length(keks))].id,
-      operators[number / (length(vaults) * length(keks))],
-      roles.keyReader
-    )
-    scope: kek[number % (length(vaults) * length(keks))]
+// For `plan kek`, `kek status`, `inventory`, `calendar` and to look at `policies`: what the vaults hold, without any value.
+resource operatorOnVaults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for number in range(0, length(operators) * length(vaults)): {
+    name: guid(vault[number % length(vaults)].id, operators[number / length(vaults)], roles.keyReader)
+    scope: vault[number % length(vaults)]
     properties: {
-      principalId: operators[number / (length(vaults) * length(keks))]
+      principalId: operators[number / length(vaults)]
       principalType: 'Group'
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyReader)
     }

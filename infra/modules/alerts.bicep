@@ -14,7 +14,8 @@ AppTraces
 | where SeverityLevel >= 3
 | extend record = parse_json(Message)
 | where tostring(record.event) == "alert" and tostring(record.severity) == "{0}"
-| project TimeGenerated, alert = tostring(record.alert), what = tostring(record.what)
+| project TimeGenerated, alert = tostring(record.alert), what = tostring(record.what), subject = tostring(record.subject),
+          owner = tostring(record.owner), next = tostring(record.next), runbook = tostring(record.runbook)
 '''
 
 // severity: 0 is critical, 2 a warning. dimension: one notification for each value of that column.

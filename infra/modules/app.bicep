@@ -18,6 +18,11 @@ param moreVaultUrls string
 
 @description('URL of an RFC 3161 time-stamp authority; may be empty.')
 param timestampUrl string
+
+@description('Where alerts are sent, as references to secrets in the vault; each may be empty.')
+param alertWebhook string
+param alertTeams string
+param alertPagerdutyKey string
 param insightsConnection string
 
 @description('The container of the evidence copy. Empty: this app has nothing to do with it.')
@@ -65,6 +70,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
+    keyVaultReferenceIdentity: identityId
     // Event Grid delivers, and code is published, over the public address only; the restrictions below let in nobody else.
     publicNetworkAccess: 'Enabled'
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
@@ -129,11 +135,16 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         ATP_WATCH_SCHEDULE: '0 */10 * * * *'
         ATP_CHECKPOINT_SCHEDULE: '0 * * * * *'
         ATP_RECONCILE_SCHEDULE: '0 30 3 * * *'
+        ATP_ALERT_SCHEDULE: '0 * * * * *'
         ATP_LOG_LEVEL: logLevel
         ATP_CATALOG: 'rotation/catalog.toml'
         ATP_REDACTION: 'shared/redaction.toml'
         ATP_EVIDENCE_URL: evidenceUrl
         ATP_TSA_URL: timestampUrl
+        ATP_ALERT_WEBHOOK: alertWebhook
+        ATP_ALERT_TEAMS: alertTeams
+        ATP_ALERT_PAGERDUTY_KEY: alertPagerdutyKey
+        ATP_ALERT_PAGERDUTY_URL: 'https://events.pagerduty.com/v2/enqueue'
         ATP_AUDIT_ORIGIN: auditOrigin
         ATP_AUDIT_SIGNING_KEY: signingKeyName
         // As many jobs at once as host.json takes messages; Python would run fewer.

@@ -83,13 +83,13 @@ resource signingKey 'Microsoft.KeyVault/vaults/keys@2023-07-01' = if (!empty(sig
       enabled: true
       exportable: false
     }
-    // Every year the vault makes a version by itself, and the audit app signs with the newest one. None expires: what an
-    // old version has signed must be checked for as long as the evidence is kept.
+    // As often as rotation/catalog.toml says the vault makes a version by itself, and the audit app signs with the newest
+    // one. None expires: what an old version has signed must be checked for as long as the evidence is kept.
     rotationPolicy: {
       lifetimeActions: [
         {
           trigger: {
-            timeAfterCreate: 'P1Y'
+            timeAfterCreate: 'P90D'
           }
           action: {
             type: 'rotate'

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from local.key_vault import admin
 from local.key_vault.admin import Switches
+from local.key_vault.certificate_operations import CertificateOperations
 from local.key_vault.errors import VaultError, bad_parameter, injected, throttled, unauthorized
 from local.key_vault.faults import Moment
 from local.key_vault.inventory import Inventory
@@ -43,14 +44,15 @@ class Operation:
     path: str
     price: Price
     run: Run
-    """Returns the body of a 200, or None for a 204."""
+    """Returns the body of the answer, or None for a 204."""
+    status: int = 200
 
 
 class _DroppedError(Exception):
     """A fault rule wants the connection closed without an answer."""
 
 
-def operations(keys: KeyOperations, secrets: SecretOperations) -> list[Operation]:
+def operations(keys: KeyOperations, secrets: SecretOperations, certificates: CertificateOperations) -> list[Operation]:
     """The route table. Where two rows match a path, the first one wins."""
     create, rotate, use = keys.creation_price, keys.rotation_price, keys.use_price
     key, versioned = "/keys/{name}", "/keys/{name}/{version:[^/]*}"
@@ -77,6 +79,25 @@ def operations(keys: KeyOperations, secrets: SecretOperations) -> list[Operation
         Operation("update-secret", "PATCH", f"{secret}/{{version:[^/]*}}", _OTHER, secrets.update),
         Operation("delete-secret", "DELETE", secret, _OTHER, secrets.inventory.delete),
         *_common_operations("secret", secrets.inventory),
+        *_certificate_operations(certificates),
+    ]
+
+
+def _certificate_operations(certificates: CertificateOperations) -> list[Operation]:
+    path = "/certificates/{name}"
+    versioned, policy, inventory = f"{path}/{{version:[^/]*}}", f"{path}/policy", certificates.inventory
+    return [
+        Operation("create-certificate", "POST", f"{path}/create", _OTHER, certificates.create, status=202),
+        Operation("get-certificate-operation", "GET", f"{path}/pending", _OTHER, certificates.pending),
+        Operation("get-certificate-policy", "GET", policy, _OTHER, certificates.get_policy),
+        Operation("update-certificate-policy", "PATCH", policy, _OTHER, certificates.patch_policy),
+        Operation("list-certificate-versions", "GET", f"{path}/versions", _OTHER, inventory.list_versions),
+        Operation("get-certificate", "GET", path, _OTHER, certificates.get),
+        Operation("get-certificate", "GET", versioned, _OTHER, certificates.get),
+        Operation("update-certificate", "PATCH", path, _OTHER, certificates.update),
+        Operation("update-certificate", "PATCH", versioned, _OTHER, certificates.update),
+        Operation("delete-certificate", "DELETE", path, _OTHER, inventory.delete),
+        *_common_operations("certificate", inventory),
     ]
 
 
@@ -157,7 +178,7 @@ async def _answer(operation: Operation, request: web.Request) -> web.Response:
         body = await operation.run(request)
     except VaultError as refusal:
         return _refused(refusal)
-    return web.Response(status=204) if body is None else web.json_response(body)
+    return web.Response(status=204) if body is None else web.json_response(body, status=operation.status)
 
 
 def _refused(refusal: VaultError) -> web.Response:
@@ -192,7 +213,9 @@ def build(
     app = web.Application(middlewares=[frame])
     app.router.add_routes(admin.routes(switches))
     for operation in operations(
-        KeyOperations(store.keys, base_url, clock, pool), SecretOperations(store.secrets, base_url, clock)
+        KeyOperations(store.keys, base_url, clock, pool),
+        SecretOperations(store.secrets, base_url, clock),
+        CertificateOperations(store, base_url, clock, pool),
     ):
         app.router.add_route(operation.method, operation.path, gate.guard(operation))
     return app

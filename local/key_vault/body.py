@@ -3,7 +3,7 @@
 import json
 
 from local.key_vault.errors import bad_parameter, invalid_property
-from local.key_vault.wire import JsonObject, from_base64url
+from local.key_vault.wire import Json, JsonObject, from_base64url
 
 
 class Body:
@@ -106,6 +106,10 @@ class Body:
         if len(texts) != len(value):
             raise invalid_property(self.path(name))
         return texts
+
+    def present(self) -> dict[str, Json]:
+        """All properties that are not null, unread."""
+        return {name: value for name, value in self._properties.items() if value is not None}
 
     def part(self, name: str) -> "Body":
         """An object within; an empty one where it is absent."""

@@ -86,6 +86,21 @@ def name_is_deleted(kind: str, name: str) -> VaultError:
     )
 
 
+def belongs_to_certificate(kind: str, name: str) -> VaultError:
+    """A key or secret that was made with a certificate lives and dies with it."""
+    return VaultError(
+        403,
+        "Forbidden",
+        f"The operation is not allowed on {kind} {name}, since it is associated with a certificate. Please use the "
+        "certificate operations instead.",
+    )
+
+
+def name_is_taken(kind: str, name: str) -> VaultError:
+    """A certificate of that name would need a key and a secret that belong to somebody else."""
+    return VaultError(409, "Conflict", f"There is already a {kind} {name} that belongs to no certificate.")
+
+
 def name_is_in_use(kind: str, name: str) -> VaultError:
     """Recovery would overwrite a living object."""
     return VaultError(409, "Conflict", f"{kind.title()} {name} already exists.")

@@ -1,4 +1,4 @@
-"""What keys and secrets have in common: identifiers, attributes, lists in pages, soft delete.
+"""What keys, secrets and certificates have in common: identifiers, attributes, lists in pages, soft delete.
 
 Pages continue after the last name or version seen, so that a list stays complete while objects come and go.
 """
@@ -49,6 +49,11 @@ def attributes(version: Version) -> dict[str, Json]:
         "recoveryLevel": "Recoverable+Purgeable",
         "recoverableDays": RECOVERABLE_DAYS,
     }
+
+
+def managed(version: Version) -> dict[str, Json]:
+    """What tells keys and secrets that belong to a certificate from all others."""
+    return {"managed": True} if version.managed else {}
 
 
 class Inventory[V: Version]:
@@ -116,6 +121,7 @@ class Inventory[V: Version]:
             self._id_property: self.identifier(stored.name, version),
             "attributes": attributes(stored.version),
             "tags": stored.version.tags,
+            **managed(stored.version),
         }
 
     def _deletion(self, stored: Stored[V]) -> dict[str, Json]:

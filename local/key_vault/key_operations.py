@@ -14,7 +14,7 @@ from aiohttp import web
 from local.key_vault import algorithms, key_material, rotation_policy
 from local.key_vault.body import Body
 from local.key_vault.errors import bad_parameter, invalid_property
-from local.key_vault.inventory import Inventory, attributes, object_name, object_version, unix
+from local.key_vault.inventory import Inventory, attributes, managed, object_name, object_version, unix
 from local.key_vault.store import Shelf, Stored
 from local.key_vault.throttle import Bucket, Charge, creation_charge, operation_charge
 from local.key_vault.versions import Change, KeyShape, KeyVersion, Operation
@@ -140,7 +140,12 @@ class KeyOperations:
             **key_material.public_jwk(version.shape, version.secret),
             "key_ops": version.key_ops,
         }
-        return {"key": jwk, "attributes": {**attributes(version), "exportable": False}, "tags": version.tags}
+        return {
+            "key": jwk,
+            "attributes": {**attributes(version), "exportable": False},
+            "tags": version.tags,
+            **managed(version),
+        }
 
     async def _in_pool[T](self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from local.key_vault.body import Body
 from local.key_vault.errors import bad_parameter
-from local.key_vault.inventory import Inventory, attributes, object_name, object_version, unix
+from local.key_vault.inventory import Inventory, attributes, managed, object_name, object_version, unix
 from local.key_vault.store import Shelf, Stored
 from local.key_vault.versions import Change, SecretVersion
 from local.key_vault.wire import Json, JsonObject
@@ -68,6 +68,7 @@ class SecretOperations:
             "contentType": version.content_type,
             "attributes": attributes(version),
             "tags": version.tags,
+            **managed(version),
         }
 
     def _with_value(self, stored: Stored[SecretVersion]) -> JsonObject:

@@ -8,13 +8,27 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from local.key_vault.errors import deleted_not_found, name_is_deleted, name_is_in_use, not_found
-from local.key_vault.versions import RECOVERABLE_DAYS, KeyVersion, SecretVersion, Version
+from local.key_vault.errors import (
+    belongs_to_certificate,
+    deleted_not_found,
+    name_is_deleted,
+    name_is_in_use,
+    name_is_taken,
+    not_found,
+)
+from local.key_vault.versions import (
+    RECOVERABLE_DAYS,
+    CertificateVersion,
+    Change,
+    KeyVersion,
+    SecretVersion,
+    Version,
+)
 from local.key_vault.wire import JsonObject
 
 _SCHEMA = """
@@ -23,7 +37,7 @@ CREATE TABLE IF NOT EXISTS objects (
     folded  TEXT NOT NULL,              -- the name in lower case: names that differ in case only are one name
     name    TEXT NOT NULL,              -- as it was first spelled
     deleted INTEGER,                    -- Unix seconds of the soft delete; NULL while living
-    policy  TEXT,                       -- rotation policy, JSON
+    policy  TEXT,                       -- of a key or certificate, JSON
     PRIMARY KEY (kind, folded)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS versions (
@@ -44,6 +58,7 @@ class Kind(StrEnum):
 
     KEY = "key"
     SECRET = "secret"  # noqa: S105 - the kind, not a secret
+    CERTIFICATE = "certificate"
 
     @property
     def plural(self) -> str:
@@ -67,30 +82,44 @@ class Stored[V: Version]:
 
 
 class Shelf[V: Version]:
-    """All objects of one kind. Refusals are raised as the errors that the client gets."""
+    """All objects of one kind. Refusals are raised as the errors that the client gets.
 
-    def __init__(self, database: sqlite3.Connection, kind: Kind, load: Callable[[dict[str, Any]], V]) -> None:
+    `parts` are the kinds that have an object of the same name for each one of this kind: they are deleted with it.
+    """
+
+    def __init__(
+        self, database: sqlite3.Connection, kind: Kind, load: Callable[[dict[str, Any]], V], *parts: Kind
+    ) -> None:
         self._database = database
         self._load = load
+        self._kinds = json.dumps((kind, *parts))
         self.kind = kind
 
     def add(self, name: str, version: V, now: int) -> Stored[V]:
         """Make `version` the current one of `name`, a new object if need be. 409 while the name is soft-deleted."""
         self.purge_due(now)
         with _transaction(self._database):
-            row = self._database.execute(
-                "SELECT name, deleted FROM objects WHERE kind = ? AND folded = ?", (self.kind, name.lower())
-            ).fetchone()
-            if row is None:
-                self._database.execute(
-                    "INSERT INTO objects (kind, folded, name) VALUES (?, ?, ?)", (self.kind, name.lower(), name)
-                )
-            elif row[1] is not None:
-                raise name_is_deleted(self.kind, row[0])
+            return self.insert(name, version)
+
+    def insert(self, name: str, version: V) -> Stored[V]:
+        """As `add`, as a part of the caller's transaction, and without looking for what is to be purged."""
+        row = self._database.execute(
+            "SELECT name, deleted FROM objects WHERE kind = ? AND folded = ?", (self.kind, name.lower())
+        ).fetchone()
+        if row is None:
             self._database.execute(
-                "INSERT INTO versions (kind, folded, id, record) VALUES (?, ?, ?, ?)",
-                (self.kind, name.lower(), version.id, _dump(version)),
+                "INSERT INTO objects (kind, folded, name) VALUES (?, ?, ?)", (self.kind, name.lower(), name)
             )
+        elif row[1] is not None:
+            raise name_is_deleted(self.kind, row[0])
+        elif self.get(name).version.managed and not version.managed:
+            raise belongs_to_certificate(self.kind, row[0])
+        elif version.managed and not self.get(name).version.managed:
+            raise name_is_taken(self.kind, row[0])
+        self._database.execute(
+            "INSERT INTO versions (kind, folded, id, record) VALUES (?, ?, ?, ?)",
+            (self.kind, name.lower(), version.id, _dump(version)),
+        )
         return Stored(name if row is None else row[0], version)
 
     def find(self, name: str, version: str | None = None) -> Stored[V] | None:
@@ -132,7 +161,7 @@ class Shelf[V: Version]:
 
     def delete(self, name: str, now: int) -> Stored[V]:
         """Soft-delete an object with all its versions. 404 when there is none."""
-        found = self.get(name)
+        found = self._own(self.get(name))
         self._set_deleted(name, now)
         return Stored(found.name, found.version, now)
 
@@ -148,23 +177,27 @@ class Shelf[V: Version]:
         """Undo a soft delete. 404 when the name is not deleted, 409 when it lives."""
         if self.find(name) is not None:
             raise name_is_in_use(self.kind, name)
-        found = self.get_deleted(name, now)
+        found = self._own(self.get_deleted(name, now))
         self._set_deleted(name, None)
         return Stored(found.name, found.version)
 
     def purge(self, name: str, now: int) -> None:
         """Forget a soft-deleted object for good. 404 when there is none."""
-        self.get_deleted(name, now)
-        self._database.execute("DELETE FROM objects WHERE kind = ? AND folded = ?", (self.kind, name.lower()))
+        self._own(self.get_deleted(name, now))
+        self._database.execute(
+            "DELETE FROM objects WHERE kind IN (SELECT value FROM json_each(?)) AND folded = ?",
+            (self._kinds, name.lower()),
+        )
 
     def purge_due(self, now: int) -> None:
         """Forget what was deleted longer ago than it stays recoverable."""
         self._database.execute(
-            "DELETE FROM objects WHERE kind = ? AND deleted <= ?", (self.kind, now - RECOVERABLE_DAYS * 86400)
+            "DELETE FROM objects WHERE kind IN (SELECT value FROM json_each(?)) AND deleted <= ?",
+            (self._kinds, now - RECOVERABLE_DAYS * 86400),
         )
 
     def policy(self, name: str) -> JsonObject | None:
-        """The rotation policy of a living object, if it has one. 404 when there is no such object."""
+        """The policy of a living object, if it has one. 404 when there is no such object."""
         row = self._database.execute(
             "SELECT policy FROM objects WHERE kind = ? AND folded = ? AND deleted IS NULL", (self.kind, name.lower())
         ).fetchone()
@@ -174,7 +207,7 @@ class Shelf[V: Version]:
         return policy
 
     def set_policy(self, name: str, policy: JsonObject) -> None:
-        """Keep a rotation policy with a living object. 404 when there is no such object."""
+        """Keep a policy with a living object. 404 when there is no such object."""
         self.get(name)
         self._database.execute(
             "UPDATE objects SET policy = ? WHERE kind = ? AND folded = ?",
@@ -192,8 +225,15 @@ class Shelf[V: Version]:
 
     def _set_deleted(self, name: str, when: int | None) -> None:
         self._database.execute(
-            "UPDATE objects SET deleted = ? WHERE kind = ? AND folded = ?", (when, self.kind, name.lower())
+            "UPDATE objects SET deleted = ? WHERE kind IN (SELECT value FROM json_each(?)) AND folded = ?",
+            (when, self._kinds, name.lower()),
         )
+
+    def _own(self, found: Stored[V]) -> Stored[V]:
+        """The same, unless it belongs to a certificate: 403."""
+        if found.version.managed:
+            raise belongs_to_certificate(self.kind, found.name)
+        return found
 
     def _stored(self, row: tuple[str, int | None, str]) -> Stored[V]:
         name, deleted, record = row
@@ -210,6 +250,43 @@ class Store:
         )
         self.keys = Shelf(self._database, Kind.KEY, KeyVersion.from_record)
         self.secrets = Shelf(self._database, Kind.SECRET, SecretVersion.from_record)
+        self.certificates = Shelf(
+            self._database, Kind.CERTIFICATE, CertificateVersion.from_record, Kind.KEY, Kind.SECRET
+        )
+
+    def add_certificate(
+        self,
+        name: str,
+        certificate: CertificateVersion,
+        key: KeyVersion,
+        secret: SecretVersion,
+        policy: JsonObject,
+        now: int,
+    ) -> Stored[CertificateVersion]:
+        """Make a certificate with its key, secret and policy the current one of `name`: all or nothing.
+
+        409 while the name is soft-deleted, or where a key or secret of that name belongs to no certificate.
+        """
+        self.certificates.purge_due(now)
+        with _transaction(self._database):
+            stored = self.certificates.insert(name, certificate)
+            self.keys.insert(name, key)
+            self.secrets.insert(name, secret)
+            self.certificates.set_policy(name, policy)
+        return stored
+
+    def change_certificate(
+        self, name: str, version: str | None, change: Change, now: int
+    ) -> Stored[CertificateVersion]:
+        """Change a version, and the attributes of its key and secret with it. 404 when there is none."""
+        with _transaction(self._database):
+            stored = self.certificates.get(name, version)
+            changed = stored.version.changed(change, now)
+            self.certificates.replace(name, changed)
+            dates = replace(change, tags=None)
+            self.keys.replace(name, self.keys.get(name, changed.id).version.changed(dates, now))
+            self.secrets.replace(name, self.secrets.get(name, changed.id).version.changed(dates, now))
+        return Stored(stored.name, changed)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -1,4 +1,4 @@
-"""What a vault keeps: versions of keys and secrets, and when a version may be used."""
+"""What a vault keeps: versions of keys, secrets and certificates, and when a version may be used."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -94,6 +94,8 @@ class Version:
     nbf: int | None = None
     exp: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    managed: bool = False
+    """Whether it belongs to a certificate, which was made together with it."""
 
     def changed(self, change: Change, now: int) -> Self:
         """The same version with what `change` names."""
@@ -155,3 +157,16 @@ class SecretVersion(Version):
         """Raise a 403 when disabled. Dates do not matter to reading: they inform."""
         if not self.enabled:
             raise forbidden("Operation get is not allowed on a disabled secret.", "SecretDisabled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateVersion(Version):
+    """One version of a certificate. Its private key is the key of the same name and version."""
+
+    cer: str
+    """X.509 in DER, in base64."""
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        """Undo `to_record`."""
+        return cls(**record)

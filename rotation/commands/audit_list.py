@@ -5,9 +5,7 @@ They check the chain of every stream that they read, and stop where it is broken
 """
 
 import argparse
-import csv
 import heapq
-import io
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,7 +16,7 @@ from typing import Final
 from rotation.audit import STREAMS, Outcome, Record, stream_of, time_text
 from rotation.commands.grammar import Commands, add_command, add_json, ensure_order, matching, moment, number
 from rotation.commands.ports import Ports
-from rotation.commands.tables import Row, rendered
+from rotation.commands.tables import Row, as_csv, rendered
 from rotation.intents import openings
 from rotation.streams import copied, extend
 from rotation.trail import Point, Trail
@@ -124,7 +122,7 @@ def _list(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iter
     count = options.last
     records = iter(last(trail, wanted, count, ports.clock())) if count else found(trail, wanted)
     if options.csv:
-        return _as_csv(records)
+        return as_csv(_FIELDS, (_in_full(record) for record in records))
     if options.json:
         return (json.dumps(_in_full(record)) for record in records)
     return rendered((_row(record, _SHOWN) for record in records), as_json=False)
@@ -205,21 +203,3 @@ def _row(record: Record, shown: Iterable[str]) -> Row:
     """What fits a terminal. Times have seconds: much happens within a minute."""
     cells = {name: str(value) for name, value in _in_full(record).items() if name in shown}
     return {name: cells[name] for name in shown} | {"time": f"{record.moment:%Y-%m-%d %H:%M:%S}"}
-
-
-def _as_csv(records: Iterator[Record]) -> Iterator[str]:
-    """RFC 4180, but for the ends of lines. What a spreadsheet would take for a formula is quoted as text."""
-    line = io.StringIO()
-    writer = csv.writer(line, lineterminator="")
-    writer.writerow(_FIELDS)
-    yield line.getvalue()
-    for record in records:
-        line.seek(0)
-        line.truncate()
-        writer.writerow([_plain(value) for value in _in_full(record).values()])
-        yield line.getvalue()
-
-
-def _plain(value: object) -> str:
-    text = json.dumps(value) if isinstance(value, dict) else "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

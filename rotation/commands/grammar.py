@@ -64,6 +64,11 @@ def add_json(parser: argparse.ArgumentParser, what: str = "one JSON object a lin
     parser.add_argument("--json", action="store_true", help=what)
 
 
+def add_check(parser: argparse.ArgumentParser, found: str) -> None:
+    """The option --check."""
+    parser.add_argument("--check", action="store_true", help=f"exit with code 5 if {found}")
+
+
 def add_origin(parser: argparse.ArgumentParser, verb: str) -> None:
     """The options that say who asks, and why."""
     parser.add_argument("--reason", default=f"operator asked to {verb}", help="recorded in the audit trail")

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 
+from rotation.alerting import letter_alert
 from rotation.commands.asking import quoted
 from rotation.commands.grammar import Commands, add_command, add_group, add_json
 from rotation.commands.ports import Ports
@@ -55,4 +56,6 @@ def _resolve(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
         if options.resend:
             ports.queues.send(letter.queue, letter.body)
         ports.dead_letters.resolve(letter)
+        # Last: dying before, an alert too many is left, and not a letter that nobody is told of.
+        ports.alerts.resolve(letter_alert(letter))
         yield f"{'sent again' if options.resend else 'dropped'}: {letter.id}"

@@ -22,6 +22,7 @@ from shared.ports import (
     Secrets,
     Shards,
     Vault,
+    VaultObjects,
 )
 from shared.settings import Settings
 
@@ -68,6 +69,10 @@ class Ports(Protocol):
     @property
     def vault(self) -> Vault:
         """The key vaults."""
+
+    @property
+    def vault_objects(self) -> VaultObjects:
+        """Everything that they hold."""
 
     @property
     def secrets(self) -> Secrets:

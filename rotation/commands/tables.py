@@ -1,7 +1,9 @@
 """Rows for people, as an aligned table, or for programs, as JSON lines."""
 
+import csv
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,15 +12,19 @@ _TIMES: Final = frozenset(
         "time",
         "since",
         "rotates",
+        "rotated",
+        "last rotated",
+        "next",
+        "due",
+        "grace_until",
+        "deadline",
+        "created",
+        "expires",
         "destroyed_after",
         "raised",
         "kept",
         "started",
         "updated",
-        "due",
-        "grace_until",
-        "created",
-        "expires",
     }
 )
 
@@ -30,7 +36,7 @@ def rendered(rows: Iterable[Row], *, as_json: bool) -> Iterator[str]:
     """Rows as JSON lines as they come, or as one aligned table."""
     if as_json:
         for row in rows:
-            yield json.dumps({name: _in_json(cell) for name, cell in row.items()})
+            yield json.dumps(in_json(row))
         return
     table = [{name: _in_table(cell) for name, cell in row.items()} for row in rows]
     if not table:
@@ -43,8 +49,39 @@ def rendered(rows: Iterable[Row], *, as_json: bool) -> Iterator[str]:
         yield "  ".join(f"{line.get(name, ''):<{widths[name]}}" for name in names).rstrip()
 
 
-def _in_json(cell: Cell) -> str | int | None:
-    return f"{cell.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if isinstance(cell, datetime) else cell
+def as_csv(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """RFC 4180, but for the ends of lines. What a spreadsheet would take for a formula is quoted as text."""
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="")
+    writer.writerow(names)
+    yield line.getvalue()
+    for row in rows:
+        line.seek(0)
+        line.truncate()
+        cells = in_json(row)
+        writer.writerow([_plain(cells[name]) for name in names])
+        yield line.getvalue()
+
+
+def in_json(row: Mapping[str, object]) -> Mapping[str, object]:
+    """The row with its times as texts, in UTC."""
+    return {
+        name: f"{cell.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if isinstance(cell, datetime) else cell
+        for name, cell in row.items()
+    }
+
+
+def _plain(value: object) -> str:
+    match value:
+        case None:
+            text = ""
+        case dict():
+            text = json.dumps(value)
+        case tuple():
+            text = "; ".join(value)
+        case _:
+            text = str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _in_table(cell: Cell) -> str:

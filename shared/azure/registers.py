@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, override
 
 from azure.core.exceptions import ResourceNotFoundError
@@ -11,16 +12,26 @@ from azure.data.tables import TableClient, UpdateMode
 from shared.azure.deks import partition
 from shared.azure.rows import StoredRow, digest_key
 from shared.azure.translate import IF_UNCHANGED, translated
-from shared.errors import Conflict, Transient
-from shared.ports import Alerts, Consumers, DeadLetters
+from shared.errors import Conflict, Integrity, Transient
+from shared.ports import AlertRegister, Consumers, DeadLetters
 from shared.redact import mask
 from shared.redact.gate import gated
-from shared.values import Alert, ConsumerReport, DeadLetter, Severity, TenantId
+from shared.values import (
+    Alert,
+    AlertEntry,
+    Closing,
+    ConsumerReport,
+    DeadLetter,
+    Owed,
+    Severity,
+    SinkName,
+    TenantId,
+)
 
 log = logging.getLogger(__name__)
 
 _TRIES: Final = 5
-_FREE_TEXT: Final = ("what", "details", "reason")
+_FREE_TEXT: Final = ("what", "details", "owed", "closings", "reason")
 
 
 class AzureConsumers(Consumers):
@@ -58,8 +69,8 @@ class AzureConsumers(Consumers):
         ]
 
 
-class AzureAlerts(Alerts):
-    """The port `Alerts`; table `alerts`, and a log record at ERROR that the alert rules watch for."""
+class AzureAlertRegister(AlertRegister):
+    """The port `AlertRegister`; table `alerts`, one partition, row = a digest of the alert's id."""
 
     _PARTITION: Final = "alerts"
 
@@ -67,8 +78,17 @@ class AzureAlerts(Alerts):
         self._table = table
 
     @override
-    def raise_alert(self, alert: Alert) -> None:
-        row = {
+    def read(self, alert_id: str) -> AlertEntry | None:
+        with translated("reading an alert"):
+            try:
+                return _entry(StoredRow(self._table.get_entity(self._PARTITION, digest_key(alert_id))))
+            except ResourceNotFoundError:
+                return None
+
+    @override
+    def put(self, entry: AlertEntry) -> None:
+        alert = entry.alert
+        row: dict[str, Any] = {
             "PartitionKey": self._PARTITION,
             "RowKey": digest_key(alert.id),
             "id": alert.id,
@@ -77,31 +97,45 @@ class AzureAlerts(Alerts):
             "subject": alert.subject,
             "raised": alert.raised,
             "details": json.dumps(dict(alert.details)),
+            "owner": alert.owner,
+            "resolved_by": alert.resolved_by,
+            "revision": entry.revision,
+            "owed": json.dumps({name: _owed_text(owed) for name, owed in entry.owed.items()}),
+            "closings": json.dumps([[each.revision, each.by, mask(each.because)] for each in entry.closings]),
+            "is_owing": entry.is_owing,
         }
-        log.error("alert", extra={"alert": alert.id, "severity": alert.severity, "what": alert.what, **alert.details})
-        _insert_once(self._table, row, "recording an alert")
+        if alert.resolved is not None:
+            row["resolved"] = alert.resolved
+        row = gated(row, _FREE_TEXT)
+        with translated("recording an alert"):
+            if entry.etag is None:
+                self._table.create_entity(row)
+                return
+            try:
+                self._table.update_entity(row, UpdateMode.REPLACE, etag=entry.etag, match_condition=IF_UNCHANGED)
+            except ResourceNotFoundError as error:
+                raise Conflict("recording an alert: removed meanwhile") from error
 
     @override
-    def resolve(self, alert: str) -> None:
-        with translated("resolving an alert"):
-            self._table.delete_entity(self._PARTITION, digest_key(alert))
+    def owing(self) -> Sequence[AlertEntry]:
+        entries = []
+        for row in self._rows("PartitionKey eq @key and is_owing eq true"):
+            try:
+                entries.append(_entry(row))
+            except Integrity as error:
+                log.error("cannot tell of a damaged alert", extra={"because": str(error)})  # noqa: TRY400 - no bug
+        return _oldest_first(entries)
 
     @override
-    def all(self) -> Sequence[Alert]:
+    def all(self) -> Sequence[AlertEntry]:
+        return _oldest_first([_entry(row) for row in self._rows("PartitionKey eq @key")])
+
+    def _rows(self, condition: str) -> Sequence[StoredRow]:
         with translated("reading alerts"):
-            entities = list(self._table.query_entities("PartitionKey eq @key", parameters={"key": self._PARTITION}))
-        alerts = [
-            Alert(
-                row.text("id"),
-                row.one_of("severity", Severity),
-                row.text("what"),
-                row.text("subject"),
-                row.moment("raised"),
-                row.texts("details"),
-            )
-            for row in map(StoredRow, entities)
-        ]
-        return sorted(alerts, key=lambda alert: alert.raised)
+            return [
+                StoredRow(entity)
+                for entity in self._table.query_entities(condition, parameters={"key": self._PARTITION})
+            ]
 
 
 class AzureDeadLetters(DeadLetters):
@@ -172,6 +206,66 @@ def _letter(row: StoredRow) -> DeadLetter:
     return DeadLetter(
         row.text("queue"), row.text("id"), row.text("reason"), body, row.moment("kept"), row.flag("can_resend")
     )
+
+
+def _entry(row: StoredRow) -> AlertEntry:
+    """Rows of earlier releases have neither owner nor outbox: of those nothing is owed."""
+    alert = Alert(
+        row.text("id"),
+        row.one_of("severity", Severity),
+        row.text("what"),
+        row.text("subject"),
+        row.moment("raised"),
+        row.texts("details"),
+        row.optional_text("owner"),
+        row.optional_moment("resolved"),
+        row.optional_text("resolved_by"),
+    )
+    if not row.has("revision"):
+        return AlertEntry(alert, etag=row.etag)
+    return AlertEntry(alert, row.number("revision"), _owed(row), _closings(row), row.etag)
+
+
+def _oldest_first(entries: Sequence[AlertEntry]) -> Sequence[AlertEntry]:
+    return sorted(entries, key=lambda entry: entry.alert.raised)
+
+
+def _owed_text(owed: Owed) -> list[int | str]:
+    return [owed.attempts, owed.due.isoformat() if owed.due else "", mask(owed.given_up)]
+
+
+def _owed(row: StoredRow) -> dict[SinkName, Owed]:
+    found = row.parsed("owed", row.text("owed"))
+    if not isinstance(found, dict):
+        raise row.wrong("owed")
+    owed = {}
+    for name, value in found.items():
+        match value:
+            case [int(attempts), str(due), str(given_up)]:
+                try:
+                    moment = datetime.fromisoformat(due) if due else None
+                    owed[SinkName(name)] = Owed(attempts, moment, given_up)
+                except ValueError:
+                    raise row.wrong("owed") from None
+                if moment is not None and moment.tzinfo is None:
+                    raise row.wrong("owed")
+            case _:
+                raise row.wrong("owed")
+    return owed
+
+
+def _closings(row: StoredRow) -> tuple[Closing, ...]:
+    found = row.parsed("closings", row.text("closings"))
+    if not isinstance(found, list):
+        raise row.wrong("closings")
+    closings = []
+    for value in found:
+        match value:
+            case [int(revision), str(by), str(because)]:
+                closings.append(Closing(revision, by, because))
+            case _:
+                raise row.wrong("closings")
+    return tuple(closings)
 
 
 def _insert_once(table: TableClient, row: dict[str, Any], what: str) -> None:

@@ -7,6 +7,7 @@ connection string, the vault's CA and the movable clock come from the stack's ow
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,18 +16,24 @@ from typing import Any, Final
 from azure.core.credentials import AccessToken, TokenCredential
 from azure.data.tables import TableClient, TableServiceClient
 from azure.identity import DefaultAzureCredential
+from azure.keyvault.certificates import CertificateClient
 from azure.keyvault.keys import KeyClient
 from azure.keyvault.secrets import SecretClient
 from azure.storage.blob import BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueServiceClient
 
+from rotation import alert_formats
+from rotation.alert_job import AlertDelivery, AlertDesk
+from rotation.alerting import owners_in
 from rotation.audit_job import AuditTrail
 from rotation.catalog import Catalog, SecretPolicy, load
 from rotation.checkpoint_job import Checkpointer
 from rotation.dek_job import DekJobs
+from rotation.ended_causes import EndedCauses
 from rotation.evidence_job import EvidenceCopy, Reconciler
 from rotation.expiry_job import ExpiryWatch
 from rotation.health import Health
+from rotation.in_turn import InTurn
 from rotation.intents_job import IntentWatch
 from rotation.kek_job import KekJobs
 from rotation.message import PARSERS, POISON_SUFFIX
@@ -45,6 +52,7 @@ from rotation.trail import Trail
 from rotation.vault_budget import VaultBudget
 from rotation.webhook_secrets import WebhookSecrets
 from rotation.worker import Worker
+from shared.alert_sinks import HttpAlertSink
 from shared.azure.audit_signer import AzureAuditSigner
 from shared.azure.checkpoints import AzureCheckpoints
 from shared.azure.deks import AzureDeks
@@ -52,17 +60,20 @@ from shared.azure.evidence import AzureEvidence
 from shared.azure.keks import AzureKeks
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
-from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
+from shared.azure.registers import AzureAlertRegister, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
 from shared.azure.secret_rotations import AzureSecretRotations
 from shared.azure.secrets import AzureSecrets
 from shared.azure.translate import RETRIES, pooled_transport, translated
 from shared.azure.vault import AzureVault
+from shared.azure.vault_objects import AzureVaultObjects, VaultClients
 from shared.clock import Clock, MovableClock, system_clock
 from shared.errors import Conflict
+from shared.ports import AlertSink
 from shared.secret import Secret
 from shared.settings import Settings
 from shared.timestamps import HttpTimestampAuthority
+from shared.values import SinkName
 
 log = logging.getLogger(__name__)
 
@@ -160,9 +171,28 @@ class Adapters:
         return AzureConsumers(self.table("consumers"))
 
     @cached_property
-    def alerts(self) -> AzureAlerts:
-        """What people must know."""
-        return AzureAlerts(self.table("alerts"))
+    def alert_register(self) -> AzureAlertRegister:
+        """Alerts with their outboxes."""
+        return AzureAlertRegister(self.table("alerts"))
+
+    @cached_property
+    def alerts(self) -> AlertDesk:
+        """What people must know; for those who have no catalog to look owners up in."""
+        return AlertDesk(self.alert_register, self.clock)
+
+    @cached_property
+    def alert_sinks(self) -> Sequence[AlertSink]:
+        """Who is told of alerts."""
+        settings = self._settings
+        sinks: list[AlertSink] = []
+        if settings.alert_webhook is not None:
+            sinks.append(HttpAlertSink(SinkName.WEBHOOK, settings.alert_webhook, alert_formats.generic))
+        if settings.alert_teams is not None:
+            sinks.append(HttpAlertSink(SinkName.TEAMS, settings.alert_teams, alert_formats.teams))
+        if settings.alert_pagerduty_key is not None:
+            url, key = Secret(settings.alert_pagerduty_url.encode()), settings.alert_pagerduty_key
+            sinks.append(HttpAlertSink(SinkName.PAGERDUTY, url, alert_formats.pagerduty, key))
+        return sinks
 
     @cached_property
     def dead_letters(self) -> AzureDeadLetters:
@@ -185,9 +215,26 @@ class Adapters:
         return AzureVault(self._key_clients, pauses=(), clock=self.clock)
 
     @cached_property
+    def vault_objects(self) -> AzureVaultObjects:
+        """Everything that the vaults hold."""
+        return AzureVaultObjects(self.vault_clients)
+
+    @cached_property
+    def vault_clients(self) -> dict[str, VaultClients]:
+        """The SDK's clients for every vault, by its URL."""
+        return {
+            url: VaultClients(
+                keys,
+                SecretClient(url, self._credential, **self._vault_options),
+                CertificateClient(url, self._credential, **self._vault_options),
+            )
+            for url, keys in self._key_clients.items()
+        }
+
+    @cached_property
     def secrets(self) -> AzureSecrets:
         """The secrets in the vaults."""
-        return AzureSecrets(self._secret_clients)
+        return AzureSecrets({url: clients.secrets for url, clients in self.vault_clients.items()})
 
     @cached_property
     def secret_rotations(self) -> AzureSecretRotations:
@@ -228,17 +275,8 @@ class Adapters:
         return {url: KeyClient(url, self._credential, **self._vault_options) for url in urls}
 
     @property
-    def secret_client(self) -> SecretClient:
-        """The SDK's client for the secrets of the first vault."""
-        return self._secret_clients[self._settings.vault_url]
-
-    @cached_property
-    def _secret_clients(self) -> dict[str, SecretClient]:
-        urls = (self._settings.vault_url, *self._settings.more_vault_urls)
-        return {url: SecretClient(url, self._credential, **self._vault_options) for url in urls}
-
-    @property
     def _vault_options(self) -> dict[str, Any]:
+        """Of the clients for vaults."""
         options: dict[str, Any] = RETRIES | {"transport": self._vault_transport}
         return options | {"verify_challenge_resource": False} if self._local else options
 
@@ -321,11 +359,10 @@ class App:
     kek_jobs: KekJobs
     expiry: ExpiryWatch
     health: Health
-    intents: IntentWatch
-    sweep: RecordSweep
-    checkpointer: Checkpointer
-    copy: EvidenceCopy | None  # None where no evidence copy is configured
-    reconciler: Reconciler | None
+    watch: InTurn
+    alert_delivery: AlertDelivery
+    audit_watch: InTurn
+    reconciliation: InTurn  # of nothing where no evidence copy is configured
 
 
 def load_catalog(settings: Settings) -> Catalog:
@@ -340,6 +377,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     keks = {policy.kek: catalog.keks[policy.kek]}  # what wraps no DEK has nothing to rewrap
     ports = adapters or Adapters(settings)
     audit = AuditTrail(ports.records, ports.clock)
+    alerts = AlertDesk(ports.alert_register, ports.clock, owners_in(catalog))
     kek = PrimaryKek(policy.kek, ports.keks, ports.vault, ports.clock)
     planner = Planner(ports.deks, ports.queues, policy, ports.clock)
     dek_jobs = DekJobs(ports.deks, ports.vault, kek, audit, policy, ports.clock, os.urandom)
@@ -351,7 +389,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         ports.kek_uses,
         audit,
         ports.queues,
-        ports.alerts,
+        alerts,
         keks,
         ports.clock,
         os.urandom,
@@ -364,7 +402,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         VaultBudget(ports.budgets, ports.clock),
         audit,
         ports.queues,
-        ports.alerts,
+        alerts,
         keks,
         ports.clock,
     )
@@ -374,7 +412,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         ports.secrets,
         lambda policy: ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy)),
         audit,
-        ports.alerts,
+        alerts,
         ports.clock,
         os.urandom,
     )
@@ -386,16 +424,17 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         planner,
         audit,
         ports.queues,
-        ports.alerts,
+        alerts,
         ports.dead_letters,
         ports.clock,
     )
-    expiry = ExpiryWatch(catalog, kek_jobs, ports.alerts, ports.clock)
+    expiry = ExpiryWatch(catalog, kek_jobs, alerts, ports.clock)
     trail = Trail(ports.records, ports.checkpoints)
-    copy, reconciler = None, None
+    copy, copying, reconciling = None, [], []
     if ports.evidence is not None:
-        copy = EvidenceCopy(trail, ports.evidence, ports.alerts, ports.clock)
-        reconciler = Reconciler(ports.records, trail, ports.evidence, ports.alerts, ports.clock)
+        copy = EvidenceCopy(trail, ports.evidence, alerts, ports.clock)
+        copying = [copy.run]
+        reconciling = [Reconciler(ports.records, trail, ports.evidence, alerts, ports.clock).run]
     checkpointer = Checkpointer(
         ports.records,
         ports.checkpoints,
@@ -403,22 +442,25 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         copy,
         HttpTimestampAuthority(settings.timestamp_url) if settings.timestamp_url else None,
         audit,
-        ports.alerts,
+        alerts,
         settings.audit_origin,
         ports.clock,
     )
     return App(
         worker,
         planner,
-        SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, ports.alerts, ports.clock),
+        SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, alerts, ports.clock),
         kek_jobs,
         expiry,
         Health(ports.deks, kek, ports.clock),
-        IntentWatch(trail, dek_jobs, ports.queues, ports.alerts, ports.clock),
-        RecordSweep(trail, ports.alerts, ports.clock),
-        checkpointer,
-        copy,
-        reconciler,
+        InTurn(
+            IntentWatch(trail, dek_jobs, ports.queues, alerts, ports.clock).run,
+            RecordSweep(trail, alerts, ports.clock).run,
+            EndedCauses(alerts, ports.vault, ports.keks, ports.clock).run,
+        ),
+        AlertDelivery(ports.alert_register, alerts, ports.alert_sinks, audit, ports.clock),
+        InTurn(checkpointer.run, *copying),
+        InTurn(*reconciling),
     )
 
 

@@ -21,6 +21,19 @@ def gated[Row: Mapping[str, Any]](row: Row, free_text: Collection[str] = ()) -> 
     return {**row, **changed}
 
 
+def cleaned(document: object) -> object:
+    """A JSON document with the secrets in its texts masked, those in names too."""
+    match document:
+        case str():
+            return mask(document)
+        case Mapping():
+            return {mask(str(name)): cleaned(value) for name, value in document.items()}
+        case list() | tuple():
+            return [cleaned(value) for value in document]
+        case _:
+            return document
+
+
 def ensure_clean(text: str) -> None:
     """ValueError if there is a secret in a text that must be stored as it is."""
     if find(text):

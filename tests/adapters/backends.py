@@ -4,15 +4,17 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, override
 
 from azure.data.tables import TableClient
+from azure.keyvault.certificates import CertificatePolicy, CertificatePolicyAction, LifetimeAction
 from azure.storage.blob import BlobServiceClient
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from local.stack import Stack
+from rotation.alert_job import AlertDesk
 from shared.azure.audit_signer import AzureAuditSigner
 from shared.azure.checkpoints import AzureCheckpoints
 from shared.azure.deks import AzureDeks
@@ -20,13 +22,15 @@ from shared.azure.evidence import AzureEvidence
 from shared.azure.keks import AzureKeks
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
-from shared.azure.registers import AzureAlerts, AzureConsumers, AzureDeadLetters
+from shared.azure.registers import AzureAlertRegister, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
 from shared.azure.secret_rotations import AzureSecretRotations
 from shared.azure.secrets import AzureSecrets
 from shared.azure.vault import AzureVault
+from shared.azure.vault_objects import AzureVaultObjects
 from shared.azure.wiring import Adapters
 from shared.ports import (
+    AlertRegister,
     Alerts,
     AuditSigner,
     Budgets,
@@ -43,8 +47,9 @@ from shared.ports import (
     Secrets,
     Shards,
     Vault,
+    VaultObjects,
 )
-from shared.values import KekVersion, KeyKind, Kid
+from shared.values import KekVersion, KeyKind, Kid, ObjectKind
 from tests import simulator
 from tests.simulator import SIGNING_KEY, World
 
@@ -71,12 +76,20 @@ class Backend(Protocol):
     evidence: Evidence
     queues: Queues
     consumers: Consumers
+    alert_register: AlertRegister
     alerts: Alerts
     dead_letters: DeadLetters
+    vault_objects: VaultObjects
     vaults: tuple[str, str]
 
     def new_kek(self, name: str, *operations: str, kind: KeyKind = KeyKind.RSA, other_vault: bool = False) -> Kid:
         """Create a version of a key, or the key; without operations it may do all that KEKs do."""
+
+    def new_object(self, kind: ObjectKind, name: str, expires: datetime | None = None) -> str:
+        """Create a version of an object in the first vault, tagged `made: here`; answers with the object's name.
+
+        A certificate is valid for a year at most and renews 30 days before it expires, whatever `expires` says.
+        """
 
     def new_signing_key(self) -> Kid:
         """Create a version of the key that signs checkpoints, or the key."""
@@ -122,14 +135,22 @@ class SimulatorBackend(Backend):
         self.evidence = simulator.SimEvidence(self.world)
         self.queues = simulator.SimQueues(self.world)
         self.consumers = simulator.SimConsumers(self.world)
+        self.alert_register = simulator.SimAlertRegister(self.world)
         self.alerts = simulator.SimAlerts(self.world)
         self.dead_letters = simulator.SimDeadLetters(self.world)
+        self.vault_objects = simulator.SimVaultObjects(self.world)
         self.vaults = simulator.VAULT_URL, simulator.OTHER_VAULT_URL
 
     @override
     def new_kek(self, name: str, *operations: str, kind: KeyKind = KeyKind.RSA, other_vault: bool = False) -> Kid:
         allowed = {"operations": frozenset(operations)} if operations else {}
         return self.world.add_kek(name, self.vaults[other_vault], kind=kind, **allowed)
+
+    @override
+    def new_object(self, kind: ObjectKind, name: str, expires: datetime | None = None) -> str:
+        if kind is ObjectKind.CERTIFICATE:
+            expires = self.world.now + timedelta(days=365)
+        return self.world.add_object(kind, name, expires=expires, tags={"made": "here"}).name
 
     @override
     def new_signing_key(self) -> Kid:
@@ -192,8 +213,9 @@ class AzureBackend(Backend):
         self.queue = stack.adapters.queue_service.create_queue(f"{QUEUE}-{self._suffix}")
         self.deks = AzureDeks(self.deks_table)
         self.rotations_table = self._table("rotations")
-        self.keys = {client.vault_url: client for client in (stack.adapters.key_client, other.key_client)}
-        self.secret_clients = {each.vault_url: each for each in (stack.adapters.secret_client, other.secret_client)}
+        self.clients = stack.adapters.vault_clients | other.vault_clients
+        self.keys = {url: clients.keys for url, clients in self.clients.items()}
+        self.secret_clients = {url: clients.secrets for url, clients in self.clients.items()}
         self.vaults = stack.adapters.key_client.vault_url, other.key_client.vault_url
         self.vault = AzureVault(self.keys, sleep=self.pauses.append, clock=stack.clock)
         self.secrets = AzureSecrets(self.secret_clients, sleep=self.pauses.append)
@@ -212,8 +234,10 @@ class AzureBackend(Backend):
         self.evidence = AzureEvidence(self.container)
         self.queues = AzureQueues({QUEUE: self.queue})
         self.consumers = AzureConsumers(self.consumers_table)
-        self.alerts = AzureAlerts(self.alerts_table)
+        self.alert_register = AzureAlertRegister(self.alerts_table)
+        self.alerts = AlertDesk(self.alert_register, stack.clock)
         self.dead_letters = AzureDeadLetters(self.letters_table)
+        self.vault_objects = AzureVaultObjects(self.clients)
 
     @property
     def tables(self) -> list[TableClient]:
@@ -229,6 +253,20 @@ class AzureBackend(Backend):
             key_operations=list(operations or ("wrapKey", "unwrapKey")),
         )
         return Kid(str(key.id))
+
+    @override
+    def new_object(self, kind: ObjectKind, name: str, expires: datetime | None = None) -> str:
+        name, clients, tags = self.key_name(name), self.clients[self.vaults[0]], {"made": "here"}
+        match kind:
+            case ObjectKind.KEY:
+                clients.keys.create_ec_key(name, expires_on=expires, tags=tags)
+            case ObjectKind.SECRET:
+                clients.secrets.set_secret(name, "of no use", expires_on=expires, tags=tags)
+            case ObjectKind.CERTIFICATE:
+                renewal = LifetimeAction(CertificatePolicyAction.auto_renew, days_before_expiry=30)
+                policy = CertificatePolicy("Self", subject="CN=a", key_type="EC", lifetime_actions=[renewal])
+                clients.certificates.begin_create_certificate(name, policy, tags=tags, _polling_interval=0).result()
+        return name
 
     @override
     def new_signing_key(self) -> Kid:

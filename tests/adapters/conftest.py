@@ -29,7 +29,7 @@ def other_vault(stack: Stack) -> Iterator[KeyVaultProcess]:
 
 @pytest.fixture(scope="session")
 def other_adapters(stack: Stack, other_vault: KeyVaultProcess) -> Iterator[Adapters]:
-    """What has the SDK's clients for the second vault."""
+    """The ports with the second vault as their only one."""
     assert stack.settings.local_stack is not None
     local = replace(stack.settings.local_stack, ca=other_vault.ca)
     adapters = Adapters(replace(stack.settings, vault_url=other_vault.url, local_stack=local))

@@ -29,6 +29,7 @@ from shared.secret import Secret
 from shared.settings import Settings
 from shared.values import (
     Alert,
+    AlertEntry,
     ConsumerReport,
     DeadLetter,
     EvidenceFile,
@@ -183,7 +184,7 @@ def test_a_message_whose_sending_lost_something_is_there_in_the_end_and_at_most_
 
 REPORT = ConsumerReport("ingest-7", TENANT, 2, (1, 2), NOW)
 RINGS = keyring(), replace(keyring(), tenant=replace(keyring().tenant, primary=1))
-ALERT = Alert("an-alert", Severity.WARNING, "what", "queue/rotation-jobs", NOW, {})
+ALERT = Alert("an-alert", Severity.WARNING, "what", "queue/rotation-jobs", NOW, {}, "sre")
 STORED_POINTER = replace(POINTER, etag=STALE)
 NAMING = replace(STORED_POINTER, generation=1)
 LETTER = DeadLetter(ROTATION_JOBS, "a-letter", "why", "{}", NOW, can_resend=True)
@@ -299,6 +300,10 @@ TABLE_CALLS: dict[str, Callable[[Adapters], object]] = {
     "Consumers.report": lambda ports: ports.consumers.report(REPORT),
     "Consumers.of": lambda ports: ports.consumers.of(TENANT),
     "Alerts.raise_alert": lambda ports: ports.alerts.raise_alert(ALERT),
+    "Alerts.resolve": lambda ports: ports.alerts.resolve(ALERT.id),
+    "AlertRegister.read": lambda ports: ports.alert_register.read(ALERT.id),
+    "AlertRegister.put": lambda ports: ports.alert_register.put(AlertEntry(ALERT)),
+    "AlertRegister.owing": lambda ports: ports.alert_register.owing(),
     "Alerts.all": lambda ports: ports.alerts.all(),
     "DeadLetters.keep": lambda ports: ports.dead_letters.keep(LETTER),
     "DeadLetters.all": lambda ports: ports.dead_letters.all(),

@@ -3,8 +3,24 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from shared.values import Alert, ConsumerReport, DeadLetter, KekUse, Kid, Severity, TenantId
-from tests.adapters.backends import Backend
+import pytest
+from azure.data.tables import UpdateMode
+
+from shared.errors import Conflict
+from shared.values import (
+    Alert,
+    AlertEntry,
+    Closing,
+    ConsumerReport,
+    DeadLetter,
+    KekUse,
+    Kid,
+    Owed,
+    Severity,
+    SinkName,
+    TenantId,
+)
+from tests.adapters.backends import AzureBackend, Backend
 from tests.pure.keyrings import ACME, KID, NOW
 
 REPORT = ConsumerReport("ingest/7 ä#?", ACME, 3, (1, 2, 3), NOW)
@@ -16,6 +32,7 @@ ALERT = Alert(
     subject="queue/rotation-jobs",
     raised=NOW,
     details={"reason": "Zoë 密钥", "letter": "dek.rotate/acme/v2"},
+    owner="sre",
 )
 LETTER = DeadLetter("rotation-jobs", "dek.rotate/acme/v2", "Integrity", '{"reason": "Zoë 密钥\u0001"}', NOW, True)
 SECOND = timedelta(seconds=1)
@@ -88,6 +105,98 @@ def test_alerts_are_listed_oldest_first(backend: Backend) -> None:
     for number in (3, 0, 5, 1, 4, 2):
         backend.alerts.raise_alert(alerts[number])
     assert list(backend.alerts.all()) == alerts
+
+
+ENTRY = AlertEntry(
+    replace(ALERT, resolved=NOW + SECOND, resolved_by="alice"),
+    7,
+    {
+        SinkName.TEAMS: Owed(3, NOW + SECOND),
+        SinkName.WEBHOOK: Owed(),
+        SinkName.PAGERDUTY: Owed(1, None, "status 404 ä"),
+    },
+    (Closing(5, "bob", "mended"), Closing(7, "alice", "Zoë 密钥")),
+)
+
+
+def test_an_alert_with_its_outbox_reads_back_as_put(backend: Backend) -> None:
+    assert backend.alert_register.read(ALERT.id) is None
+    backend.alert_register.put(ENTRY)
+    stored = backend.alert_register.read(ALERT.id)
+    assert stored is not None
+    assert replace(stored, etag=None) == ENTRY
+    backend.alert_register.put(replace(stored, alert=ALERT, owed={}, closings=()))
+    changed = backend.alert_register.read(ALERT.id)
+    assert changed is not None
+    assert changed.alert == ALERT, "what it was resolved by is forgotten"
+    assert changed.etag != stored.etag
+
+
+def test_of_two_who_put_an_alert_at_once_one_is_refused(backend: Backend) -> None:
+    backend.alert_register.put(ENTRY)
+    with pytest.raises(Conflict):
+        backend.alert_register.put(ENTRY)
+    stored = backend.alert_register.read(ALERT.id)
+    assert stored is not None
+    backend.alert_register.put(replace(stored, revision=8))
+    with pytest.raises(Conflict):
+        backend.alert_register.put(replace(stored, revision=9))
+
+
+def test_what_is_owed_is_found_oldest_first_and_nothing_else(backend: Backend) -> None:
+    owing = {SinkName.TEAMS: Owed(1, NOW)}
+    cases = {
+        "late": AlertEntry(replace(ALERT, id="late", raised=NOW + SECOND), owed=owing),
+        "early": AlertEntry(replace(ALERT, id="early"), owed=owing),
+        "to be recorded": AlertEntry(
+            replace(ALERT, id="to be recorded", raised=NOW + 2 * SECOND), closings=ENTRY.closings
+        ),
+        "given up": AlertEntry(replace(ALERT, id="given up"), owed={SinkName.TEAMS: Owed(1, None, "status 404")}),
+        "told": AlertEntry(replace(ALERT, id="told")),
+    }
+    for entry in cases.values():
+        backend.alert_register.put(entry)
+    assert [entry.alert.id for entry in backend.alert_register.owing()] == ["early", "late", "to be recorded"]
+    assert len(backend.alert_register.all()) == 5
+
+
+def test_an_alert_is_resolved_and_opened_again(backend: Backend) -> None:
+    backend.alerts.raise_alert(ALERT)
+    for _ in range(2):
+        backend.alerts.resolve(ALERT.id, "alice", "mended")
+    (over,) = backend.alerts.all()
+    assert over.resolved is not None
+    assert replace(over, resolved=None, resolved_by="") == ALERT
+    backend.alerts.resolve("no/such")
+    backend.alerts.raise_alert(replace(ALERT, raised=NOW + SECOND))
+    assert list(backend.alerts.all()) == [replace(ALERT, raised=NOW + SECOND)]
+    entry = backend.alert_register.read(ALERT.id)
+    assert entry is not None
+    assert (entry.revision, set(entry.owed), entry.closings) == (3, set(SinkName), (Closing(2, "alice", "mended"),))
+
+
+def test_an_alert_of_an_earlier_release_is_read_and_owed_to_nobody(azure: AzureBackend) -> None:
+    azure.alert_register.put(ENTRY)
+    (row,) = azure.alerts_table.list_entities()
+    for column in ("owner", "revision", "owed", "closings", "is_owing", "resolved", "resolved_by"):
+        del row[column]
+    azure.alerts_table.update_entity(row, UpdateMode.REPLACE)
+    assert list(azure.alert_register.owing()) == []
+    (entry,) = azure.alert_register.all()
+    assert (entry.alert, entry.is_owing) == (replace(ALERT, owner=""), False)
+    azure.alerts.resolve(ALERT.id)
+    (over,) = azure.alert_register.all()
+    assert over.is_owing
+
+
+def test_a_damaged_alert_holds_up_neither_the_telling_of_others_nor_the_job_that_raises_it(azure: AzureBackend) -> None:
+    azure.alerts.raise_alert(ALERT)
+    (row,) = azure.alerts_table.list_entities()
+    azure.alerts_table.update_entity({**row, "owed": "forged"}, UpdateMode.REPLACE)
+    other = replace(ALERT, id="another")
+    azure.alerts.raise_alert(other)
+    assert [entry.alert.id for entry in azure.alert_register.owing()] == ["another"]
+    azure.alerts.raise_alert(replace(ALERT, severity=Severity.CRITICAL))
 
 
 def test_a_letter_reads_back_as_kept(backend: Backend) -> None:

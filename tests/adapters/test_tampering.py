@@ -21,9 +21,9 @@ from shared.values import KekRecord, KeyPointer, Keyring, KeyState, Kid, TenantI
 from tests.adapters.backends import AzureBackend
 from tests.adapters.test_checkpoints import full as full_checkpoint
 from tests.adapters.test_keks import FULL, KEK, MOVE, POINTER
-from tests.adapters.test_outages import ALERT, LETTER, REPORT
+from tests.adapters.test_outages import LETTER, REPORT
 from tests.adapters.test_records import records
-from tests.adapters.test_registers import USE
+from tests.adapters.test_registers import ENTRY, USE
 from tests.adapters.test_runs import FULL as PROGRESS
 from tests.adapters.test_runs import SCHEDULE, page
 from tests.adapters.test_secret_rotations import FULL as ROTATION
@@ -31,6 +31,7 @@ from tests.pure.keyrings import ACME, KID, NOW, keyring
 
 INT64 = EntityProperty(2**40, EdmType.INT64)
 FLOAT = EntityProperty(1.0, EdmType.DOUBLE)
+FORGED_TIME = '{"teams": [1, "2026-01-01T00:00:00", ""]}'
 type Read = Callable[[AzureBackend], object]
 
 
@@ -182,6 +183,10 @@ MISSING_IN_EARLIER_RELEASES = {
     ("pointer", "previous_kid"),
     ("pointer", "generation"),
     ("pointer with its run", "previous_kid"),
+    ("alert", "owner"),
+    ("alert", "resolved"),
+    ("alert", "resolved_by"),
+    ("alert", "revision"),
 }
 
 REGISTERS = {
@@ -364,9 +369,15 @@ REGISTERS = {
     "alert": Register(
         lambda backend: backend.alerts_table,
         "",
-        lambda backend: backend.alerts.raise_alert(ALERT),
+        lambda backend: backend.alert_register.put(ENTRY),
         lambda backend: backend.alerts.all(),
         {
+            "owner": [1],
+            "resolved": ["2026-01-01", 1],
+            "resolved_by": [1],
+            "revision": ["1", -1, True],
+            "owed": ["x", "[]", '{"teams": 1}', '{"teams": [1, ""]}', '{"forged": [1, "", ""]}', FORGED_TIME, 1],
+            "closings": ["x", "{}", "[1]", '[[1, "a"]]', '[["1", "a", "b"]]', 1],
             "id": [1],
             "severity": ["forged"],
             "what": [1],

@@ -25,6 +25,14 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
+from azure.keyvault.certificates import (
+    CertificateClient,
+    CertificateContentType,
+    CertificatePolicy,
+    CertificatePolicyAction,
+    KeyVaultCertificate,
+    LifetimeAction,
+)
 from azure.keyvault.keys import (
     JsonWebKey,
     KeyClient,
@@ -43,7 +51,9 @@ from azure.keyvault.keys.crypto import (
     SignatureAlgorithm,
 )
 from azure.keyvault.secrets import SecretClient
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs12
 
 from local.key_vault.body import Body
 from local.key_vault.client import KeyVaultProcess, KeyVaultStartError
@@ -80,6 +90,7 @@ class Stack:
         )
         self.keys = self._client(KeyClient, self.vault.url)
         self.secrets = self._client(SecretClient, self.vault.url)
+        self.certificates = self._client(CertificateClient, self.vault.url)
 
     def crypto(self, key: KeyVaultKey | str) -> CryptographyClient:
         return self._client(CryptographyClient, key)
@@ -1035,3 +1046,161 @@ def test_a_token_is_needed_from_the_sdk_too(stack: Stack) -> None:
     )
     with client, pytest.raises(ClientAuthenticationError):
         client.get_key("any")
+
+
+SELF_SIGNED = CertificatePolicy(
+    issuer_name="Self",
+    subject="CN=atp.example",
+    san_dns_names=["atp.example", "www.atp.example"],
+    key_type="EC",
+    key_curve_name="P-256",
+    validity_in_months=3,
+    content_type=CertificateContentType.pkcs12,
+    lifetime_actions=[LifetimeAction(CertificatePolicyAction.auto_renew, days_before_expiry=30)],
+)
+
+
+def issued(stack: Stack, name: str, policy: CertificatePolicy = SELF_SIGNED, **options: Any) -> KeyVaultCertificate:
+    made = stack.certificates.begin_create_certificate(name, policy, _polling_interval=0, **options).result()
+    assert isinstance(made, KeyVaultCertificate)
+    return made
+
+
+def test_a_certificate_is_issued_by_its_policy(stack: Stack, name: str) -> None:
+    made = issued(stack, name, tags={"for": "tests"}, enabled=False)
+    certificate = x509.load_der_x509_certificate(bytes(made.cer or b""))
+    assert certificate.subject.rfc4514_string() == "CN=atp.example"
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["atp.example", "www.atp.example"]
+    properties = made.properties
+    assert properties is not None
+    assert (properties.not_before, properties.expires_on) == (
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+    )
+    made_at = certificate.not_valid_before_utc + timedelta(minutes=10)
+    assert certificate.not_valid_after_utc == later(made_at, "P3M")
+    assert (properties.tags, properties.enabled) == ({"for": "tests"}, False)
+    assert made.policy is not None
+    assert made.policy.validity_in_months == 3
+
+
+@pytest.mark.parametrize("content", [CertificateContentType.pkcs12, CertificateContentType.pem])
+def test_a_certificate_shows_as_a_managed_key_and_secret_too(
+    stack: Stack, name: str, content: CertificateContentType
+) -> None:
+    policy = CertificatePolicy(issuer_name="Self", subject="CN=a", key_type="EC", content_type=content)
+    made = issued(stack, name, policy)
+    certificate = x509.load_der_x509_certificate(bytes(made.cer or b""))
+    public = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    secret = stack.secrets.get_secret(name)
+    if content is CertificateContentType.pem:
+        assert x509.load_pem_x509_certificate((secret.value or "").encode()) == certificate
+    else:
+        key, inside, _ = pkcs12.load_key_and_certificates(base64.b64decode(secret.value or ""), None)
+        assert inside == certificate
+        assert key is not None
+        assert key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) == public
+    assert (made.key_id, made.secret_id) == (stack.keys.get_key(name).id, secret.id)
+    for properties in (stack.keys.get_key(name).properties, secret.properties):
+        assert (properties.managed, properties.expires_on) == (True, certificate.not_valid_after_utc)
+    keys = {each.name: each.managed for each in stack.keys.list_properties_of_keys()}
+    secrets = {each.name: each.managed for each in stack.secrets.list_properties_of_secrets()}
+    assert (keys[name], secrets[name]) == (True, True)
+
+
+def test_versions_of_a_certificate_are_listed_and_got_by_their_names(stack: Stack, name: str) -> None:
+    old, new = issued(stack, name), issued(stack, name)
+    assert old.properties is not None
+    assert new.properties is not None
+    versions = {each.version for each in stack.certificates.list_properties_of_certificate_versions(name)}
+    assert versions == {old.properties.version, new.properties.version}
+    assert stack.certificates.get_certificate_version(name, str(old.properties.version)).cer == old.cer
+    assert stack.certificates.get_certificate(name).cer == new.cer
+    assert name in {each.name for each in stack.certificates.list_properties_of_certificates(max_page_size=1)}
+
+
+def test_a_certificate_is_disabled_with_its_key_and_secret(stack: Stack, name: str) -> None:
+    made = issued(stack, name)
+    assert made.properties is not None
+    changed = stack.certificates.update_certificate_properties(
+        name, str(made.properties.version), enabled=False, tags={"a": "b"}
+    )
+    assert changed.properties is not None
+    assert (changed.properties.enabled, changed.properties.tags) == (False, {"a": "b"})
+    assert not stack.keys.get_key(name).properties.enabled
+    refused = error_of(lambda: stack.secrets.get_secret(name))
+    assert refused is not None
+    assert refused.status_code == 403
+
+
+def test_the_policy_of_a_certificate_is_changed_where_a_request_names_something(stack: Stack, name: str) -> None:
+    issued(stack, name)
+    action = LifetimeAction(CertificatePolicyAction.auto_renew, lifetime_percentage=50)
+    stack.certificates.update_certificate_policy(name, CertificatePolicy(lifetime_actions=[action]))
+    policy = stack.certificates.get_certificate_policy(name)
+    assert policy.lifetime_actions is not None
+    (kept,) = policy.lifetime_actions
+    assert (kept.lifetime_percentage, kept.days_before_expiry) == (50, None)
+    assert (policy.subject, policy.validity_in_months, policy.issuer_name) == ("CN=atp.example", 3, "Self")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"lifetime_actions": [{"trigger": {"days_before_expiry": 82}, "action": {"action_type": "AutoRenew"}}]},
+        {"lifetime_actions": [{"trigger": {}, "action": {"action_type": "AutoRenew"}}]},
+        {"lifetime_actions": [{"trigger": {"lifetime_percentage": 100}, "action": {"action_type": "AutoRenew"}}]},
+        {"lifetime_actions": [{"trigger": {"lifetime_percentage": 50}, "action": {"action_type": "Rotate"}}]},
+        {"x509_props": {"validity_months": 0}},
+        {"x509_props": {"subject": "atp"}},
+        {"issuer": {"name": "DigiCert"}},
+        {"secret_props": {"contentType": "text/plain"}},
+        {"key_props": {"kty": "DSA"}},
+    ],
+)
+def test_a_certificate_policy_outside_the_limits_is_refused(stack: Stack, name: str, part: dict[str, Any]) -> None:
+    issued(stack, name)
+    status, answer, _ = stack.raw("PATCH", f"/certificates/{name}/policy?api-version=7.6", part)
+    assert (status, answer["error"]["code"]) == (400, "BadParameter")
+
+
+def test_a_deleted_certificate_takes_its_key_and_secret_along_and_back(stack: Stack, name: str) -> None:
+    made = issued(stack, name)
+    stack.certificates.begin_delete_certificate(name, _polling_interval=0).result()
+    for gone in (
+        lambda: stack.certificates.get_certificate(name),
+        lambda: stack.keys.get_key(name),
+        lambda: stack.secrets.get_secret(name),
+    ):
+        with pytest.raises(ResourceNotFoundError):
+            gone()
+    stack.certificates.begin_recover_deleted_certificate(name, _polling_interval=0).result()
+    assert stack.certificates.get_certificate(name).cer == made.cer
+    assert stack.keys.get_key(name).id == made.key_id
+    stack.certificates.begin_delete_certificate(name, _polling_interval=0).result()
+    stack.certificates.purge_deleted_certificate(name)
+    stack.secrets.set_secret(name, "the name is free")
+
+
+def test_what_belongs_to_a_certificate_is_changed_with_it_only(stack: Stack, name: str) -> None:
+    issued(stack, name)
+    for forbidden in (
+        lambda: stack.keys.begin_delete_key(name),
+        lambda: stack.secrets.begin_delete_secret(name),
+        lambda: stack.secrets.set_secret(name, "another"),
+        lambda: stack.keys.create_ec_key(name),
+    ):
+        refused = error_of(forbidden)
+        assert refused is not None
+        assert refused.status_code == 403
+
+
+def test_a_certificate_does_not_take_a_name_that_a_key_has(stack: Stack, name: str) -> None:
+    stack.keys.create_ec_key(name)
+    with pytest.raises(ResourceExistsError):
+        issued(stack, name)
+    with pytest.raises(ResourceNotFoundError):
+        stack.certificates.get_certificate(name)
+    with pytest.raises(ResourceNotFoundError):
+        stack.secrets.get_secret(name)

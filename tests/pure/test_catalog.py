@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from rotation.catalog import DekPolicy, load, parse
+from rotation.calendar import Calendar, Every, Period
+from rotation.catalog import DekPolicy, Entry, EntryKind, RotatedBy, SecretPolicy, load, parse
+from rotation.fields import Fields
 from rotation.rotators.registry import READERS
 from shared.errors import InvalidCatalog, Rejected
+from shared.values import ObjectKind
 from tests.pure.keyrings import KEK_POLICY, POLICY
 
 KEK = """
@@ -31,13 +34,51 @@ spread_days = 10
 grace_days = 7
 retention_days = 365
 """
+KEY = """
+[signing]
+kind = "key"
+owner = "security"
+object = "atp-signing"
+interval_days = 90
+grace_days = 7
+rotated_by = "key-vault"
+controls = ["SOC 2 CC6.1"]
+alert_days = [30, 7]
+"""
+CERTIFICATE = """
+[clients]
+kind = "certificate"
+owner = "platform"
+calendar = "yearly"
+grace_days = 30
+rotated_by = "person"
+"""
+SECRET = """
+[webhook]
+kind = "secret"
+owner = "integration"
+calendar = "quarterly"
+grace_days = 7
+rotator = "example"
+vault = "https://other.vault.azure.net/"
+parameters = { url = "https://hooks.example", tries = 3 }
+"""
+URL = "a URL (https) without credentials, query and fragment"
 SHIPPED = Path(__file__).parents[2] / "rotation" / "catalog.toml"
+
+
+def example(fields: Fields) -> tuple[str, int]:
+    """What a rotator reads."""
+    return fields.url("url"), fields.integer("tries", 1, 9, 5)
+
+
+ROTATORS = {"example": example}
 
 
 def mistakes(text: str) -> list[str]:
     """The lines of the refusal of a catalog."""
     with pytest.raises(InvalidCatalog) as caught:
-        parse(text, "catalog.toml", READERS)
+        parse(text, "catalog.toml", ROTATORS)
     assert isinstance(caught.value, Rejected)
     return str(caught.value).splitlines()
 
@@ -48,10 +89,55 @@ def test_a_catalog_says_what_rotates_and_how() -> None:
     assert catalog.dek == POLICY
 
 
+def test_every_kind_of_entry_says_what_all_have_in_common() -> None:
+    catalog = parse(KEK + DEK + KEY + CERTIFICATE + SECRET, "catalog.toml", ROTATORS)
+    assert list(catalog.entries) == ["master-kek", "tenant-dek", "signing", "clients", "webhook"]
+    assert catalog.entries["signing"] == Entry(
+        name="signing",
+        kind=EntryKind.KEY,
+        owner="security",
+        schedule=Every(timedelta(days=90)),
+        object="atp-signing",
+        grace=timedelta(days=7),
+        alert_days=(30, 7),
+        controls=("SOC 2 CC6.1",),
+        rotated_by=RotatedBy.VAULT,
+    )
+    clients, webhook = catalog.entries["clients"], catalog.entries["webhook"]
+    assert (clients.object, clients.schedule, clients.alert_days) == ("clients", Calendar(Period.YEARLY), (30, 7, 1))
+    assert (webhook.vault, webhook.rotated_by) == ("https://other.vault.azure.net", RotatedBy.APP)
+    assert catalog.secrets["webhook"] == SecretPolicy(webhook, "example", ("https://hooks.example", 3))
+    assert [entry.object_kind for entry in (clients, webhook)] == [ObjectKind.CERTIFICATE, ObjectKind.SECRET]
+
+
+def test_what_is_kept_elsewhere_may_have_the_name_of_what_a_vault_has() -> None:
+    mesh = CERTIFICATE.replace("[clients]", "[mesh]").replace('"person"', '"service-mesh"') + 'object = "clients"\n'
+    catalog = parse(KEK + DEK + CERTIFICATE + mesh, "catalog.toml", ROTATORS)
+    assert [entry.in_vault for entry in catalog.entries.values()] == [True, False, True, False]
+
+
 def test_the_shipped_catalog_is_sound() -> None:
     catalog = load(SHIPPED, READERS)
     assert catalog.dek.kek in catalog.keks
     assert catalog.dek.interval <= timedelta(days=92), "quarterly"
+    assert all(entry.controls for entry in catalog.entries.values())
+
+
+def test_what_signs_rotates_quarterly_in_the_shipped_catalog() -> None:
+    entries = load(SHIPPED, READERS).entries
+    for name in ("atp-signing", "jwt-signing", "audit-signing"):
+        assert entries[name].schedule.longest <= timedelta(days=92)
+        assert entries[name].rotated_by is RotatedBy.VAULT
+    assert entries["tls-certificates"].schedule.longest == timedelta(days=90)
+    assert entries["mtls-certificates"].schedule.longest == timedelta(days=1)
+
+
+def test_secrets_rotate_quarterly_and_api_keys_monthly_in_the_shipped_catalog() -> None:
+    secrets = load(SHIPPED, READERS).secrets
+    periods = {policy.rotator: policy.entry.schedule for policy in secrets.values() if policy.rotator != "http-api-key"}
+    assert {"azure-sql", "postgresql", "cosmos-db", "storage-account", "service-bus", "webhook-hmac"} <= periods.keys()
+    assert set(periods.values()) == {Calendar(Period.QUARTERLY)}
+    assert secrets["partner-api-key"].entry.schedule == Calendar(Period.MONTHLY)
 
 
 def test_the_order_of_entries_does_not_matter() -> None:
@@ -147,6 +233,116 @@ MISTAKES: dict[str, tuple[str, str]] = {
         KEK + DEK + "[jwt]\nkind = []\n",
         "[jwt] kind is []; known kinds: 'kek', 'dek', 'key', 'secret', 'certificate'",
     ),
+    "no schedule": (
+        KEK + DEK + CERTIFICATE.replace('calendar = "yearly"\n', ""),
+        "[clients] interval_days: is missing (a whole number of days from 1 to 3650)",
+    ),
+    "two schedules": (
+        KEK + DEK + CERTIFICATE + "interval_days = 365\n",
+        "[clients] has interval_days and calendar: one of them says when it is due",
+    ),
+    "an unknown calendar": (
+        KEK + DEK + CERTIFICATE.replace("yearly", "weekly"),
+        "[clients] calendar: 'weekly' is not one of 'monthly', 'quarterly', 'yearly'",
+    ),
+    "a calendar for the DEKs": (KEK + DEK + 'calendar = "monthly"\n', "[tenant-dek] calendar: unknown field"),
+    "a calendar for the vault": (
+        KEK + DEK + KEY.replace("interval_days = 90", 'calendar = "quarterly"'),
+        "[signing] calendar: Key Vault counts days from the making of a version: say interval_days",
+    ),
+    "an interval too short for the vault": (
+        KEK + DEK + KEY.replace("interval_days = 90", "interval_days = 6").replace("grace_days = 7", "grace_days = 0"),
+        "[signing] interval_days: Key Vault rotates after 7 days or more",
+    ),
+    "dual running longer than a quarter": (
+        KEK + DEK + SECRET.replace("grace_days = 7", "grace_days = 92"),
+        "[webhook] grace_days must be shorter than the time between two rotations",
+    ),
+    "no dual running said": (
+        KEK + DEK + KEY.replace("grace_days = 7\n", ""),
+        "[signing] grace_days: is missing (a whole number of days from 0 to 3650)",
+    ),
+    "nobody who rotates a key": (
+        KEK + DEK + KEY.replace('rotated_by = "key-vault"\n', ""),
+        "[signing] rotated_by: is missing (one of 'person', 'key-vault')",
+    ),
+    "a key rotated by cert-manager": (
+        KEK + DEK + KEY.replace("key-vault", "cert-manager"),
+        "[signing] rotated_by: 'cert-manager' is not one of 'person', 'key-vault'",
+    ),
+    "a certificate rotated by the app": (
+        KEK + DEK + CERTIFICATE.replace("person", "app"),
+        "[clients] rotated_by: 'app' is not one of 'person', 'key-vault', 'cert-manager', 'service-mesh'",
+    ),
+    "a secret rotated by somebody": (
+        KEK + DEK + SECRET.replace("grace_days", 'rotated_by = "person"\ngrace_days'),
+        "[webhook] rotated_by: unknown field",
+    ),
+    "a certificate that does not expire": (
+        KEK + DEK + CERTIFICATE + "expires = false\n",
+        "[clients] expires: unknown field",
+    ),
+    "an expiry that is no truth value": (
+        KEK + DEK + KEY + 'expires = "no"\n',
+        "[signing] expires: 'no' is not true or false",
+    ),
+    "controls that are no list": (
+        KEK + DEK + CERTIFICATE + 'controls = "SOC 2"\n',
+        "[clients] controls: 'SOC 2' is not a list of names of controls like 'SOC 2 CC6.1'",
+    ),
+    "a control that is no name": (
+        KEK + DEK + CERTIFICATE + 'controls = ["SOC 2", ""]\n',
+        "[clients] controls: ['SOC 2', ''] is not a list of names of controls like 'SOC 2 CC6.1'",
+    ),
+    "a control twice": (
+        KEK + DEK + CERTIFICATE + 'controls = ["GDPR", "GDPR"]\n',
+        "[clients] controls: names something twice",
+    ),
+    "alerts on no day": (KEK + DEK + CERTIFICATE + "alert_days = []\n", "[clients] alert_days: names no day"),
+    "an alert on the day itself": (
+        KEK + DEK + CERTIFICATE + "alert_days = [30, 0]\n",
+        "[clients] alert_days: [30, 0] is not a list of whole numbers from 1 to 365",
+    ),
+    "an alert twice": (
+        KEK + DEK + CERTIFICATE + "alert_days = [7, 7]\n",
+        "[clients] alert_days: names something twice",
+    ),
+    "an object of another entry": (
+        KEK + DEK + KEY + KEY.replace("[signing]", "[again]").replace("atp-signing", "ATP-Signing"),
+        "[again] object: [signing] is about the same key of the vault",
+    ),
+    "a key that is a KEK": (
+        KEK + DEK + KEY.replace("atp-signing", "master-kek"),
+        "[signing] object: [master-kek] is about the same key of the vault",
+    ),
+    "an object that is no name": (
+        KEK + DEK + KEY.replace("atp-signing", "atp signing"),
+        "[signing] object: 'atp signing' is not a name (0-9 a-z A-Z -)",
+    ),
+    "a vault with a path that asks": (
+        KEK + DEK + CERTIFICATE + 'vault = "https://a.example/?x"\n',
+        f"[clients] vault: 'https://a.example/?x' is not {URL}",
+    ),
+    "no rotator": (
+        KEK + DEK + SECRET.replace('rotator = "example"\n', ""),
+        "[webhook] rotator: is missing (one of 'example')",
+    ),
+    "an unknown rotator": (
+        KEK + DEK + SECRET.replace('"example"', '"oracle"'),
+        "[webhook] rotator: 'oracle' is not one of 'example'",
+    ),
+    "a parameter of the wrong type": (
+        KEK + DEK + SECRET.replace("tries = 3", 'tries = "3"'),
+        "[webhook] parameters: tries: '3' is not a whole number from 1 to 9",
+    ),
+    "a misspelt parameter": (
+        KEK + DEK + SECRET.replace("tries", "trys"),
+        "[webhook] parameters: trys: unknown field",
+    ),
+    "parameters that are no table": (
+        KEK + DEK + SECRET.replace('{ url = "https://hooks.example", tries = 3 }', '"none"'),
+        f"[webhook] parameters: must be a table\ncatalog.toml: [webhook] parameters: url: is missing ({URL})",
+    ),
     "a name that Key Vault refuses": (
         KEK + DEK + KEK.replace("[master-kek]", '["master kek"]'),
         "[master kek] the name must be 1 to 127 of 0-9 a-z A-Z and dash, as Key Vault wants it",
@@ -156,7 +352,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("text", "mistake"), MISTAKES.values(), ids=list(MISTAKES))
 def test_each_mistake_is_reported_with_file_entry_and_reason_and_nothing_else_is(text: str, mistake: str) -> None:
-    assert mistakes(text) == [f"catalog.toml: {mistake}"]
+    assert mistakes(text) == f"catalog.toml: {mistake}".splitlines()
 
 
 def test_an_entry_that_is_no_table_is_a_mistake() -> None:

@@ -43,7 +43,8 @@ class Platform:
         self.deks = SimpleNamespace(read=self._read, scan=self._scan)
         self.queues = SimpleNamespace(send=self._send)
         self.dead_letters = SimpleNamespace(all=lambda: list(self.letters.values()), resolve=self._resolve)
-        self.alerts = SimpleNamespace(all=lambda: self.notes)
+        self.resolved: list[tuple[str, ...]] = []
+        self.alerts = SimpleNamespace(all=lambda: self.notes, resolve=lambda *said: self.resolved.append(said))
 
     def handle(self, job: Job) -> None:
         """Nothing, unless a test says what."""
@@ -178,6 +179,74 @@ def test_json_has_numbers_booleans_times_and_ids(platform: Platform, capsys: pyt
     assert (letter["can_resend"], letter["kept"]) == (True, "2026-03-01T02:03:04Z")
     alert = shown("alerts")
     assert (alert["id"], alert["raised"], alert["days"]) == ("a-1", "2026-03-01T02:03:04Z", "3")
+
+
+def alert(name: str, severity: Severity = Severity.WARNING, **changes: Any) -> Alert:
+    what = "a message could not be processed and waits for an operator"
+    return replace(Alert(name, severity, what, "queue/jobs", T0, {"reason": "a\tb"}, "sre"), **changes)
+
+
+def test_open_alerts_are_shown_with_owner_next_step_and_runbook(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.notes = [alert("a-1"), alert("a-2", resolved=T0), alert("a-3", Severity.CRITICAL, owner="")]
+    assert main(["alerts"]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[:6] == [
+        "WARNING  queue/jobs: a message could not be processed and waits for an operator",
+        "  id        a-1",
+        "  raised    2026-03-01 02:03 UTC",
+        "  owner     sre",
+        "  next      It waits as a dead letter and is not done until somebody sends it again or drops it.",
+        "  runbook   docs/runbooks/dek-rotation.md#dead-letters",
+    ]
+    assert "  reason    a\N{REPLACEMENT CHARACTER}b\n\nCRITICAL" in said, "nothing that a terminal would obey"
+    assert "owner     security-engineering" in said
+    assert "a-2" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["--all"], ["a-1", "a-2", "a-3"]),
+        (["--severity", "critical"], ["a-3"]),
+        (["--severity", "warning", "--all"], ["a-1", "a-2"]),
+    ],
+)
+def test_alerts_can_be_chosen(
+    platform: Platform, capsys: pytest.CaptureFixture[str], options: list[str], shown: list[str]
+) -> None:
+    platform.notes = [alert("a-1"), alert("a-2", resolved=T0, resolved_by="bob"), alert("a-3", Severity.CRITICAL)]
+    assert main(["alerts", *options, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["id"] for row in rows] == shown
+    assert all({"owner", "next", "runbook", "resolved", "resolved_by"} <= row.keys() for row in rows)
+
+
+def test_without_alerts_it_says_none(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.notes = [alert("a-2", resolved=T0)]
+    assert main(["alerts"]) == 0
+    assert capsys.readouterr().out == "none\n"
+
+
+def test_an_alert_is_resolved_by_hand_once(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.notes = [alert("a-1"), alert("a-2", resolved=T0)]
+    assert main(["alerts", "resolve", "a-1", "--actor", "alice", "--reason", "mended"]) == 0
+    assert main(["alerts", "resolve", "a-2"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["resolved: a-1", "was resolved before: a-2"]
+    assert platform.resolved == [("a-1", "alice", "mended")]
+    assert main(["alerts", "resolve", "a-3"]) == EXIT_REJECTED
+    assert "no such alert; nothing was done (id='a-3')" in capsys.readouterr().err
+    assert main(["alerts", "resolve", "a-1", "--actor", "a name with blanks"]) == EXIT_REJECTED
+    assert "say who you are with --actor" in capsys.readouterr().err
+    assert len(platform.resolved) == 1
+
+
+def test_a_letter_that_is_dropped_takes_its_alert_along(platform: Platform) -> None:
+    platform.letter("one")
+    (letter,) = platform.letters.values()
+    assert main(["letters", "drop", "one"]) == 0
+    assert platform.resolved == [(f"{letter.queue}/one",)]
 
 
 def test_tables_say_what_their_times_are(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,12 +18,12 @@ from rotation.audit import GENESIS, AuditEvent, chained
 from shared import log
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
-from shared.azure.registers import AzureAlerts, AzureDeadLetters
+from shared.azure.registers import AzureAlertRegister, AzureDeadLetters
 from shared.errors import Transient
 from shared.redact import KNOWN_SECRETS, find
 from shared.redact.gate import ensure_clean, gated
 from shared.redact.sweep import Fingerprints, sweep
-from shared.values import Alert, DeadLetter, Severity, StoredRecord
+from shared.values import Alert, AlertEntry, DeadLetter, Severity, StoredRecord
 from tests.pure.keyrings import NOW
 from tests.pure.test_audit import EVENTS, event
 from tests.pure.test_known_secrets import WRAPPED, WRITTEN
@@ -74,7 +74,7 @@ def test_messages_alerts_and_letters_pass_the_gate() -> None:
     AzureQueues({"jobs": cast("Any", queue)}).send("jobs", json.dumps({"reason": PLANTED, "a": 1}))
     assert json.loads(queue.rows[0]) == {"reason": MASKED, "a": 1}
     alert = Alert("a/1", Severity.CRITICAL, "what", "queue/jobs", NOW, {"reason": PLANTED, "letter": "x"})
-    AzureAlerts(cast("Any", table)).raise_alert(alert)
+    AzureAlertRegister(cast("Any", table)).put(AlertEntry(alert))
     assert json.loads(table.rows[0]["details"]) == {"reason": MASKED, "letter": "x"}
     letter = DeadLetter("jobs", "a", PLANTED, json.dumps({"reason": PLANTED}), NOW, can_resend=True)
     AzureDeadLetters(cast("Any", table)).keep(letter)

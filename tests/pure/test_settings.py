@@ -72,6 +72,62 @@ def test_a_connection_string_and_the_key_in_it_are_masked_from_then_on() -> None
     assert ACCOUNT_KEY not in mask(f"cannot connect: {CONNECTION}")
 
 
+ROUTING_KEY = "r0uting" * 4 + "keys"
+WEBHOOK = "https://hooks.example.com/services/" + "not-to-be-seen-by-anybody"
+SINKS = {
+    "ATP_ALERT_WEBHOOK": WEBHOOK,
+    "ATP_ALERT_TEAMS": "https://prod-1.westeurope.logic.azure.com:443/workflows/0123?sig=" + "nor-this-by-anybody",
+    "ATP_ALERT_PAGERDUTY_KEY": ROUTING_KEY,
+}
+
+
+def test_alerts_are_sent_nowhere_unless_it_is_said_where() -> None:
+    settings = Settings.parse(IDENTITY | dict.fromkeys([*SINKS, "ATP_ALERT_PAGERDUTY_URL"], ""))
+    assert settings == Settings.parse(IDENTITY)
+    assert (settings.alert_webhook, settings.alert_teams, settings.alert_pagerduty_key) == (None, None, None)
+    assert settings.alert_pagerduty_url == "https://events.pagerduty.com/v2/enqueue"
+
+
+def test_where_alerts_are_sent_is_a_secret_and_masked_from_then_on() -> None:
+    settings = Settings.parse(IDENTITY | SINKS | {"ATP_ALERT_PAGERDUTY_URL": "http://127.0.0.1:8080/v2/enqueue"})
+    for secret, text in zip(
+        (settings.alert_webhook, settings.alert_teams, settings.alert_pagerduty_key), SINKS.values(), strict=True
+    ):
+        assert secret is not None
+        assert secret.reveal().decode() == text
+        assert text not in repr(settings)
+        assert text not in mask(f"cannot reach {text}")
+    assert "not-to-be-seen" not in mask("max retries exceeded with url: /services/not-to-be-seen-by-anybody (oh)")
+    assert settings.alert_pagerduty_url == "http://127.0.0.1:8080/v2/enqueue"
+    assert mask("https://hooks.example.com/") == "https://hooks.example.com/", "names are no secrets"
+
+
+@pytest.mark.parametrize("name", ["ATP_ALERT_WEBHOOK", "ATP_ALERT_TEAMS", "ATP_ALERT_PAGERDUTY_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.com/x",
+        "ftp://hooks.example.com/x",
+        "https://",
+        "https://user:word@hooks.example.com/x",
+        "https://hooks.example.com/a b",
+        "https://hooks.example.com/ä",
+        "https://[::1",
+        "@Microsoft.KeyVault(VaultName=atp-kv;SecretName=alert-webhook)",
+    ],
+)
+def test_a_sink_that_no_secret_may_be_sent_to_is_refused(name: str, url: str) -> None:
+    assert mistakes(IDENTITY | {name: url}) == (
+        f"app settings: {name}: must be an https URL, or an http one on this machine"
+    )
+
+
+@pytest.mark.parametrize("key", ["short", ROUTING_KEY + "0", "ä" + ROUTING_KEY[1:]])
+def test_what_is_no_routing_key_is_refused_and_not_shown(key: str) -> None:
+    said = mistakes(IDENTITY | {"ATP_ALERT_PAGERDUTY_KEY": key})
+    assert said == "app settings: ATP_ALERT_PAGERDUTY_KEY: must be a routing key, 32 letters and digits"
+
+
 WRONG: dict[str, tuple[dict[str, str], str]] = {
     "no vault": ({"ATP_VAULT_URL": ""}, "ATP_VAULT_URL: is missing"),
     "vault without TLS": ({"ATP_VAULT_URL": "http://atp.vault.azure.net"}, "ATP_VAULT_URL: must be an https URL"),

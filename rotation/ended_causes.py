@@ -1,0 +1,52 @@
+"""Resolves alerts whose cause is provably gone: nobody has to, and nobody is left with a list of what is over."""
+
+from typing import Final
+
+from rotation.wrapping import may_wrap
+from shared.clock import Clock
+from shared.errors import Integrity, Rejected
+from shared.ports import Alerts, Keks, Vault
+from shared.values import Alert, Kid, Phase
+
+UNUSABLE: Final = "a KEK must not be used, and no DEK rotates until it may"
+"""Over when the vault would wrap with that version."""
+OF_A_RUN: Final = (
+    "a KEK rotation cannot go on",
+    "a KEK rotation makes no progress",
+    "a KEK rotation has stopped a shard at a tenant whose rows cannot be right and are left alone",
+)
+"""Over when the rotation is."""
+_OVER: Final = (Phase.CLOSED, Phase.ROLLED_BACK)
+
+
+class EndedCauses:
+    """Looks at open alerts. Any number may: resolving is done once."""
+
+    def __init__(self, alerts: Alerts, vault: Vault, keks: Keks, clock: Clock) -> None:
+        self._alerts = alerts
+        self._vault = vault
+        self._keks = keks
+        self._clock = clock
+
+    def run(self) -> None:
+        """Resolve what is over."""
+        for alert in self._alerts.all():
+            if alert.resolved is None and self._is_over(alert):
+                self._alerts.resolve(alert.id)
+
+    def _is_over(self, alert: Alert) -> bool:
+        if alert.what == UNUSABLE:
+            return self._is_usable(Kid(alert.details.get("kid", "")))
+        if alert.what in OF_A_RUN:
+            runs = {run.id: run.phase for run in self._keks.history(alert.subject.partition("/")[2])}
+            return runs.get(alert.details.get("run", "")) in _OVER
+        return False
+
+    def _is_usable(self, kid: Kid) -> bool:
+        """Whether the vault would wrap with it; not with one that is gone, or in no vault of ours."""
+        if not kid:
+            return False
+        try:
+            return may_wrap(self._vault.version(kid), self._clock())
+        except (Rejected, Integrity):
+            return False
