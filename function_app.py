@@ -47,6 +47,14 @@ def plan_secrets(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is due
     parts.secret_planner.run()
 
 
+@app.timer_trigger(arg_name="tick", schedule="%ATP_SCAN_SCHEDULE%", use_monitor=True)
+@app.retry(strategy="fixed_delay", max_retry_count="5", delay_interval="00:05:00")
+@log.masked_errors
+def scan_vaults(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what the vaults hold does not depend on the tick
+    """Look at every object in the vaults: what expires, has expired, is overdue, or is unknown to the catalog."""
+    parts.scan.run()
+
+
 @app.timer_trigger(arg_name="tick", schedule="%ATP_WATCH_SCHEDULE%", use_monitor=False)
 @log.masked_errors
 def watch_intents(tick: func.TimerRequest) -> None:  # noqa: ARG001 - what is open does not depend on the tick
@@ -148,8 +156,15 @@ def secret_job_poison(message: func.QueueMessage) -> None:
 @app.event_grid_trigger(arg_name="event")
 @log.masked_errors
 def key_vault_event(event: func.EventGridEvent) -> None:
-    """Alert the owner of a key that Key Vault reports on; order the rotation of a KEK with a new version."""
-    parts.expiry.handle(event.event_type, event.get_json())
+    """Follow what Key Vault says of an object, in the Event Grid schema: alert its owner, order its rotation."""
+    parts.expiry.handle(event.to_dict())
+
+
+@app.event_grid_trigger(arg_name="event")
+@log.masked_errors
+def key_vault_cloud_event(event: func.CloudEvent) -> None:
+    """Do the same for a subscription that delivers in the CloudEvents 1.0 schema."""
+    parts.expiry.handle(event.to_dict())
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

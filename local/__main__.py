@@ -1,6 +1,7 @@
 """`python -m local`: run the demo, or leave a local stack up to work with."""
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from local import demo
+from local.events import event
 from local.functions_host.client import HostStartError
 from local.key_vault.client import KeyVaultStartError
 from local.process import die_with_parent
@@ -25,6 +27,7 @@ from local.stack import (
     VAULT_PORT,
     FolderInUseError,
     PortTakenError,
+    Stack,
     running,
 )
 from local.storage import AzuriteError
@@ -131,13 +134,22 @@ def _serve(options: argparse.Namespace) -> int:
             print(f"  curl {host.url}/api/health")
             print(f"  curl {host.url}/admin/functions/plan_daily -H 'Content-Type: application/json' -d '{{}}'")
             print(f"  curl '{host.url}/runtime/webhooks/eventgrid?functionName=key_vault_event' \\")
-            print("    -H 'aeg-event-type: Notification' -H 'Content-Type: application/json' -d @docs/near-expiry.json")
+            told = shlex.quote(f"@{_relative(_told(stack))}")
+            print(f"    -H 'aeg-event-type: Notification' -H 'Content-Type: application/json' -d {told}")
         sys.stdout.flush()
         while (ended := stack.ended()) is None:
             time.sleep(_LOOK_EVERY_S)
         name, log = ended
         print(f"{name} has ended by itself, so the stack ends; see {_relative(log)}", file=sys.stderr)
     return 2
+
+
+def _told(stack: Stack) -> Path:
+    """A file with the event that the key which signs checkpoints has a new version, as Event Grid would post it."""
+    key = stack.adapters.key_client.get_key(stack.settings.audit_signing_key)
+    file = stack.folder / "new-version.json"
+    file.write_text(json.dumps([event("KeyNewVersionCreated", str(key.id), stack.clock)]))
+    return file
 
 
 def _move_clock(options: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from local.events import event
 from local.postgres import PostgresServer
 from local.progress import Steps
 from local.stack import Stack
@@ -141,6 +142,7 @@ class SecretsDemo:
         show.until("ending dual running", 2, lambda: sum(self._is_over(name) for name in (DATABASE, WEBHOOK)))
         self._tell_of_near_expiry()
         show.until("reacting to a near expiry", 1, lambda: int(self._generation(PARTNER) == 1))
+        self._tell_of_new_version()
         self.report.partner_rotated = True
 
     def _is_over(self, name: str) -> bool:
@@ -195,25 +197,18 @@ class SecretsDemo:
         """As Event Grid does: a version that expires soon, and then the event about it."""
         expires = self._stack.clock() + timedelta(days=_DAYS_LEFT)
         version = self._stack.adapters.secrets.put(PARTNER, _webhook_secret(), {}, expires)
-        event = {
-            "id": "demo-near-expiry",
-            "topic": "/subscriptions/demo/resourceGroups/demo/providers/Microsoft.KeyVault/vaults/localhost",
-            "subject": PARTNER,
-            "eventType": "Microsoft.KeyVault.SecretNearExpiry",
-            "eventTime": f"{self._stack.clock():%Y-%m-%dT%H:%M:%S.000000Z}",
-            "data": {
-                "Id": f"{self._stack.settings.vault_url}/secrets/{PARTNER}/{version.version}",
-                "VaultName": "localhost",
-                "ObjectType": "Secret",
-                "ObjectName": PARTNER,
-                "Version": version.version,
-                "EXP": int(expires.timestamp()),
-            },
-            "dataVersion": "1",
-            "metadataVersion": "1",
-        }
+        self._tell("SecretNearExpiry", version.version)
+
+    def _tell_of_new_version(self) -> None:
+        """As Event Grid does of what the app has published: what was said of the version before is over."""
+        newest = self._stack.adapters.secrets.newest(PARTNER)
+        if newest is not None:
+            self._tell("SecretNewVersionCreated", newest.version)
+
+    def _tell(self, happening: str, version: str) -> None:
+        told = event(happening, f"{self._stack.settings.vault_url}/secrets/{PARTNER}/{version}", self._stack.clock)
         url = f"{self._stack.hosts[-1].url}/runtime/webhooks/EventGrid?functionName=key_vault_event"
-        _post(url, json.dumps([event]).encode(), {"aeg-event-type": "Notification", "Content-Type": "application/json"})
+        _post(url, json.dumps([told]).encode(), {"aeg-event-type": "Notification", "Content-Type": "application/json"})
 
     def _conclude(self) -> None:
         counts = self._receiver.counts()

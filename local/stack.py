@@ -70,8 +70,12 @@ class Stack:
         """Have hosts that start from now on read this catalog."""
         file = self.folder / "catalog.toml"
         file.write_text(text, encoding="utf-8")
+        self.use_settings(ATP_CATALOG=str(file))
+
+    def use_settings(self, **values: str) -> None:
+        """Have hosts that start from now on run with these app settings, too."""
         settings = json.loads(self.settings_file.read_text())
-        settings["Values"]["ATP_CATALOG"] = str(file)
+        settings["Values"] |= values
         self.settings_file.write_text(json.dumps(settings, indent=2))
         self.settings = Settings.parse(settings["Values"])
 

@@ -22,7 +22,9 @@ _LONGEST_PAUSE: Final = timedelta(minutes=30)
 _TENANTS: Final = "dek"
 _SEVERITIES: Final = tuple(Severity)  # ascending
 _RUNBOOKS: Final = "docs/runbooks/"
-_DEK, _KEK, _AUDIT = (f"{_RUNBOOKS}{name}.md" for name in ("dek-rotation", "kek-rotation", "audit-trail"))
+_DEK, _KEK, _AUDIT, _EXPIRY = (
+    f"{_RUNBOOKS}{name}.md" for name in ("dek-rotation", "kek-rotation", "audit-trail", "expiry")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +58,44 @@ KINDS: Final = _table(
         f"{_DEK}#a-kek-version-is-about-to-expire",
     ),
     Kind(
-        "a KEK version expires within 30 days: rotate the KEK",
-        "The calendar may rotate it in time: check, and order the rotation otherwise.",
-        f"{_DEK}#a-kek-version-is-about-to-expire",
+        "an object in the vault expires soon",
+        "A secret of this app is rotated now, the vault may renew a key: see who rotates it, and whether they do.",
+        f"{_EXPIRY}#it-expires-soon",
     ),
     Kind(
-        "a KEK version has expired: no DEK can be wrapped under it any more",
-        "Data stays readable, but no DEK rotates: rotate the KEK now.",
-        f"{_DEK}#a-kek-version-is-about-to-expire",
+        "an object in the vault is about to expire",
+        "Nobody has rotated it since the first warning: rotate it now, or move its date with its owner agreeing.",
+        f"{_EXPIRY}#it-is-about-to-expire",
     ),
     Kind(
-        "Key Vault reports an object that the catalog does not know",
+        "last warning: an object in the vault expires",
+        "Nobody has rotated it since the first warning: rotate it now, or move its date with its owner agreeing.",
+        f"{_EXPIRY}#it-is-about-to-expire",
+    ),
+    Kind(
+        "an object in the vault has expired",
+        "A secret of this app is tried again each day, nothing else happens by itself: rotate it now.",
+        f"{_EXPIRY}#it-has-expired",
+    ),
+    Kind(
+        "a rotation that should have happened has not",
+        "It is planned again until it is done: see what keeps it.",
+        f"{_EXPIRY}#it-is-overdue",
+    ),
+    Kind(
+        "somebody else has changed a secret that this app rotates",
+        "Consumers read that version and the app goes on from it: find out who made it, and whether it works.",
+        f"{_EXPIRY}#somebody-else-has-changed-a-secret",
+    ),
+    Kind(
+        "Key Vault has an object that the catalog does not know",
         "Nothing happens by itself: find its owner, put it into the catalog or remove it.",
-        f"{_DEK}#look-first",
+        f"{_EXPIRY}#an-object-that-the-catalog-does-not-know",
+    ),
+    Kind(
+        "the audit signing key has a new version: tell the auditors",
+        "Checkpoints are signed with it from now on: give auditors its public half.",
+        f"{_EXPIRY}#the-audit-signing-key-has-a-new-version",
     ),
     Kind(
         "a KEK version that is needed was disabled and is enabled again",
@@ -237,12 +264,14 @@ def notice_of(entry: AlertEntry) -> Notice:
 def raised(entry: AlertEntry | None, alert: Alert) -> AlertEntry | None:
     """The row once the alert is raised; None if it stays as it is.
 
-    An open alert does not get less severe: what comes late must not hide what came first.
+    An open alert does not get less severe: what comes late must not hide what came first. One that is as severe and
+    says something else has come to its next step, and is told again.
     """
     if entry is None:
         return AlertEntry(alert, owed=_owed())
-    is_worse = _SEVERITIES.index(alert.severity) > _SEVERITIES.index(entry.alert.severity)
-    if entry.alert.resolved is None and not is_worse:
+    step = _SEVERITIES.index(alert.severity) - _SEVERITIES.index(entry.alert.severity)
+    is_next = step > 0 or (step == 0 and alert.what != entry.alert.what)
+    if entry.alert.resolved is None and not is_next:
         return None
     return replace(entry, alert=alert, revision=entry.revision + 1, owed=_owed())
 

@@ -1,24 +1,46 @@
-"""Key Vault events: what a near expiry, an expiry or a new version of an object means to us.
+"""What becomes of what the vaults say about their objects: which alerts, which orders, and what is routine.
 
-Events arrive more than once, late and out of order, so that they only ever raise an alert, under an id that makes the
-second one silent. Source: https://learn.microsoft.com/azure/event-grid/event-schema-key-vault
+Events of Key Vault arrive more than once, late and out of order, and never for versions older than the subscription. So
+an event is only a reason to look: what follows is decided from the object as it is in the vault, by the same functions
+for an event and for the daily scan, and each alert and order has an id that makes the second one silent.
+
+Source: https://learn.microsoft.com/azure/event-grid/event-schema-key-vault
 """
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
+from urllib.parse import urlsplit
 
-from rotation.catalog import Catalog
+from rotation.audit import AuditEvent, Outcome
+from rotation.catalog import Entry, EntryKind, RotatedBy
+from rotation.inventory import Difference, Known, State, entry_row
+from rotation.message import SecretAction, SecretOrder, Trigger
+from rotation.secret import ASKED_AGAIN_AFTER, unknown
 from shared.errors import InvalidMessage
-from shared.values import Alert, Severity
+from shared.redact import mask
+from shared.values import Alert, KekRecord, ObjectKind, SecretPhase, SecretRotation, Severity, VaultObject
 
+NEAR: Final = timedelta(days=30)
+"""How long before the end Key Vault calls it near."""
+EXPIRY: Final = "expiry"
+OVERDUE: Final = "overdue"
+UNMANAGED: Final = "unmanaged"
+"""How the ids of alerts begin that are about the state of an object, and over with it."""
+FOREIGN: Final = "foreign"
+"""How the ids of alerts begin about a version that somebody else has made."""
+
+_SKEW: Final = timedelta(hours=1)
+"""How far ahead of ours the vault's clock may be, when it says that something is near or has come."""
 _TYPE: Final = re.compile(
     r"Microsoft\.KeyVault\.(?P<kind>Key|Secret|Certificate)(?P<what>NearExpiry|Expired|NewVersionCreated)"
 )
 _NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
+_AUTOMATIC: Final = (RotatedBy.APP, RotatedBy.VAULT)
 
 
 class Happening(StrEnum):
@@ -33,21 +55,36 @@ class Happening(StrEnum):
 class VaultEvent:
     """One event about one version of one object."""
 
-    kind: str  # key, secret, certificate
+    kind: ObjectKind
     happening: Happening
-    vault: str
+    vault: str  # its name
     name: str
     version: str
 
 
-def parse(event_type: str, data: object) -> VaultEvent:
-    """The event; InvalidMessage if it is none of ours.
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """An object of the catalog as it was found."""
 
-    Tolerant of what published examples do: blanks around names and values, `id` for `Id`.
+    entry: Entry
+    version: VaultObject  # the one in use: the newest, but for a KEK
+    rotation: SecretRotation | None = None  # of a secret that this app rotates
+    kek: KekRecord | None = None
+    is_ours: bool = False  # this app has made the version, as its tags say
+    said: Happening | None = None  # what an event says of that version
+
+
+def parse(envelope: Mapping[str, object]) -> VaultEvent:
+    """The event in an envelope of either schema, Event Grid's or CloudEvents 1.0; InvalidMessage if it is none of ours.
+
+    Tolerant of what published examples do: blanks around names and values, `id` for `Id`. Of the envelope nothing but
+    type and data is read: what else is in it does not matter to what follows.
     """
-    matched = _TYPE.fullmatch(event_type)
+    event_type = envelope.get("type") or envelope.get("event_type")
+    matched = _TYPE.fullmatch(event_type) if isinstance(event_type, str) else None
     if matched is None:
         raise InvalidMessage("an event of a type that is not handled")
+    data = envelope.get("data")
     if not isinstance(data, Mapping):
         raise InvalidMessage("an event has no data")
     fields = {str(name).strip().lower(): str(value).strip() for name, value in data.items()}
@@ -55,28 +92,163 @@ def parse(event_type: str, data: object) -> VaultEvent:
     if not all(_NAME.fullmatch(text) for text in texts):
         raise InvalidMessage("an event does not name vault, object and version")
     vault, name, version = texts
-    return VaultEvent(matched["kind"].lower(), Happening(matched["what"]), vault, name, version)
+    return VaultEvent(ObjectKind(matched["kind"].lower()), Happening(matched["what"]), vault, name, version)
 
 
-def alert_for(event: VaultEvent, catalog: Catalog, now: datetime) -> Alert | None:
-    """What a person must know of the event; None for what is routine."""
-    entry = catalog.keks.get(event.name) if event.kind == "key" else None
-    what, severity = _MEANINGS[event.happening] if entry else _UNKNOWN
-    if what is None:
+def vault_of(event: VaultEvent, vaults: Iterable[str]) -> str:
+    """The URL of the event's vault among those; InvalidMessage if it is none of them."""
+    for url in vaults:
+        if vault_name(url) == event.vault.lower():
+            return url
+    raise InvalidMessage("an event of a vault that is not configured")
+
+
+def vault_name(url: str) -> str:
+    """What events call the vault with that URL."""
+    return (urlsplit(url).hostname or "").partition(".")[0]
+
+
+def expiry_alert(sight: Sight, now: datetime) -> Alert | None:
+    """That the version expires or has expired, more urgent at each of the entry's `alert_days`; None before."""
+    left, days = _left(sight, now), sight.entry.alert_days
+    if left is None:
         return None
-    details = {"version": event.version, "vault": event.vault, "owner": entry.owner if entry else "nobody"}
-    subject = f"{event.kind}/{event.name}"
-    return Alert(f"{event.vault}/{subject}/{event.version}/{event.happening}", severity, what, subject, now, details)
+    if left <= timedelta():
+        return _alert(EXPIRY, sight, Severity.CRITICAL, "an object in the vault has expired", now)
+    passed = sum(left <= timedelta(days=each) for each in days)
+    if passed == 0:
+        return None
+    if passed == 1:
+        return _alert(EXPIRY, sight, Severity.WARNING, "an object in the vault expires soon", now)
+    if passed == len(days) > 2:
+        return _alert(EXPIRY, sight, Severity.CRITICAL, "last warning: an object in the vault expires", now)
+    return _alert(EXPIRY, sight, Severity.CRITICAL, "an object in the vault is about to expire", now)
 
 
-def is_new_kek_version(event: VaultEvent, catalog: Catalog) -> bool:
-    """Whether a KEK of the catalog may have to be rotated to a version that has appeared by itself."""
-    return event.kind == "key" and event.happening is Happening.NEW_VERSION and event.name == catalog.dek.kek
+def overdue_alert(sight: Sight, now: datetime) -> Alert | None:
+    """That an object should have been rotated by now and nobody is at it; None if a person rotates it, or it is not."""
+    if sight.entry.rotated_by not in _AUTOMATIC:
+        return None
+    row = entry_row(sight.entry, sight.version, Known(sight.rotation, sight.kek), now)
+    is_under_way = row.state in (State.ROTATING, State.GRACE)
+    if Difference.OVERDUE not in row.differences or is_under_way or row.next is None:
+        return None
+    due = f"{row.next:%Y-%m-%dT%H:%M:%SZ}"
+    return _alert(OVERDUE, sight, Severity.WARNING, "a rotation that should have happened has not", now, due=due)
 
 
-_MEANINGS: Final[Mapping[Happening, tuple[str | None, Severity]]] = {
-    Happening.NEAR_EXPIRY: ("a KEK version expires within 30 days: rotate the KEK", Severity.WARNING),
-    Happening.EXPIRED: ("a KEK version has expired: no DEK can be wrapped under it any more", Severity.CRITICAL),
-    Happening.NEW_VERSION: (None, Severity.WARNING),
-}
-_UNKNOWN: Final = ("Key Vault reports an object that the catalog does not know", Severity.WARNING)
+def foreign_alert(sight: Sight, now: datetime) -> Alert | None:
+    """That somebody else has given consumers another value of a secret that this app rotates; None if nobody has."""
+    if sight.rotation is None or not sight.rotation.current or is_known(sight):
+        return None
+    known = sight.rotation.current
+    return _alert(
+        FOREIGN, sight, Severity.WARNING, "somebody else has changed a secret that this app rotates", now, known=known
+    )
+
+
+def unmanaged_alert(found: VaultObject, now: datetime) -> Alert:
+    """That no entry of the catalog is about an object."""
+    return Alert(
+        unmanaged_id(found),
+        Severity.WARNING,
+        "Key Vault has an object that the catalog does not know",
+        _subject(found),
+        now,
+        {"vault": found.vault, "created": f"{found.created:%Y-%m-%dT%H:%M:%SZ}"},
+    )
+
+
+def unmanaged_id(found: VaultObject) -> str:
+    """Of the alert that no entry is about the object: one for all of its versions."""
+    return f"{UNMANAGED}/{vault_name(found.vault)}/{found.kind}/{found.name.lower()}"
+
+
+def unmanaged_event(found: VaultObject, trigger: Trigger) -> AuditEvent:
+    """What is recorded of it, once."""
+    return AuditEvent(
+        job=f"object.unknown/{vault_name(found.vault)}/{_subject(found)}",
+        outcome=Outcome.SUCCEEDED,
+        action="object.unknown",
+        subject=_subject(found),
+        actor="key-vault",
+        trigger=trigger,
+        reason="no entry of the catalog is about this object",
+    )
+
+
+def signing_alert(found: VaultObject, now: datetime) -> Alert:
+    """That checkpoints will be signed with another version of the key."""
+    return Alert(
+        f"signing-key/{found.version}",
+        Severity.WARNING,
+        "the audit signing key has a new version: tell the auditors",
+        _subject(found),
+        now,
+        {"version": found.version, "vault": found.vault},
+    )
+
+
+def order_for(sight: Sight, now: datetime) -> SecretOrder | None:
+    """What has to be done about a secret that this app rotates; None if nothing, or it is under way.
+
+    The rotation has the id that the planner's own order for it would have: it is done once, whoever asks first.
+    """
+    entry = sight.entry
+    if entry.kind is not EntryKind.SECRET:
+        return None
+    rotation = sight.rotation or unknown(entry.name, now)
+    if _is_near(sight, now):
+        is_tried = bool(rotation.order) and now - rotation.phase_since < ASKED_AGAIN_AFTER
+        if rotation.phase is not SecretPhase.STEADY or is_tried:
+            return None
+        target = rotation.generation + 1
+        return _order(SecretAction.ROTATE, entry, f"g{target}", "the version in use is near its expiry", target)
+    if is_known(sight):
+        return None
+    request, reason = f"version-{sight.version.version}", "the vault has a version that is not on record"
+    return _order(SecretAction.DRIVE, entry, request, reason, rotation.generation)
+
+
+def is_known(sight: Sight) -> bool:
+    """Whether the version is the one on record, or tagged as one that this app has made."""
+    current = sight.rotation.current if sight.rotation else ""
+    return sight.is_ours or (current != "" and sight.version.version == current)
+
+
+def state_id(cause: str, entry: Entry, version: str) -> str:
+    """Of the alert with that cause about a version of the entry's object: one, however urgent it becomes."""
+    return f"{cause}/{entry.object_kind}/{entry.name}/{version}"
+
+
+def _is_near(sight: Sight, now: datetime) -> bool:
+    left = _left(sight, now)
+    return left is not None and left <= NEAR
+
+
+def _left(sight: Sight, now: datetime) -> timedelta | None:
+    """How long the version has; None if it never expires. Whoever has moved its date is believed, not the event."""
+    if sight.version.expires is None:
+        return None
+    left = sight.version.expires - now
+    return left - _SKEW if sight.said in (Happening.NEAR_EXPIRY, Happening.EXPIRED) else left
+
+
+def _alert(cause: str, sight: Sight, severity: Severity, what: str, now: datetime, **details: str) -> Alert:
+    entry, version = sight.entry, sight.version
+    details |= {"version": version.version, "vault": version.vault, "object": version.name}
+    if version.expires is not None:
+        details["expires"] = f"{version.expires:%Y-%m-%dT%H:%M:%SZ}"
+    details["rotated_by"] = entry.rotated_by
+    subject = f"{entry.object_kind}/{entry.name}"
+    return Alert(state_id(cause, entry, version.version), severity, what, subject, now, details, owner=entry.owner)
+
+
+def _order(action: SecretAction, entry: Entry, request: str, reason: str, generation: int) -> SecretOrder:
+    return SecretOrder(action, entry.name, request, Trigger.VAULT, "key-vault", reason, generation)
+
+
+def _subject(found: VaultObject) -> str:
+    """The object; by a digest if somebody has named it after a secret."""
+    name = found.name if mask(found.name) == found.name else hashlib.sha256(found.name.encode()).hexdigest()[:32]
+    return f"{found.kind}/{name}"

@@ -1,41 +1,174 @@
-"""Takes Key Vault events: alerts the owner of the object, and has a KEK rotated that got a new version by itself."""
+"""Takes what is said or seen of objects in the vaults, and sees to it that their owners hear and rotations are ordered.
+
+An event is followed in this order; whoever dies leaves it undelivered, and it is followed again from the beginning:
+
+    read the object            dies here: nothing is there
+    record and alert           dies here: the same record and the same alert, which are there once
+    order                      dies here: the order is sent again, and done once
+    resolve what is over       dies here: resolved again, which changes nothing
+
+The alert comes before the order: once the order is done, nothing would tell any more that somebody has to know.
+"""
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 
-from rotation.catalog import Catalog
-from rotation.expiry import alert_for, is_new_kek_version, parse
+from rotation.audit_job import AuditTrail
+from rotation.catalog import Catalog, Entry, EntryKind
+from rotation.expiry import (
+    EXPIRY,
+    OVERDUE,
+    Happening,
+    Sight,
+    VaultEvent,
+    expiry_alert,
+    foreign_alert,
+    order_for,
+    parse,
+    signing_alert,
+    state_id,
+    unmanaged_alert,
+    unmanaged_event,
+    vault_of,
+)
+from rotation.inventory import Matching
 from rotation.kek_job import KekJobs
+from rotation.message import Trigger
+from rotation.secret import unknown
+from rotation.secret_planner_job import SecretPlanner
+from rotation.secret_versions import PENDING_SUFFIX, STATE_TAG
 from shared.clock import Clock
-from shared.errors import InvalidMessage
-from shared.ports import Alerts
+from shared.errors import Integrity, Rejected
+from shared.ports import Alerts, Keks, SecretRotations, VaultObjects
+from shared.values import KekRecord, ObjectKind, VaultObject
 
 log = logging.getLogger(__name__)
 
 
-class ExpiryWatch:
-    """Handles the events of the Event Grid subscription on the vault."""
+class Overview:
+    """What the catalog and the tables say of an object in a vault."""
 
-    def __init__(self, catalog: Catalog, kek_jobs: KekJobs, alerts: Alerts, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, objects: VaultObjects, keks: Keks, rotations: SecretRotations) -> None:
+        self._objects = objects
+        self._keks = keks
+        self._rotations = rotations
+        self._keys = [entry for entry in catalog.entries.values() if entry.object_kind is ObjectKind.KEY]
+        self._others = self._matching(catalog.entries.values(), {})
+
+    def matching(self, kind: ObjectKind) -> Matching:
+        """What finds the entry of an object of that kind."""
+        return self._matching(self._keys, self._kek_records()) if kind is ObjectKind.KEY else self._others
+
+    def sight(self, entry: Entry, versions: Sequence[VaultObject], said: Happening | None = None) -> Sight:
+        """The version in use, and how its rotation stands now."""
+        kek = self._keks.read(entry.name) if entry.kind is EntryKind.KEK else None
+        rotation = self._rotations.read(entry.name) if entry.kind is EntryKind.SECRET else None
+        version = _in_use(versions, kek)
+        return Sight(entry, version, rotation, kek, STATE_TAG in version.tags, said)
+
+    def _matching(self, entries: Iterable[Entry], keks: Mapping[str, KekRecord]) -> Matching:
+        return Matching(entries, keks, self._objects.vaults[0], PENDING_SUFFIX)
+
+    def _kek_records(self) -> dict[str, KekRecord]:
+        names = [entry.name for entry in self._keys if entry.kind is EntryKind.KEK]
+        found = {name: self._keks.read(name) for name in names}
+        return {name: record for name, record in found.items() if record is not None}
+
+
+class ExpiryWatch:
+    """Handles the events of the Event Grid subscriptions on the vaults."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        overview: Overview,
+        objects: VaultObjects,
+        kek_jobs: KekJobs,
+        planner: SecretPlanner,
+        audit: AuditTrail,
+        alerts: Alerts,
+        signing_key: str,
+        clock: Clock,
+    ) -> None:
+        """`signing_key` is the name of the key in the first vault that signs checkpoints."""
+        self._signing_key = signing_key
         self._catalog = catalog
+        self._overview = overview
+        self._objects = objects
         self._kek_jobs = kek_jobs
+        self._planner = planner
+        self._audit = audit
         self._alerts = alerts
         self._clock = clock
 
-    def handle(self, event_type: str, data: object) -> None:
-        """Raise the alert, or order the rotation, that the event calls for.
+    def handle(self, envelope: Mapping[str, object]) -> None:
+        """Do what the event in an envelope of either schema calls for; nothing, if it is not about the version in use.
 
-        A malformed event is refused for good: sending it again is no use.
+        An event that can never be followed is refused for good, with its reason in the log: sending it again is no use.
+        What stands in its way is met and told by the scan and the planners, too.
 
-        Transient makes Event Grid deliver the event again.
+        Transient and Conflict make Event Grid deliver the event again.
         """
         try:
-            event = parse(event_type, data)
-        except InvalidMessage as error:
+            event = parse(envelope)
+            vault = vault_of(event, self._objects.vaults)
+            versions = self._objects.versions(event.kind, event.name, vault)
+            what_came = self._follow(event, versions) if versions else "the object is gone"
+        except (Rejected, Integrity) as error:
             log.error("event refused", extra={"because": str(error)})  # noqa: TRY400 - no bug of ours
             return
-        alert = alert_for(event, self._catalog, self._clock())
-        if alert is not None:
-            self._alerts.raise_alert(alert)
-        if is_new_kek_version(event, self._catalog):
-            self._kek_jobs.plan(event.name)
-        log.info("event handled", extra={"object": f"{event.kind}/{event.name}", "happening": event.happening})
+        log.info(
+            "event handled",
+            extra={"object": f"{event.kind}/{event.name}", "happening": event.happening, "came": what_came},
+        )
+
+    def _follow(self, event: VaultEvent, versions: Sequence[VaultObject]) -> str:
+        newest = versions[-1]
+        matching = self._overview.matching(event.kind)
+        entry = matching.entry_of(newest)
+        if entry is None:
+            return self._meet_stranger(matching, newest)
+        sight = self._overview.sight(entry, versions, event.happening)
+        about = newest if event.happening is Happening.NEW_VERSION else sight.version
+        if event.version.lower() != about.version:
+            return "it is late: that version is not in use any more"
+        now = self._clock()
+        if event.happening is Happening.NEW_VERSION and self._is_signing_key(newest):
+            self._alerts.raise_alert(signing_alert(newest, now))
+        for alert in (foreign_alert(sight, now), expiry_alert(sight, now)):
+            if alert is not None:
+                self._alerts.raise_alert(alert)
+        order = order_for(sight, now)
+        if order is not None:
+            self._planner.ask(sight.rotation or unknown(entry.name, now), order)
+        if event.happening is Happening.NEW_VERSION:
+            self._welcome(entry, versions)
+        return "ordered" if order is not None else "looked at"
+
+    def _is_signing_key(self, found: VaultObject) -> bool:
+        return (found.kind, found.vault, found.name) == (ObjectKind.KEY, self._objects.vaults[0], self._signing_key)
+
+    def _meet_stranger(self, matching: Matching, found: VaultObject) -> str:
+        if not matching.is_stranger(found):
+            return "it is part of another object"
+        self._audit.record(unmanaged_event(found, Trigger.VAULT))
+        self._alerts.raise_alert(unmanaged_alert(found, self._clock()))
+        return "the catalog does not know it"
+
+    def _welcome(self, entry: Entry, versions: Sequence[VaultObject]) -> None:
+        """A newer version is there: what was said of the one before is over, but for a KEK, which is still in use."""
+        if entry.kind is EntryKind.KEK:
+            if entry.name == self._catalog.dek.kek:
+                self._kek_jobs.plan(entry.name)
+            return
+        for former in versions[-2:-1]:
+            self._alerts.resolve(state_id(EXPIRY, entry, former.version))
+            self._alerts.resolve(state_id(OVERDUE, entry, former.version))
+
+
+def _in_use(versions: Sequence[VaultObject], kek: KekRecord | None) -> VaultObject:
+    """The newest version; of a KEK the one that wraps, if the vault has it."""
+    if kek is None:
+        return versions[-1]
+    primary = kek.pointer.kid.rpartition("/")[2]
+    return next((each for each in versions if each.version == primary), versions[-1])

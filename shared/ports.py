@@ -321,9 +321,9 @@ class Alerts(Protocol):
     """What people must know."""
 
     def raise_alert(self, alert: Alert) -> None:
-        """Record the alert and make it heard; one `id` is told once, and once more if it becomes more severe.
+        """Record the alert and make it heard; one `id` is told once, and again when it gets more severe.
 
-        After it was resolved it is opened again.
+        So too when it has another text and is as severe. After it was resolved it is opened again.
         """
 
     def resolve(self, alert_id: str, by: str = "", because: str = "") -> None:

@@ -166,6 +166,7 @@ class World:
     secrets: dict[tuple[str, str], list[tuple[SecretVersion, bytes]]] = field(default_factory=dict)
     rotations: dict[str, SecretRotation] = field(default_factory=dict)
     targets: dict[str, Any] = field(default_factory=dict)  # of secrets, by catalog entry
+    entries: dict[str, Any] = field(default_factory=dict)  # of the catalog, about other objects
     kill_in: Phase | None = None  # the process dies when it has brought a run into this phase
     phases: list[tuple[str, Phase]] = field(default_factory=list)  # of the runs, in the order they were stored
     disabled: list[tuple[Kid, int]] = field(default_factory=list)  # every disabling, and how many DEKs were under it
@@ -262,6 +263,29 @@ class World:
             for part in (ObjectKind.KEY, ObjectKind.SECRET):
                 self.add_object(part, name, vault, **changes, managed=True)
         return versions[-1]
+
+    def held(self, vault: str, kind: ObjectKind) -> set[str]:
+        """The names of everything of that kind in a vault, whether it was made as an object, a secret or a KEK."""
+        names = {name for place_vault, place_kind, name in self.objects if (place_vault, place_kind) == (vault, kind)}
+        if kind is ObjectKind.SECRET:
+            names |= {name for place, name in self.secrets if place == vault}
+        if kind is ObjectKind.KEY:
+            names |= {kid.split("/")[-2] for kid in self.keks if kid.startswith(f"{vault}/keys/")}
+        return names
+
+    def versions(self, vault: str, kind: ObjectKind, name: str) -> list[VaultObject]:
+        """All versions of one of them, oldest first."""
+        made = list(self.objects.get((vault, kind, name.lower()), ()))
+        if kind is ObjectKind.SECRET:
+            for each, _ in self.secrets.get((vault, name), ()):
+                about = VaultObject(kind, vault, name, each.enabled, each.created, expires=each.expires, tags=each.tags)
+                made.append(replace(about, version=each.version))
+        if kind is ObjectKind.KEY:
+            for kid, kek in self.keks.items():
+                if kid.startswith(f"{vault}/keys/{name}/"):
+                    about = VaultObject(kind, vault, name, kek.enabled, START, expires=kek.expires)
+                    made.append(replace(about, version=kid.rpartition("/")[2]))
+        return made
 
     def open(self, dek: WrappedDek) -> bytes:
         """The plaintext DEK, for checking invariants only."""
@@ -511,18 +535,18 @@ class SimVaultObjects(VaultObjects):
 
     @override
     def of(self, kind: ObjectKind, vault: str | None = None) -> Iterator[VaultObject]:
-        wanted = _configured(vault), kind
+        url = _configured(vault)
 
         def effect() -> list[VaultObject]:
-            found = [versions[-1] for place, versions in self._world.objects.items() if place[:2] == wanted]
-            return [replace(newest, version="") for newest in found]
+            names = sorted(self._world.held(url, kind))
+            return [replace(self._world.versions(url, kind, name)[-1], version="") for name in names]
 
         yield from self._world.io("objects", "of", effect)
 
     @override
     def versions(self, kind: ObjectKind, name: str, vault: str | None = None) -> Sequence[VaultObject]:
-        place = _configured(vault), kind, name.lower()
-        return self._world.io("objects", "versions", lambda: tuple(self._world.objects.get(place, ())))
+        url = _configured(vault)
+        return self._world.io("objects", "versions", lambda: self._world.versions(url, kind, name))
 
     @override
     def renewal(self, kind: ObjectKind, name: str, vault: str | None = None) -> RenewalPolicy:

@@ -96,6 +96,7 @@ DOING: Final = {
     "rotation.primary_kek",
     "rotation.repeats",
     "rotation.rewrap_job",
+    "rotation.scan_job",
     "rotation.secret_job",
     "rotation.secret_planner_job",
     "rotation.secret_versions",

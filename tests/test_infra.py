@@ -17,7 +17,7 @@ from rotation.rotators.registry import READERS
 from rotation.secret_versions import PENDING_SUFFIX
 from shared.azure import wiring
 from shared.settings import Settings
-from shared.values import ShardState
+from shared.values import ObjectKind, ShardState
 
 ROOT = Path(__file__).parent.parent
 INFRA = ROOT / "infra"
@@ -153,8 +153,9 @@ def test_what_the_roles_of_our_own_allow() -> None:
 def test_the_app_rotates_the_keks_of_the_catalog_and_can_do_nothing_with_another_key() -> None:
     assert assigned("appOnKeks") == ("kek[number]", "rotator")
     whole = {name for name in declarations("roleAssignments") if assigned(name)[0].startswith("vault")}
-    assert whole == {"operatorOnVaults"}, "and nobody but operators, who only look, has to do with whole vaults"
+    assert whole == {"operatorOnVaults", "appOnVaults"}
     assert assigned("operatorOnVaults") == ("vault[number % length(vaults)]", "keyReader")
+    assert assigned("appOnVaults") == ("vault[index]", "keyReader"), "which only looks, and sees no value"
 
 
 def test_the_audit_app_may_sign_append_and_insert_and_can_delete_nothing_but_its_hosts_own() -> None:
@@ -181,6 +182,7 @@ def test_the_main_app_can_neither_sign_nor_reach_the_evidence_nor_the_audit_apps
         "consumers",
         "audited[1]",
         "kek[number]",
+        "vault[index]",
         "rotated[number]",
         "alertSecret[index]",
         "insights",
@@ -385,8 +387,11 @@ def test_the_events_subscribed_to_are_those_that_the_app_understands_and_all_of_
     subscribed = re.findall(r"'(Microsoft\.KeyVault\.\w+)'", (INFRA / "modules/events.bicep").read_text())
     subscribed = [name for name in subscribed if not name.endswith(".vaults")]
     data = {"VaultName": "atp-kv", "ObjectName": "master-kek", "Version": "1"}
-    understood = {(parse(name, data).kind, parse(name, data).happening) for name in subscribed}
-    assert understood == {(kind, what) for kind in ("key", "secret", "certificate") for what in Happening}
+    events = [parse({"event_type": name, "data": data}) for name in subscribed]
+    assert {(event.kind, event.happening) for event in events} == {
+        (kind, what) for kind in ObjectKind for what in Happening
+    }
+    assert len(events) == 9
 
 
 def test_the_subscribed_function_is_one_of_the_app() -> None:
@@ -401,6 +406,7 @@ def test_the_subscribed_function_is_one_of_the_app() -> None:
         ("planning started", "rotation/planner_job.py"),
         ("job put back", "rotation/worker.py"),
         ("KEK not served", "rotation/kek_job.py"),
+        ("scanned the vaults", "rotation/scan_job.py"),
         ("throttled by the vault", "rotation/vault_budget.py"),
     ],
 )

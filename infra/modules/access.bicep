@@ -1,9 +1,10 @@
 // Who may do what. The whole of it: no other file assigns a role, except the one that Event Grid gets for its own topic.
 //
 // The app      rotates: it changes rows of deks, keys, runs, rotations, budgets and alerts, adds rows to the other tables, and
-//              reads who uses what and where alerts are sent. With the KEKs of the catalog, and no other key, it may make
-//              versions, enable and disable them, wrap and unwrap: never delete, purge, import, export, back up or sign. It
-//              cannot change or delete an audit record. It reads and writes the secrets of the catalog, and no other secret.
+//              reads who uses what, where alerts are sent, and what the vaults hold, by name and date. With the KEKs of the
+//              catalog, and no other key, it may make versions, enable and disable them, wrap and unwrap: never delete,
+//              purge, import, export, back up or sign. It cannot change or delete an audit record. It reads and writes the
+//              secrets of the catalog, and no other secret.
 // The audit    signs checkpoints with its one key, appends to the evidence copy, reads the audit trail and adds rows to it, to
 // app          checkpoints. It cannot change or delete a row or a file, but for the rows of alerts, which it may change, and
 //              can do nothing with a KEK or a DEK.
@@ -606,6 +607,20 @@ resource operatorOnQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' =
 ]
 
 // For `plan kek`, `kek status`, `inventory`, `calendar` and to look at `policies`: what the vaults hold, without any value.
+// What is in the vaults and when it expires, for the daily scan and for events; no value, and no key can be used by it.
+// https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/security#key-vault-reader
+resource appOnVaults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for index in range(0, length(vaults)): {
+    name: guid(vault[index].id, appPrincipalId, roles.keyReader)
+    scope: vault[index]
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyReader)
+    }
+  }
+]
+
 resource operatorOnVaults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for number in range(0, length(operators) * length(vaults)): {
     name: guid(vault[number % length(vaults)].id, operators[number / length(vaults)], roles.keyReader)

@@ -79,6 +79,21 @@ AppTraces
     dimension: ''
   }
   {
+    name: 'not-scanned'
+    what: 'The vaults were not scanned to their end for 26 hours: what expires is told by events alone, if they come.'
+    severity: 2
+    query: '''
+AppTraces
+| where TimeGenerated > ago(26h)
+| where tostring(parse_json(Message).event) == "scanned the vaults"
+'''
+    frequency: 'PT1H'
+    window: 'P2D'
+    operator: 'LessThan'
+    threshold: 1
+    dimension: ''
+  }
+  {
     // The audit app signs one every minute. What happens meanwhile can be rewritten without a trace.
     name: 'not-checkpointed'
     what: 'No checkpoint of the audit trail was signed for 10 minutes: the audit app does not run, or may not sign.'

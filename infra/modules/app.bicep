@@ -132,6 +132,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         ATP_PLAN_SCHEDULE: planSchedule
         ATP_DRIVE_SCHEDULE: driveSchedule
         ATP_SECRETS_SCHEDULE: '0 */10 * * * *'
+        ATP_SCAN_SCHEDULE: '0 0 4 * * *'
         ATP_WATCH_SCHEDULE: '0 */10 * * * *'
         ATP_CHECKPOINT_SCHEDULE: '0 * * * * *'
         ATP_RECONCILE_SCHEDULE: '0 30 3 * * *'

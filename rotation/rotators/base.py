@@ -149,9 +149,9 @@ class Kind:
     """One line of the registry."""
 
     read: Callable[[Fields], Parameters]
-    """Reads the entry's table `parameters`. Imports no optional package."""
+    """Reads the entry's table `parameters`. Needs no optional package."""
     make: Maker
-    """Imports what it needs; MissingPackage names what is not installed."""
+    """MissingPackage names what is not installed."""
 
 
 def fingerprint(value: Secret) -> str:

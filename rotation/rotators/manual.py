@@ -72,6 +72,11 @@ def _check(fields: Fields) -> Check:
     return check
 
 
+def make(name: str, parameters: Parameters, surroundings: Surroundings) -> Rotator:
+    """The rotator."""
+    return Manual(name, parameters, surroundings)
+
+
 class Manual(Rotator):
     """Waits for people to rotate one of them."""
 

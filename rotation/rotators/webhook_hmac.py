@@ -64,6 +64,11 @@ def read(fields: Fields) -> Parameters:
     return parameters
 
 
+def make(name: str, parameters: Parameters, surroundings: Surroundings) -> Rotator:
+    """The rotator."""
+    return WebhookHmac(name, parameters, surroundings)
+
+
 class WebhookHmac(Rotator):
     """Rotates one of them."""
 

@@ -31,7 +31,7 @@ from rotation.checkpoint_job import Checkpointer
 from rotation.dek_job import DekJobs
 from rotation.ended_causes import EndedCauses
 from rotation.evidence_job import EvidenceCopy, Reconciler
-from rotation.expiry_job import ExpiryWatch
+from rotation.expiry_job import ExpiryWatch, Overview
 from rotation.health import Health
 from rotation.in_turn import InTurn
 from rotation.intents_job import IntentWatch
@@ -42,6 +42,7 @@ from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
 from rotation.rotators.base import Surroundings
 from rotation.rotators.registry import READERS, ROTATORS
+from rotation.scan_job import VaultScan
 from rotation.secret import is_confirmed
 from rotation.secret_job import SecretJobs
 from rotation.secret_planner_job import SecretPlanner
@@ -358,6 +359,7 @@ class App:
     secret_planner: SecretPlanner
     kek_jobs: KekJobs
     expiry: ExpiryWatch
+    scan: VaultScan
     health: Health
     watch: InTurn
     alert_delivery: AlertDelivery
@@ -428,7 +430,12 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         ports.dead_letters,
         ports.clock,
     )
-    expiry = ExpiryWatch(catalog, kek_jobs, alerts, ports.clock)
+    secret_planner = SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, alerts, ports.clock)
+    objects = ports.vault_objects
+    overview = Overview(catalog, objects, ports.keks, ports.secret_rotations)
+    signing_key = settings.audit_signing_key
+    expiry = ExpiryWatch(catalog, overview, objects, kek_jobs, secret_planner, audit, alerts, signing_key, ports.clock)
+    scan = VaultScan(overview, objects, secret_planner, audit, alerts, ports.clock)
     trail = Trail(ports.records, ports.checkpoints)
     copy, copying, reconciling = None, [], []
     if ports.evidence is not None:
@@ -449,9 +456,10 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     return App(
         worker,
         planner,
-        SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, alerts, ports.clock),
+        secret_planner,
         kek_jobs,
         expiry,
+        scan,
         Health(ports.deks, kek, ports.clock),
         InTurn(
             IntentWatch(trail, dek_jobs, ports.queues, alerts, ports.clock).run,

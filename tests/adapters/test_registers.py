@@ -96,7 +96,7 @@ def test_an_alert_reads_back_as_raised(backend: Backend) -> None:
 
 def test_one_alert_id_is_recorded_once_and_the_first_stays(backend: Backend) -> None:
     backend.alerts.raise_alert(ALERT)
-    backend.alerts.raise_alert(replace(ALERT, raised=NOW + SECOND, what="again"))
+    backend.alerts.raise_alert(replace(ALERT, raised=NOW + SECOND, details={"reason": "again"}))
     assert list(backend.alerts.all()) == [ALERT]
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from rotation.audit import Outcome, verify_chain
 from rotation.audit_job import AuditTrail
-from rotation.catalog import DekPolicy
+from rotation.calendar import Every
+from rotation.catalog import Catalog, DekPolicy, Entry, EntryKind
 from rotation.dek import ensure_sound
 from rotation.dek_job import DekJobs
+from rotation.expiry_job import ExpiryWatch, Overview
 from rotation.kek import MOVES as KEK_MOVES
 from rotation.kek_job import KekJobs
 from rotation.lifecycle import MOVES
@@ -18,6 +20,7 @@ from rotation.message import KEK_ORDERS, POISON_SUFFIX, ROTATION_JOBS, Action, J
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
+from rotation.scan_job import VaultScan
 from rotation.secret_job import SecretJobs
 from rotation.secret_planner_job import SecretPlanner
 from rotation.tenant_cipher import CachePolicy, TenantCipher
@@ -29,6 +32,7 @@ from shared.secret import Secret
 from shared.values import KekRun, Keyring, Kid, Phase, TenantId, TenantState
 from tests.pure.keyrings import KEK_POLICY
 from tests.simulator import (
+    SIGNING_KEY,
     Killed,
     QueuedMessage,
     SimAlerts,
@@ -44,6 +48,7 @@ from tests.simulator import (
     SimSecrets,
     SimShards,
     SimVault,
+    SimVaultObjects,
     World,
 )
 
@@ -56,6 +61,7 @@ POLICY = DekPolicy(
     grace=timedelta(days=7),
     retention=timedelta(days=30),
 )
+KEK_ENTRY = Entry(KEK_POLICY.name, EntryKind.KEK, KEK_POLICY.owner, Every(KEK_POLICY.interval), KEK_POLICY.name)
 MAX_DELIVERIES = 5
 MAX_ROWS = 7
 """Of a batch: few, so that small worlds have several."""
@@ -103,6 +109,15 @@ class Process:
             world.entropy,
         )
         self.secret_planner = SecretPlanner(secrets, rotations, queues, alerts, world.clock, page=2)
+        entries = {KEK_ENTRY.name: KEK_ENTRY} | world.entries | {name: each.entry for name, each in secrets.items()}
+        catalog = Catalog(policies, POLICY, secrets, entries)
+        objects = SimVaultObjects(world)
+        overview = Overview(catalog, objects, keks, rotations)
+        planner = self.secret_planner
+        self.expiry = ExpiryWatch(
+            catalog, overview, objects, self.kek_jobs, planner, audit, alerts, SIGNING_KEY, world.clock
+        )
+        self.scan = VaultScan(overview, objects, planner, audit, alerts, world.clock)
         self.worker = Worker(
             self.jobs,
             self.kek_jobs,

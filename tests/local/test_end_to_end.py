@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local.events import event
 from local.functions_host.client import HostProcess, HostStartError
 from local.stack import ROOT
 from rotation.__main__ import EXIT_REJECTED, EXIT_UNAVAILABLE
@@ -25,6 +26,7 @@ from tests.conftest import Tally
 from tests.local.scene import PATIENCE_S, Scene, operate, restart_vault, scene_in
 
 WEBHOOK = "/runtime/webhooks/eventgrid?functionName=key_vault_event"
+CLOUD_WEBHOOK = "/runtime/webhooks/eventgrid?functionName=key_vault_cloud_event"
 NEAR_EXPIRY: list[dict[str, Any]] = json.loads((ROOT / "docs" / "near-expiry.json").read_text())
 
 
@@ -266,20 +268,48 @@ def test_ten_requests_at_once_of_which_five_repeat_others_make_five_versions(sce
 # Key Vault events
 
 
-def test_an_event_delivered_twice_makes_one_alert_for_the_owner(scene: Scene) -> None:
-    event = json.dumps(NEAR_EXPIRY)
-    assert [call(scene.stack.hosts[1], WEBHOOK, event)[0] for _ in range(2)] == [202, 202]
-    (alert,) = (alert for alert in scene.stack.adapters.alerts.all() if alert.subject == "key/master-kek")
-    assert alert.details["owner"] == "security-engineering"
-    assert "expires within 30 days" in alert.what
+def as_cloud_event(event: dict[str, Any]) -> dict[str, Any]:
+    """The same event as a subscription with the CloudEvents 1.0 schema delivers it."""
+    return {
+        "specversion": "1.0",
+        "id": event["id"],
+        "source": event["topic"],
+        "type": event["eventType"],
+        "subject": event["subject"],
+        "time": event["eventTime"],
+        "data": event["data"],
+    }
 
 
-def test_an_event_about_an_object_that_nobody_owns_makes_an_alert(scene: Scene) -> None:
-    (known,) = NEAR_EXPIRY
-    data = known["data"] | {"ObjectName ": "stray-key"}
-    assert call(scene.stack.hosts[1], WEBHOOK, json.dumps([known | {"data": data}]))[0] == 202
-    (alert,) = (alert for alert in scene.stack.adapters.alerts.all() if alert.subject == "key/stray-key")
-    assert alert.details["owner"] == "nobody"
+@pytest.mark.parametrize("schema", ["Event Grid", "CloudEvents"])
+def test_an_event_delivered_twice_makes_one_alert_for_the_owner(scene: Scene, schema: str) -> None:
+    near = scene.stack.clock() + timedelta(days=5)
+    name = f"stray-key-{schema.partition(' ')[0].lower()}"
+    key = scene.stack.adapters.key_client.create_rsa_key(name, size=2048, expires_on=near)
+    told = event("KeyNearExpiry", str(key.id), scene.stack.clock)
+    path, body = (WEBHOOK, told) if schema == "Event Grid" else (CLOUD_WEBHOOK, as_cloud_event(told))
+    assert [call(scene.stack.hosts[1], path, json.dumps([body]))[0] for _ in range(2)] == [202, 202]
+    (alert,) = (alert for alert in scene.stack.adapters.alerts.all() if alert.subject == f"key/{name}")
+    assert (alert.what, alert.owner) == (
+        "Key Vault has an object that the catalog does not know",
+        "security-engineering",
+    )
+
+
+def test_the_daily_scan_finds_a_kek_that_expires_and_no_event_told_of(scene: Scene) -> None:
+    keys = scene.stack.adapters.key_client
+    version = keys.get_key("master-kek").properties
+    keys.update_key_properties("master-kek", version.version, expires_on=scene.stack.clock() + timedelta(days=5))
+    for _ in range(2):
+        call(scene.stack.hosts[1], "/admin/functions/scan_vaults", "{}")
+    found = scene.until(
+        lambda: [each for each in scene.stack.adapters.alerts.all() if each.subject == "key/master-kek"],
+        "the scan has told of it",
+    )
+    keys.update_key_properties("master-kek", version.version, expires_on=version.expires_on)
+    assert [(each.what, each.owner) for each in found] == [
+        ("an object in the vault is about to expire", "security-engineering")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from local.functions_host.config import ConfigError, HostJson, Settings
 from local.functions_host.ncrontab import NEVER, Schedule, Status
 from local.functions_host.routes import NoRoute, Route, RouteTable
 from local.functions_host.runtime import RetryPolicy
+from local.stack import ROOT
 from local.storage import AzuriteProcess
 from shared.clock import MovableClock
 
@@ -591,10 +592,37 @@ def webhook(host: HostProcess, function: str = "KEY_EVENT") -> str:
     return f"{host.url}/runtime/webhooks/EventGrid?functionName={function}"
 
 
-def test_event_grids_handshake_is_answered_with_its_code(host: HostProcess) -> None:
-    body = [{"id": "1", "data": {"validationCode": "code-1", "validationUrl": "https://example.org"}}]
-    answer = call("POST", webhook(host), body, {"aeg-event-type": "SubscriptionValidation"})
-    assert (answer.status, answer.json()) == (200, {"validationResponse": "code-1"})
+# https://learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema
+VALIDATION = {
+    "id": "2d1781af-3a4c-4d7c-bd0c-e34b19da4e66",
+    "topic": "/subscriptions/00000000-0000-0000-0000-000000000000",
+    "subject": "",
+    "data": {
+        "validationCode": "512d38b6-c7b8-40c8-89fe-f46f9e9622b6",
+        "validationUrl": "https://rp-eastus2.eventgrid.azure.net:553/eventsubscriptions/estest/validate?id=512d38b6",
+    },
+    "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+    "eventTime": "2018-01-25T22:12:19.4556811Z",
+    "metadataVersion": "1",
+    "dataVersion": "1",
+}
+
+
+def test_event_grids_handshake_is_answered_with_its_code(shared_site: Site, host: HostProcess) -> None:
+    answer = call("POST", webhook(host), [VALIDATION], {"aeg-event-type": "SubscriptionValidation"})
+    assert (answer.status, answer.json()) == (200, {"validationResponse": "512d38b6-c7b8-40c8-89fe-f46f9e9622b6"})
+    assert not [record for record in shared_site.records("key_event") if record["id"] == VALIDATION["id"]]
+
+
+@pytest.mark.parametrize("changes", [{"data": None}, {"data": {}}, {"data": {"validationUrl": "https://example.org"}}])
+def test_a_handshake_without_a_code_is_refused(host: HostProcess, changes: dict[str, object]) -> None:
+    answer = call("POST", webhook(host), [VALIDATION | changes], {"aeg-event-type": "SubscriptionValidation"})
+    assert answer.status == 400
+
+
+def test_an_event_whose_time_the_sdk_cannot_read_fails_before_the_function_sees_it(host: HostProcess) -> None:
+    body = [event(event_id="timeless") | {"eventTime": "yesterday"}]
+    assert call("POST", webhook(host), body, NOTIFICATION).status == 500
 
 
 def test_events_are_delivered_one_by_one_whether_posted_alone_or_as_a_list(
@@ -641,6 +669,20 @@ def test_cloud_events_shake_hands_and_are_delivered(shared_site: Site, host: Hos
     assert call("POST", url, body, {"Content-Type": "application/cloudevents+json"}).status == 202
     record = shared_site.wait_for("cloud_event", id="c-1")[0]
     assert (record["source"], record["kind"]) == ("/vaults/v", "CloudEvent")
+
+
+def test_the_published_cloud_event_is_delivered_as_event_grid_posts_it(shared_site: Site, host: HostProcess) -> None:
+    (published,) = json.loads((ROOT / "docs" / "near-expiry-cloud.json").read_text())
+    headers = {"aeg-event-type": "Notification", "Content-Type": "application/cloudevents+json; charset=utf-8"}
+    assert call("POST", webhook(host, "cloud_event"), published, headers).status == 202
+    batch = {"Content-Type": "application/cloudevents-batch+json; charset=utf-8"}
+    assert call("POST", webhook(host, "cloud_event"), [published | {"id": "batched"}], batch).status == 202
+    for event_id in (published["id"], "batched"):
+        assert shared_site.wait_for("cloud_event", id=event_id)[0]["kind"] == "CloudEvent"
+
+
+def test_a_cloud_events_handshake_without_an_origin_is_refused(host: HostProcess) -> None:
+    assert call("OPTIONS", webhook(host, "cloud_event")).status == 400
 
 
 # Admin

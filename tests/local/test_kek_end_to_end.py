@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local.events import event
 from local.functions_host.client import HostProcess
-from local.stack import ROOT
+from shared.clock import system_clock
 from shared.values import KekRun, KeyKind, Kid, Phase
 from tests.local.scene import PATIENCE_S, Scene, scene_in
 
@@ -30,13 +31,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 def publish(host: HostProcess, version: Kid) -> int:
     """Deliver the event that a key has a new version, as Event Grid does; the answer's status."""
-    (event,) = json.loads((ROOT / "docs" / "near-expiry.json").read_text())
-    event["eventType"] = "Microsoft.KeyVault.KeyNewVersionCreated"
-    event["data"] |= {"Id": version, "ObjectName": "master-kek", "Version": version.rpartition("/")[2]}
     connection = http.client.HTTPConnection(urlsplit(host.url).netloc, timeout=PATIENCE_S)
     try:
         headers = {"aeg-event-type": "Notification", "Content-Type": "application/json"}
-        connection.request("POST", WEBHOOK, json.dumps([event]), headers)
+        connection.request("POST", WEBHOOK, json.dumps([event("KeyNewVersionCreated", version, system_clock)]), headers)
         return connection.getresponse().status
     finally:
         connection.close()

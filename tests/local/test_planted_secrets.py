@@ -97,6 +97,7 @@ def test_what_is_planted_anywhere_is_found_nowhere(scene: Scene) -> None:
         scene.send(json.dumps(MESSAGES[ROTATION_JOBS] | {"tenant": name, "request": f"tenant-{name[6:9]}"}))
 
     (event,) = NEAR_EXPIRY
+    event = event | {"data": event["data"] | {"VaultName": "localhost"}}
     for field in ("id", "topic", "subject", "eventType", "eventTime"):
         call(host, WEBHOOK, json.dumps([event | {field: planted()}]))
     for field in event["data"]:

@@ -1,0 +1,150 @@
+"""The daily look at everything that the vaults hold: it finds what no event told.
+
+Events are lost, and never come for what is older than the subscription; this scan does not depend on any. It lists
+every vault page by page, alerts and orders what is called for, and resolves what is over. It keeps no state: killed
+anywhere and run again, it finds the same, and what was raised or ordered before is raised and ordered once.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from rotation.audit_job import AuditTrail
+from rotation.catalog import Entry, EntryKind
+from rotation.expiry import (
+    EXPIRY,
+    OVERDUE,
+    UNMANAGED,
+    Sight,
+    expiry_alert,
+    foreign_alert,
+    order_for,
+    overdue_alert,
+    unmanaged_alert,
+    unmanaged_event,
+    unmanaged_id,
+)
+from rotation.expiry_job import Overview
+from rotation.inventory import Matching
+from rotation.message import Trigger
+from rotation.secret import unknown
+from rotation.secret_planner_job import SecretPlanner
+from rotation.secret_versions import STATE_TAG
+from shared.clock import Clock
+from shared.errors import AtpError, Conflict, Integrity, Rejected
+from shared.ports import Alerts, VaultObjects
+from shared.values import Alert, ObjectKind, VaultObject
+
+log = logging.getLogger(__name__)
+
+_OF_STATE: Final = tuple(f"{cause}/" for cause in (EXPIRY, OVERDUE, UNMANAGED))
+
+
+class VaultScan:
+    """Looks at all vaults. Any number may at once."""
+
+    def __init__(
+        self,
+        overview: Overview,
+        objects: VaultObjects,
+        planner: SecretPlanner,
+        audit: AuditTrail,
+        alerts: Alerts,
+        clock: Clock,
+    ) -> None:
+        self._overview = overview
+        self._objects = objects
+        self._planner = planner
+        self._audit = audit
+        self._alerts = alerts
+        self._clock = clock
+
+    def run(self) -> None:
+        """Look at every object. The first error is raised when all vaults had their turn."""
+        # As it was before the first look: what is raised meanwhile by others is not ours to resolve.
+        opened = {alert.id: alert for alert in self._alerts.all() if _is_of_state(alert)}
+        first: AtpError | None = None
+        for vault in self._objects.vaults:
+            look = _Look(vault, opened)
+            try:
+                self._scan(look)
+                if look.error is None:
+                    self._resolve(look)
+            except AtpError as error:
+                look.error = look.error or error
+            if look.error is not None:
+                log.warning("a vault was not scanned", extra={"vault": vault, "because": str(look.error)})
+            first = first or look.error
+        if first is not None:
+            raise first
+        log.info("scanned the vaults", extra={"vaults": len(self._objects.vaults)})
+
+    def _scan(self, look: "_Look") -> None:
+        for kind in ObjectKind:
+            matching = self._overview.matching(kind)
+            for found in self._objects.of(kind, look.vault):
+                look.objects += 1
+                try:
+                    self._see(look, matching, found)
+                except (Conflict, Rejected, Integrity) as error:
+                    look.error = look.error or error  # of that object: the others can be looked at
+        log.info("scanned a vault", extra={"vault": look.vault, "objects": look.objects, "alerts": len(look.kept)})
+
+    def _see(self, look: "_Look", matching: Matching, found: VaultObject) -> None:
+        entry = matching.entry_of(found)
+        if entry is not None:
+            if self._wants_a_look(entry, found):
+                self._look_at(look, entry, found)
+        elif matching.is_stranger(found):
+            look.kept.add(unmanaged_id(found))
+            if unmanaged_id(found) not in look.opened:
+                self._audit.record(unmanaged_event(found, Trigger.SCHEDULE))
+                self._alerts.raise_alert(unmanaged_alert(found, self._clock()))
+
+    def _wants_a_look(self, entry: Entry, found: VaultObject) -> bool:
+        """Whether its versions must be read, which a list does not name. Of most objects they need not."""
+        if entry.kind is EntryKind.KEK:
+            return True  # the version in use may be another one than the newest
+        sight = Sight(entry, found, is_ours=STATE_TAG in found.tags)
+        now = self._clock()
+        return any(decide(sight, now) is not None for decide in (expiry_alert, overdue_alert, order_for))
+
+    def _look_at(self, look: "_Look", entry: Entry, found: VaultObject) -> None:
+        versions = self._objects.versions(found.kind, found.name, found.vault)
+        if not versions:
+            return  # it was deleted since it was listed
+        sight, now = self._overview.sight(entry, versions), self._clock()
+        for alert in (foreign_alert(sight, now), expiry_alert(sight, now), overdue_alert(sight, now)):
+            if alert is not None:
+                look.kept.add(alert.id)
+                if not look.has_told(alert):
+                    self._alerts.raise_alert(alert)
+        order = order_for(sight, now)
+        if order is not None:
+            self._planner.ask(sight.rotation or unknown(entry.name, now), order)
+
+    def _resolve(self, look: "_Look") -> None:
+        """What was said of objects of this vault and is not true any more."""
+        for alert in look.opened.values():
+            if alert.details.get("vault") == look.vault and alert.id not in look.kept:
+                self._alerts.resolve(alert.id)
+
+
+class _Look:
+    """One look at one vault."""
+
+    def __init__(self, vault: str, opened: Mapping[str, Alert]) -> None:
+        self.vault = vault
+        self.opened = opened
+        self.kept: set[str] = set()  # ids of the alerts whose cause was seen
+        self.objects = 0
+        self.error: AtpError | None = None  # the first one
+
+    def has_told(self, alert: Alert) -> bool:
+        """Whether exactly that was told before."""
+        stored = self.opened.get(alert.id)
+        return stored is not None and (stored.severity, stored.what) == (alert.severity, alert.what)
+
+
+def _is_of_state(alert: Alert) -> bool:
+    return alert.resolved is None and alert.id.startswith(_OF_STATE)

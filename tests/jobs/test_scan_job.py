@@ -1,0 +1,357 @@
+"""The daily scan: it finds what no event told, tells it once and more urgently, and survives a fault at every call."""
+
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, override
+
+import pytest
+
+from rotation.audit_job import AuditTrail
+from rotation.calendar import Every
+from rotation.catalog import Catalog, Entry, EntryKind, RotatedBy
+from rotation.expiry import Happening
+from rotation.expiry_job import Overview
+from rotation.message import SecretAction
+from rotation.scan_job import VaultScan
+from rotation.secret_planner_job import SecretPlanner
+from shared.errors import AtpError, Transient
+from shared.values import ObjectKind, Severity, VaultObject
+from tests.conftest import Tally
+from tests.jobs.platform import POLICY, Process
+from tests.jobs.test_expiry_job import DAY, NAME
+from tests.jobs.test_expiry_job import Scene as EventScene
+from tests.simulator import (
+    OTHER_VAULT_URL,
+    SIGNING_KEY,
+    VAULT_URL,
+    Fault,
+    Killed,
+    SimAlerts,
+    SimKeks,
+    SimQueues,
+    SimRecords,
+    SimSecretRotations,
+    SimVaultObjects,
+    World,
+)
+
+SOON: Final = "an object in the vault expires soon"
+
+
+@dataclass
+class Scene(EventScene):
+    """The same, and the timer."""
+
+    def scan(self) -> None:
+        """The timer fires; the host fires it again after a failure."""
+        for _ in range(6):
+            try:
+                self.process.scan.run()
+            except Killed:
+                self.process = Process(self.world)
+            except AtpError:
+                continue
+            else:
+                return
+
+    def told(self) -> int:
+        """How often somebody was told of something."""
+        return sum(entry.revision for entry in self.world.alert_rows.values())
+
+
+@pytest.fixture
+def scene() -> Scene:
+    scene = Scene()
+    scene.adopt()
+    return scene
+
+
+def test_a_scan_of_what_is_well_does_nothing(scene: Scene) -> None:
+    scene.world.add_object(ObjectKind.KEY, "storage-key", expires=scene.world.now + 90 * DAY)
+    scene.world.add_object(ObjectKind.CERTIFICATE, "ingress", expires=scene.world.now + 90 * DAY)
+    scene.scan()
+    assert (scene.open(), scene.orders()) == ({}, [])
+
+
+def test_a_version_is_told_at_each_threshold_once_under_one_alert_until_a_newer_one_is_there(scene: Scene) -> None:
+    made = scene.world.add_object(ObjectKind.KEY, "storage-key", expires=scene.world.now + 40 * DAY)
+    told: list[tuple[int, Severity, str]] = []
+    for day in range(45):
+        for _ in range(2):  # twice a day: the second one changes nothing
+            before = scene.told()
+            scene.scan()
+            if scene.told() != before:
+                (alert,) = scene.world.alerts.values()
+                assert alert.id == f"expiry/key/storage-key/{made.version}"
+                told.append((40 - day, alert.severity, alert.what))
+        scene.world.now += DAY
+    assert told == [
+        (30, Severity.WARNING, SOON),
+        (7, Severity.CRITICAL, "an object in the vault is about to expire"),
+        (1, Severity.CRITICAL, "last warning: an object in the vault expires"),
+        (0, Severity.CRITICAL, "an object in the vault has expired"),
+    ]
+    scene.world.add_object(ObjectKind.KEY, "storage-key", expires=scene.world.now + 90 * DAY)
+    scene.scan()
+    assert scene.open() == {}
+    assert len(scene.world.alert_rows) == 1
+
+
+def test_a_secret_whose_events_were_lost_is_rotated_and_its_alert_is_over_afterwards(scene: Scene) -> None:
+    scene.world.now += 75 * DAY
+    scene.scan()
+    scene.scan()
+    assert scene.orders() == [f"{SecretAction.ROTATE}/{NAME}/g1"]
+    assert list(scene.open().values()) == [SOON]
+    scene.settle()
+    scene.scan()
+    assert (scene.orders(), scene.open()) == ([], {})
+
+
+def test_an_event_and_the_scan_order_and_tell_the_same(scene: Scene) -> None:
+    scene.world.now += 75 * DAY
+    scene.tell(ObjectKind.SECRET, NAME, Happening.NEAR_EXPIRY)
+    rows, orders = dict(scene.world.alert_rows), scene.orders()
+    scene.scan()
+    assert (scene.world.alert_rows, scene.orders()) == (rows, orders)
+
+
+def test_a_version_of_somebody_else_whose_event_was_lost_is_found(scene: Scene) -> None:
+    made = scene.world.add_secret(NAME, b"made by hand")
+    scene.world.targets[NAME].accepted["made by hand"] = b"made by hand"
+    scene.scan()
+    assert list(scene.open().values()) == ["somebody else has changed a secret that this app rotates"]
+    scene.settle()
+    assert scene.world.rotations[NAME].current == made.version
+    scene.scan()
+    assert scene.orders() == []
+
+
+def test_what_expired_long_ago_is_found_in_every_vault_by_the_next_scan(scene: Scene) -> None:
+    entry = Entry(
+        "far", EntryKind.KEY, "other-team", Every(90 * DAY), "far", OTHER_VAULT_URL, rotated_by=RotatedBy.PERSON
+    )
+    scene.world.entries["far"] = entry
+    scene.process = Process(scene.world)
+    scene.world.add_object(ObjectKind.KEY, "far", OTHER_VAULT_URL, expires=scene.world.now - 100 * DAY)
+    scene.scan()
+    (alert,) = scene.world.alerts.values()
+    assert (alert.severity, alert.owner, alert.details["vault"]) == (Severity.CRITICAL, "other-team", OTHER_VAULT_URL)
+
+
+def test_a_rotation_that_the_vault_should_have_made_is_told_and_over_when_it_has(scene: Scene) -> None:
+    scene.world.add_object(ObjectKind.KEY, "storage-key")
+    scene.world.add_object(ObjectKind.CERTIFICATE, "ingress")  # a person rotates it
+    scene.world.now += 92 * DAY
+    scene.scan()
+    told = [what for alert_id, what in scene.open().items() if alert_id.startswith("overdue/key/storage-key")]
+    assert told == ["a rotation that should have happened has not"]
+    assert not [alert_id for alert_id in scene.open() if "ingress" in alert_id]
+    scene.world.add_object(ObjectKind.KEY, "storage-key")
+    scene.scan()
+    assert not [alert_id for alert_id in scene.open() if "storage-key" in alert_id]
+
+
+def test_the_version_of_a_kek_that_is_in_use_is_watched_though_it_is_not_the_newest(scene: Scene) -> None:
+    scene.add_tenant("acme")
+    pointer = scene.world.pointers["master-kek"]
+    scene.world.keks[pointer.kid] = replace(scene.world.keks[pointer.kid], expires=scene.world.now + 5 * DAY)
+    scene.world.add_kek(expires=scene.world.now + 700 * DAY)
+    scene.scan()
+    (alert_id,) = [each for each in scene.open() if each.startswith("expiry/")]
+    assert alert_id.endswith(pointer.kid.rpartition("/")[2])
+
+
+def test_an_object_that_the_catalog_does_not_know_is_told_once_until_it_is_gone_or_known(scene: Scene) -> None:
+    for name in ("stray", "other"):
+        scene.world.add_object(ObjectKind.SECRET, name)
+    scene.scan()
+    before = scene.told()
+    scene.scan()
+    assert scene.told() == before
+    assert sorted(scene.open()) == ["unmanaged/sim/secret/other", "unmanaged/sim/secret/stray"]
+    del scene.world.objects[VAULT_URL, ObjectKind.SECRET, "other"]
+    scene.world.entries["stray"] = Entry("stray", EntryKind.SECRET, "platform", Every(90 * DAY), "stray")
+    scene.process = Process(scene.world)
+    scene.scan()
+    assert scene.open() == {}
+
+
+def test_nothing_is_taken_for_gone_in_a_vault_that_could_not_be_listed(scene: Scene) -> None:
+    scene.world.add_object(ObjectKind.SECRET, "stray")
+    scene.scan()
+    scene.world.outage = frozenset({"objects"})
+    with pytest.raises(Transient):
+        scene.process.scan.run()
+    assert list(scene.open()) == ["unmanaged/sim/secret/stray"]
+
+
+def test_a_vault_that_does_not_answer_keeps_no_other_one_from_being_scanned(scene: Scene) -> None:
+    scene.world.add_object(ObjectKind.SECRET, "stray", OTHER_VAULT_URL)
+    listing = scene.world.call_names.copy
+    before = len(listing())
+    scene.process.scan.run()
+    first = next(number for number, name in enumerate(listing()) if number >= before and name == "objects.of")
+    scene.world.alert_rows.clear()
+    scene.world.faults[scene.world.calls + first - before + 1] = Fault.ERROR_BEFORE
+    with pytest.raises(Transient):
+        scene.process.scan.run()
+    assert list(scene.open()) == ["unmanaged/other/secret/stray"]
+
+
+# The crash matrix
+
+
+def everything_at_once(scene: Scene) -> None:
+    """Something for every step of the scan to do."""
+    world = scene.world
+    world.add_object(ObjectKind.KEY, "storage-key", expires=world.now + 5 * DAY)
+    world.add_object(ObjectKind.SECRET, "stray")
+    scene.scan()
+    del world.objects[VAULT_URL, ObjectKind.SECRET, "stray"]
+    world.add_object(ObjectKind.KEY, "storage-key", expires=world.now + 100 * DAY)
+    world.add_object(ObjectKind.CERTIFICATE, "ingress", expires=world.now - DAY)
+    world.add_object(ObjectKind.CERTIFICATE, "strange", OTHER_VAULT_URL)
+    world.now += 75 * DAY
+
+
+def foreign_version(scene: Scene) -> None:
+    scene.world.add_secret(NAME, b"made by hand")
+
+
+SITUATIONS: Final[dict[str, Callable[[Scene], None]]] = {
+    "everything at once": everything_at_once,
+    "a foreign version": foreign_version,
+}
+
+
+def run(situation: str, at: int | None, fault: Fault | None) -> tuple[int, tuple[object, ...]]:
+    """One scan with one fault at its call number `at`, and one more; the number of calls, and what came of it."""
+    scene = Scene()
+    scene.adopt()
+    SITUATIONS[situation](scene)
+    before = scene.world.calls
+    if at is not None and fault is not None:
+        scene.world.faults[before + at] = fault
+    scene.scan()
+    calls = scene.world.calls - before
+    assert not scene.world.faults
+    revisions = {alert_id: entry.revision for alert_id, entry in scene.world.alert_rows.items()}
+    recorded = sorted(job for job in scene.world.outcomes() if job.startswith("object."))
+    came = scene.open(), revisions, recorded, set(scene.orders())
+    scene.scan()
+    again = {alert_id: entry.revision for alert_id, entry in scene.world.alert_rows.items()}
+    assert (scene.open(), again, set(scene.orders())) == (came[0], came[1], came[3])
+    return calls, came
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
+def test_a_scan_that_is_cut_off_anywhere_and_run_again_tells_and_orders_the_same(
+    situation: str, fault: Fault, tally: Tally
+) -> None:
+    calls, expected = run(situation, None, None)
+    assert calls > 10
+    assert expected[0], "there is something to tell"
+    for at in range(1, calls + 1):
+        assert run(situation, at, fault)[1] == expected, at
+        tally.count("crash matrix of the daily scan")
+
+
+# Size
+
+
+class Endless(SimVaultObjects):
+    """A vault with a hundred thousand secrets of which nobody holds a list."""
+
+    COUNT: Final = 100_000
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.listed = 0
+
+    @override
+    def of(self, kind: ObjectKind, vault: str | None = None) -> Iterator[VaultObject]:
+        if kind is not ObjectKind.SECRET or vault != VAULT_URL:
+            return
+        for number in range(self.COUNT):
+            self.listed += 1
+            yield VaultObject(kind, VAULT_URL, f"part-{number}", True, START_OF_ALL, managed=True)
+
+
+START_OF_ALL: Final = World().now
+
+
+def test_memory_does_not_grow_with_the_vaults() -> None:
+    world = World()
+    objects, alerts = Endless(world), SimAlerts(world)
+    rotations = SimSecretRotations(world)
+    planner = SecretPlanner({}, rotations, SimQueues(world), alerts, world.clock)
+    overview = Overview(Catalog({}, POLICY), objects, SimKeks(world), rotations)
+    scan = VaultScan(overview, objects, planner, AuditTrail(SimRecords(world), world.clock), alerts, world.clock)
+    tracemalloc.start()
+    scan.run()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert objects.listed == Endless.COUNT
+    assert peak < 1024 * 1024
+
+
+# Histories
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_events_are_lost_repeated_or_shuffled_the_next_scan_leaves_what_is_true(
+    seed: int, tally: Tally
+) -> None:
+    chance, names = random.Random(seed), ["database", "queue", "mail"]
+    scene = Scene(secrets=names)
+    scene.adopt()
+    keys = ["storage-key", SIGNING_KEY]
+    objects = [(ObjectKind.SECRET, name) for name in names] + [(ObjectKind.KEY, name) for name in keys]
+    for name in keys:
+        scene.world.add_object(ObjectKind.KEY, name, expires=scene.world.now + 60 * DAY)
+    seen: list[tuple[ObjectKind, str, str]] = []
+    for _ in range(60):
+        match chance.randrange(6):
+            case 0:
+                scene.world.now += chance.randrange(20) * DAY
+                scene.process.secret_planner.run()
+            case 1:
+                lives = chance.randrange(120) * DAY
+                scene.world.add_object(ObjectKind.KEY, chance.choice(keys), expires=scene.world.now + lives)
+            case 2:
+                scene.settle()
+            case 3:
+                scene.scan()
+            case _:
+                kind, name = chance.choice(objects)
+                seen.append((kind, name, scene.world.versions(VAULT_URL, kind, name)[-1].version))
+                for kind, name, version in chance.choices(seen, k=2):
+                    scene.tell(kind, name, chance.choice(list(Happening)), version)
+                tally.count("shuffled events of random histories", 2)
+    for _ in range(3):
+        scene.scan()
+        scene.settle()
+        scene.world.now += timedelta(hours=2)
+        scene.process.secret_planner.run()
+        scene.settle()
+    scene.scan()
+
+    now, near = scene.world.now, set()
+    for kind, name in objects:
+        newest = scene.world.versions(VAULT_URL, kind, name)[-1]
+        assert newest.expires is not None
+        if newest.expires - now <= 30 * DAY:
+            near.add(f"expiry/{kind}/{name}/{newest.version}")
+    assert {alert_id for alert_id in scene.open() if alert_id.startswith("expiry/")} == near
+    tally.count("versions near their expiry at the end of a history", len(near))
+    assert not [alert_id for alert_id in near if "/secret/" in alert_id], "a secret near its expiry was not rotated"
+    for name in names:
+        published = scene.world.versions(VAULT_URL, ObjectKind.SECRET, name)
+        assert len(published) == scene.world.rotations[name].generation + 1, "a rotation was done twice"
+        assert published[-1].version == scene.world.rotations[name].current
+        tally.count("rotations in random histories", scene.world.rotations[name].generation)
