@@ -22,12 +22,15 @@ from rotation.commands import (
     kek_status,
     letters,
     policies,
+    secret_drop,
+    secret_orders,
+    secret_status,
 )
 from rotation.commands import tenants as tenant_commands
 from rotation.commands.grammar import WHOLE_LINES, add_group, example
 from rotation.commands.tenants import tenants
 from shared import log
-from shared.errors import AtpError, Conflict, Different, Integrity, InvalidSettings, Transient
+from shared.errors import AtpError, Conflict, Different, Integrity, InvalidSettings, Transient, Waiting
 from shared.redact import config, mask
 from shared.settings import Settings
 
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
             return EXIT_DIFFERENT
         if isinstance(error, Integrity):
             return EXIT_INTEGRITY
-        return EXIT_UNAVAILABLE if isinstance(error, Transient | Conflict) else EXIT_REJECTED
+        return EXIT_UNAVAILABLE if isinstance(error, Transient | Conflict | Waiting) else EXIT_REJECTED
     except BrokenPipeError:
         # Whoever read has enough. What is left in the buffer must go somewhere, or Python complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=WHOLE_LINES,
     )
     parser.add_argument("--settings", type=Path, help="a local.settings.json to read instead of the environment")
-    names = "{tenant,plan,kek,inventory,policies,calendar,audit,alerts,letters}"
+    names = "{tenant,plan,kek,secret,inventory,policies,calendar,audit,alerts,letters}"
     nouns = parser.add_subparsers(required=True, metavar=names)
     tenant_commands.add_to(nouns)
     kek_plan.add_to(add_group(nouns, "plan", "what a rotation would cost, without doing anything"))
@@ -106,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     kek_orders.add_to(kek)
     kek_status.add_to(kek)
     kek_history.add_to(kek)
+    secret = add_group(nouns, "secret", "rotate secrets, roll back, hand over values, see where they stand")
+    secret_orders.add_to(secret)
+    secret_drop.add_to(secret)
+    secret_status.add_to(secret)
     inventory.add_to(nouns)
     policies.add_to(nouns)
     calendar.add_to(nouns)

@@ -181,10 +181,13 @@ class Secrets(Protocol):
     """The secrets in the configured vaults; in the first one unless said otherwise."""
 
     def newest(self, name: str, vault: str | None = None) -> SecretVersion | None:
-        """What is read by who names no version. None if there is no such secret."""
+        """What is read by who names no version. None if there is no such secret, Rejected if it is disabled."""
 
     def versions(self, name: str, vault: str | None = None) -> Sequence[SecretVersion]:
-        """Every version, oldest first; none if there is no such secret."""
+        """Every version, disabled ones too, oldest first; none if there is no such secret.
+
+        Those of one second are in the order of their ids, which is arbitrary.
+        """
 
     def value(self, name: str, version: str, vault: str | None = None) -> Secret:
         """The value of that version. Rejected if there is none, or it is disabled."""
@@ -192,7 +195,10 @@ class Secrets(Protocol):
     def put(
         self, name: str, value: Secret, tags: Mapping[str, str], expires: datetime | None, vault: str | None = None
     ) -> SecretVersion:
-        """A new version, the newest from now on. Asked again, there are two: look for the tags first."""
+        """A new version, the newest from now on. Asked again, there are two: look for the tags first.
+
+        Text in UTF-8, at most 25 kB. Rejected if the vault keeps a deleted secret of that name.
+        """
 
     def change(
         self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool, vault: str | None = None

@@ -22,13 +22,13 @@ from markdown_it.token import Token
 
 from local.__main__ import _parser as local_parser
 from local.stack import Stack, running
-from rotation import kek, lifecycle
+from rotation import kek, lifecycle, secret, secret_versions
 from rotation.__main__ import _parser as rotation_parser
 from rotation.alert_formats import generic
 from rotation.alerting import KINDS, kind_of, notice_of
 from rotation.catalog import load
 from rotation.inventory import Difference, State
-from rotation.message import PARSERS, ROTATION_JOBS, Action, Job, KekOrder, Trigger
+from rotation.message import PARSERS, ROTATION_JOBS, Action, Job, KekOrder, SecretOrder, Trigger
 from rotation.quota import MAX_ROWS_PER_BATCH, Operation, Question, estimate, rate, spoken
 from rotation.rotators.registry import READERS
 from rotation.webhook import make_secret
@@ -176,7 +176,7 @@ def json_messages() -> list[str]:
 @pytest.mark.parametrize("message", json_messages())
 def test_every_message_shown_is_one_that_the_app_accepts(message: str) -> None:
     schema = json.loads(message)["schema"]
-    (parse,) = [parser for parser, kind in ((Job.parse, Job), (KekOrder.parse, KekOrder)) if schema == kind.SCHEMA]
+    (parse,) = [kind.parse for kind in (Job, KekOrder, SecretOrder) if schema == kind.SCHEMA]
     assert parse in PARSERS.values()
     assert parse(message.encode(), "by-hand-1").trigger is Trigger.MANUAL
 
@@ -195,13 +195,21 @@ def test_every_setting_is_explained_in_architecture() -> None:
 
 def test_the_state_diagrams_are_those_that_the_code_draws() -> None:
     drawn = [block.code.strip() for block in blocks("mermaid") if block.code.startswith("stateDiagram")]
-    assert drawn == [lifecycle.diagram(), kek.diagram()]
+    assert drawn == [lifecycle.diagram(), kek.diagram(), secret.diagram()]
 
 
-def test_every_phase_of_a_kek_rotation_is_explained() -> None:
+def test_every_phase_of_a_rotation_is_explained() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     explained = {name for row in re.findall(r"^\| ([a-z, -]+) \|", page, re.MULTILINE) for name in row.split(", ")}
     assert {phase.value for phase in kek.MOVES} <= explained
+    assert {phase.value for phase in secret.MOVES} <= explained
+
+
+def test_every_tag_and_state_of_a_version_is_explained() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    tags = [value for name, value in vars(secret_versions).items() if name.endswith("_TAG")]
+    assert len(tags) > 5
+    assert [name for name in (*tags, *secret_versions.VersionState) if f"`{name}`" not in page] == []
 
 
 def test_every_field_of_the_catalog_is_explained() -> None:
@@ -233,6 +241,16 @@ def test_the_runbook_knows_every_alert_and_every_reason_of_a_kek_rotation_to_sto
     assert len(reasons) > 5
     page = (ROOT / "docs" / "runbooks" / "kek-rotation.md").read_text()
     assert [text for text in {*alerts, *reasons} if text not in page] == []
+
+
+def test_the_runbook_knows_every_phase_and_every_alert_of_secrets() -> None:
+    page = (ROOT / "docs" / "runbooks" / "secrets.md").read_text()
+    sources = [(ROOT / "rotation" / name).read_text() for name in ("secret_job.py", "secret_planner_job.py")]
+    alerts = [text for source in sources for text in re.findall(r'Severity\.[A-Z]+,\s*"([^"]+)"', source)]
+    alerts += re.findall(r'"([^"]+)", Severity', (ROOT / "rotation" / "tasks.py").read_text())
+    assert len(alerts) >= 6
+    assert [text for text in alerts if f"| {text} |" not in page] == []
+    assert [phase.value for phase in secret.MOVES if f"| {phase.value} |" not in page] == []
 
 
 def test_the_runbook_knows_every_alert_of_the_audit_trail() -> None:

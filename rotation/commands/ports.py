@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from rotation.catalog import SecretPolicy
+from rotation.rotators.base import Surroundings
 from shared.clock import Clock
 from shared.ports import (
     Alerts,
@@ -17,6 +19,7 @@ from shared.ports import (
     Queues,
     Records,
     SecretRotations,
+    Secrets,
     Shards,
     Vault,
     VaultObjects,
@@ -72,8 +75,15 @@ class Ports(Protocol):
         """Everything that they hold."""
 
     @property
+    def secrets(self) -> Secrets:
+        """The secrets in the key vaults."""
+
+    @property
     def secret_rotations(self) -> SecretRotations:
         """Where the secrets of the catalog stand."""
+
+    def surroundings(self, policy: SecretPolicy) -> Surroundings:
+        """What the rotator of a secret gets from the app."""
 
     @property
     def queues(self) -> Queues:

@@ -16,6 +16,9 @@ _TIMES: Final = frozenset(
         "last rotated",
         "next",
         "due",
+        "grace_until",
+        "deadline",
+        "created",
         "expires",
         "destroyed_after",
         "raised",
@@ -88,9 +91,20 @@ def _in_table(cell: Cell) -> str:
         case bool():
             return "yes" if cell else "no"
         case datetime():
-            return f"{cell.astimezone(UTC):%Y-%m-%d %H:%M}"
+            return minute(cell)
         case _:
             return printable(str(cell))
+
+
+def minute(moment: datetime) -> str:
+    """A time as people are shown it, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def labelled(label: str, cell: Cell, width: int) -> str:
+    """A line about one thing, with its label in a column of that width."""
+    zone = " UTC" if isinstance(cell, datetime) else ""
+    return f"{label:<{width}}{_in_table(cell)}{zone}"
 
 
 def printable(text: str) -> str:

@@ -53,12 +53,20 @@ class Patience:
         """
         content = {"alg": asked.algorithm, "value": _to_base64url(asked.value)}
         request = HttpRequest("POST", f"{asked.path}/{asked.operation}", json=content)
+
+        def answer() -> bytes:
+            with translated(what):
+                response = keys.send_request(request, raw_response_hook=stop_when_throttled)
+                ensure_done(response)
+                return _result(response, asked)
+
+        return self.until_admitted(answer)
+
+    def until_admitted[T](self, call: Callable[[], T]) -> T:
+        """What `call` answers once it is not throttled; Throttled after the last pause, or if told to wait for long."""
         for pause in (*self.pauses, None):
             try:
-                with translated(what):
-                    response = keys.send_request(request, raw_response_hook=_stop_when_throttled)
-                    ensure_done(response)
-                    return _result(response, asked)
+                return call()
             except Throttled as error:
                 stated = error.fields["retry_after"]
                 wanted = stated if isinstance(stated, float) else 0.0
@@ -75,11 +83,15 @@ def inner_code(error: HttpResponseError) -> str | None:
     return inner.get("code") if isinstance(inner, Mapping) else None
 
 
-def _stop_when_throttled(response: PipelineResponse[Any, Any]) -> None:
-    """A hook that ends a request answered 429: the SDK would wait for as long as a Retry-After says, and try again."""
+def stop_when_throttled(response: PipelineResponse[Any, Any]) -> None:
+    """A hook that ends a request answered 429: the SDK would wait for as long as a Retry-After says, and try again.
+
+    What it raises is none of the SDK's errors, because those are tried again, too.
+    """
     if response.http_response.status_code == 429:
         response.http_response.read()
-        raise HttpResponseError(response=response.http_response)
+        with translated("asking a vault"):
+            raise HttpResponseError(response=response.http_response)
 
 
 def _result(response: HttpResponse, asked: KeyRequest) -> bytes:

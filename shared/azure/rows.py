@@ -16,7 +16,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient, UpdateMode
 
 from shared.azure.translate import IF_UNCHANGED
-from shared.errors import Conflict, Integrity, Rejected
+from shared.errors import Conflict, Integrity, Rejected, Transient
 from shared.redact.gate import gated
 from shared.values import Etag, TenantId, tenant_id
 
@@ -30,7 +30,10 @@ def put_row(table: TableClient, row: Mapping[str, Any], etag: Etag | None, free_
     """
     row = gated(row, free_text)
     if etag is None:
-        return Etag(table.create_entity(row)["etag"])
+        try:
+            return Etag(table.create_entity(row)["etag"])
+        except ResourceNotFoundError as error:
+            raise Transient("inserting a row: the table does not exist", status=404) from error
     try:
         stored = table.update_entity(row, UpdateMode.REPLACE, etag=etag, match_condition=IF_UNCHANGED)
     except ResourceNotFoundError as error:

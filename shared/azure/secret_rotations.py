@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from itertools import islice
 from typing import Any, Final, override
 
 from azure.core.exceptions import ResourceNotFoundError
@@ -13,6 +14,7 @@ from shared.ports import SecretRotations
 from shared.values import SecretPhase, SecretRotation
 
 _PARTITION: Final = "secret"
+_MAX_RESULTS: Final = 1000  # of one answer
 _FREE_TEXT: Final = ("reason", "task", "verdict")
 _SPECIAL: Final = frozenset({"name", "phase", "etag"})
 _COLUMNS: Final = tuple(field for field in fields(SecretRotation) if field.name not in _SPECIAL)
@@ -36,10 +38,11 @@ class AzureSecretRotations(SecretRotations):
     def page(self, after: str | None, limit: int) -> Sequence[SecretRotation]:
         query = "PartitionKey eq @key and RowKey gt @after"
         with translated("reading where secrets stand"):
-            pages = self._table.query_entities(
-                query, parameters={"key": _PARTITION, "after": after or ""}, results_per_page=limit
-            ).by_page()
-            return [_rotation(StoredRow(entity)) for entity in next(pages, ())]
+            found = self._table.query_entities(
+                query, parameters={"key": _PARTITION, "after": after or ""}, results_per_page=min(limit, _MAX_RESULTS)
+            )
+            # The service may answer with fewer than there are, with none even, and say where to go on.
+            return [_rotation(StoredRow(entity)) for entity in islice(found, limit)]
 
     @override
     def put(self, rotation: SecretRotation) -> SecretRotation:

@@ -4,14 +4,15 @@ Writes cannot be made conditional there. The order of versions is by creation, a
 is arbitrary: whoever needs to find one again looks for its tags.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, override
+from typing import Any, Final, override
 
-from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.keyvault.secrets import SecretClient, SecretProperties
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.keyvault.secrets import KeyVaultSecret, SecretClient, SecretProperties
 
-from shared.azure.key_requests import inner_code
+from shared.azure.key_requests import PAUSES_S, Patience, inner_code, stop_when_throttled
 from shared.azure.translate import translated
 from shared.errors import Integrity, Rejected
 from shared.ports import Secrets
@@ -22,45 +23,56 @@ from shared.values import SecretVersion
 _DISABLED: Final = "SecretDisabled"
 _DELETED: Final = "ObjectIsDeletedButRecoverable"
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+_ASK: Final[Mapping[str, Any]] = {"raw_response_hook": stop_when_throttled}
+# The SDK repeats a PUT whose answer was lost, and each one that got there is a version: we look for it first.
+_ASK_ONCE: Final[Mapping[str, Any]] = {**_ASK, "retry_total": 0}
 
 
 class AzureSecrets(Secrets):
-    """The port `Secrets` on Key Vaults: their clients by URL without a slash, the default one first."""
+    """The port `Secrets` on Key Vaults: their clients by URL without a slash, the default one first.
 
-    def __init__(self, clients: Mapping[str, SecretClient]) -> None:
+    What is throttled is asked again after each of `pauses`, in seconds.
+    """
+
+    def __init__(
+        self,
+        clients: Mapping[str, SecretClient],
+        sleep: Callable[[float], None] = time.sleep,
+        pauses: Sequence[float] = PAUSES_S,
+    ) -> None:
         self._clients = dict(clients)
         self._default = next(iter(self._clients))
+        self._patience = Patience(sleep, tuple(pauses))
 
     @override
     def newest(self, name: str, vault: str | None = None) -> SecretVersion | None:
-        with translated("reading a secret"):
-            try:
-                secret = self._client(vault).get_secret(name)
-            except ResourceNotFoundError:
-                return None
-            except HttpResponseError as error:
-                raise _if_disabled(error, name, None) from error
+        client = self._client(vault)
+        try:
+            secret = self._ask("reading a secret", lambda: _got(client, name, None))
+        except ResourceNotFoundError:
+            return None
         Secret((secret.value or "").encode())  # known from now on, so that it is masked wherever it turns up
         return _described(secret.properties)
 
     @override
     def versions(self, name: str, vault: str | None = None) -> Sequence[SecretVersion]:
-        with translated("listing the versions of a secret"):
-            try:
-                found = list(self._client(vault).list_properties_of_secret_versions(name))
-            except ResourceNotFoundError:  # vaults say it in either way
-                return ()
+        client = self._client(vault)
+        try:
+            found = self._ask(
+                "listing the versions of a secret",
+                lambda: list(client.list_properties_of_secret_versions(name, **_ASK)),
+            )
+        except ResourceNotFoundError:  # vaults say it in either way
+            return ()
         return sorted(map(_described, found), key=lambda each: (each.created, each.version))
 
     @override
     def value(self, name: str, version: str, vault: str | None = None) -> Secret:
-        with translated("reading a secret"):
-            try:
-                secret = self._client(vault).get_secret(name, version)
-            except ResourceNotFoundError as error:
-                raise Rejected("there is no such version of the secret", name=name, version=version) from error
-            except HttpResponseError as error:
-                raise _if_disabled(error, name, version) from error
+        client = self._client(vault)
+        try:
+            secret = self._ask("reading a secret", lambda: _got(client, name, version))
+        except ResourceNotFoundError as error:
+            raise _unknown(name, version) from error
         if secret.value is None or secret.properties.version != version:
             raise Integrity("the vault answers with another secret than it was asked for", name=name, version=version)
         return Secret(secret.value.encode())
@@ -69,26 +81,29 @@ class AzureSecrets(Secrets):
     def put(
         self, name: str, value: Secret, tags: Mapping[str, str], expires: datetime | None, vault: str | None = None
     ) -> SecretVersion:
-        with translated("writing a secret"):
-            try:
-                stored = self._client(vault).set_secret(
-                    name, value.reveal().decode(), tags=dict(gated(tags)), expires_on=expires, content_type="text/plain"
-                )
-            except ResourceExistsError as error:
-                if inner_code(error) == _DELETED:
-                    raise Rejected("a secret of that name was deleted and has to be recovered", name=name) from error
-                raise
+        client, checked = self._client(vault), dict(gated(tags))
+        stored = self._ask("writing a secret", lambda: _set(client, name, value, checked, expires))
         return _described(stored.properties)
 
     @override
     def change(
         self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool, vault: str | None = None
     ) -> None:
-        with translated("changing a version of a secret"):
-            try:
-                self._client(vault).update_secret_properties(name, version, enabled=enabled, tags=dict(gated(tags)))
-            except ResourceNotFoundError as error:
-                raise Rejected("there is no such version of the secret", name=name, version=version) from error
+        client, checked = self._client(vault), dict(gated(tags))
+        try:
+            self._ask(
+                "changing a version of a secret",
+                lambda: client.update_secret_properties(name, version, enabled=enabled, tags=checked, **_ASK),
+            )
+        except ResourceNotFoundError as error:
+            raise _unknown(name, version) from error
+
+    def _ask[T](self, what: str, call: Callable[[], T]) -> T:
+        def once() -> T:
+            with translated(what):
+                return call()
+
+        return self._patience.until_admitted(once)
 
     def _client(self, vault: str | None) -> SecretClient:
         url = vault or self._default
@@ -97,11 +112,35 @@ class AzureSecrets(Secrets):
         return self._clients[url]
 
 
-def _if_disabled(error: HttpResponseError, name: str, version: str | None) -> Exception:
-    """What a refused GET means."""
-    if error.status_code == 403 and inner_code(error) == _DISABLED:
-        return Rejected("the version of the secret is disabled", name=name, version=version or "newest")
-    return error
+def _got(client: SecretClient, name: str, version: str | None) -> KeyVaultSecret:
+    try:
+        return client.get_secret(name, version, **_ASK)
+    except HttpResponseError as error:
+        if error.status_code == 403 and inner_code(error) == _DISABLED:
+            raise Rejected("the version of the secret is disabled", name=name, version=version or "newest") from error
+        raise
+
+
+def _set(
+    client: SecretClient, name: str, value: Secret, tags: Mapping[str, str], expires: datetime | None
+) -> KeyVaultSecret:
+    try:
+        return client.set_secret(
+            name,
+            value.reveal().decode(),
+            tags=dict(tags),
+            expires_on=expires,
+            content_type="text/plain",
+            **_ASK_ONCE,
+        )
+    except HttpResponseError as error:
+        if error.status_code == 409 and inner_code(error) == _DELETED:
+            raise Rejected("the vault holds a deleted secret of that name", name=name) from error
+        raise
+
+
+def _unknown(name: str, version: str) -> Rejected:
+    return Rejected("there is no such version of the secret", name=name, version=version)
 
 
 def _described(properties: SecretProperties) -> SecretVersion:

@@ -24,6 +24,8 @@ from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
 from shared.azure.registers import AzureAlertRegister, AzureConsumers, AzureDeadLetters
 from shared.azure.runs import AzureBudgets, AzureKekUses, AzureShards
+from shared.azure.secret_rotations import AzureSecretRotations
+from shared.azure.secrets import AzureSecrets
 from shared.azure.vault import AzureVault
 from shared.azure.vault_objects import AzureVaultObjects
 from shared.azure.wiring import Adapters
@@ -41,6 +43,8 @@ from shared.ports import (
     KekUses,
     Queues,
     Records,
+    SecretRotations,
+    Secrets,
     Shards,
     Vault,
     VaultObjects,
@@ -51,6 +55,8 @@ from tests.simulator import SIGNING_KEY, World
 
 QUEUE = "contract"
 PATIENCE_S = 30.0
+CLOCK_SHOWS_S = 0.06
+"""When other processes have seen that the clock was moved."""
 
 
 class Backend(Protocol):
@@ -58,6 +64,8 @@ class Backend(Protocol):
 
     deks: Deks
     vault: Vault
+    secrets: Secrets
+    secret_rotations: SecretRotations
     keks: Keks
     shards: Shards
     budgets: Budgets
@@ -87,7 +95,10 @@ class Backend(Protocol):
         """Create a version of the key that signs checkpoints, or the key."""
 
     def key_name(self, name: str) -> str:
-        """The name that `new_kek` gives to a key of that name."""
+        """The name that a key or secret of that name has in the vaults that all tests share."""
+
+    def pass_a_second(self) -> None:
+        """Let so much time pass that what is made afterwards is known to be newer."""
 
     def disable(self, kid: Kid) -> None:
         """Disable that version."""
@@ -112,6 +123,8 @@ class SimulatorBackend(Backend):
         self.world = World()
         self.deks = simulator.SimDeks(self.world)
         self.vault = simulator.SimVault(self.world)
+        self.secrets = simulator.SimSecrets(self.world)
+        self.secret_rotations = simulator.SimSecretRotations(self.world)
         self.keks = simulator.SimKeks(self.world)
         self.shards = simulator.SimShards(self.world)
         self.budgets = simulator.SimBudgets(self.world)
@@ -146,6 +159,10 @@ class SimulatorBackend(Backend):
     @override
     def key_name(self, name: str) -> str:
         return name
+
+    @override
+    def pass_a_second(self) -> None:
+        self.world.now += timedelta(seconds=1)
 
     @override
     def disable(self, kid: Kid) -> None:
@@ -195,10 +212,14 @@ class AzureBackend(Backend):
         self.budgets_table = self._table("budgets")
         self.queue = stack.adapters.queue_service.create_queue(f"{QUEUE}-{self._suffix}")
         self.deks = AzureDeks(self.deks_table)
+        self.rotations_table = self._table("rotations")
         self.clients = stack.adapters.vault_clients | other.vault_clients
         self.keys = {url: clients.keys for url, clients in self.clients.items()}
+        self.secret_clients = {url: clients.secrets for url, clients in self.clients.items()}
         self.vaults = stack.adapters.key_client.vault_url, other.key_client.vault_url
         self.vault = AzureVault(self.keys, sleep=self.pauses.append, clock=stack.clock)
+        self.secrets = AzureSecrets(self.secret_clients, sleep=self.pauses.append)
+        self.secret_rotations = AzureSecretRotations(self.rotations_table)
         self.keks = AzureKeks(self.keys_table)
         self.shards = AzureShards(self.runs_table)
         self.budgets = AzureBudgets(self.budgets_table)
@@ -255,6 +276,11 @@ class AzureBackend(Backend):
     @override
     def key_name(self, name: str) -> str:
         return f"{name}-{self._suffix}"
+
+    @override
+    def pass_a_second(self) -> None:
+        self._stack.clock.move(timedelta(seconds=1))
+        time.sleep(CLOCK_SHOWS_S)
 
     @override
     def disable(self, kid: Kid) -> None:

@@ -6,7 +6,7 @@ from typing import get_protocol_members, get_type_hints, is_protocol
 from shared import ports
 from tests.adapters.backends import Backend
 
-NO_TWIN = {ports.TimestampAuthority}
+NO_TWIN = {ports.TimestampAuthority, ports.AlertSink}
 """Ports that the simulator leaves out, with tests of their own."""
 
 

@@ -47,6 +47,7 @@ from tests.adapters.test_records import records
 from tests.adapters.test_registers import USE
 from tests.adapters.test_runs import FIRST as PROGRESS
 from tests.adapters.test_runs import SCHEDULE, page
+from tests.adapters.test_secret_rotations import FULL as ROTATION
 from tests.conftest import Tally
 from tests.pure.keyrings import NOW, POLICY, job, keyring
 
@@ -227,15 +228,17 @@ def test_a_run_whose_writing_lost_something_is_as_before_or_as_wanted_as_a_whole
 
 
 @pytest.mark.parametrize("loss", [Loss.REQUEST, Loss.ANSWER], ids=["request lost", "answer lost"])
-def test_a_checkpoint_or_schedule_whose_writing_lost_something_is_there_or_can_be_put_again(
+def test_a_checkpoint_a_schedule_or_a_secrets_row_whose_writing_lost_something_is_there_or_can_be_put_again(
     stack: Stack, line: Line, loss: Loss
 ) -> None:
     checkpoint = replace(PROGRESS, run=f"run-{loss.name.lower()}")
     schedule = replace(SCHEDULE, vault=f"https://{loss.name.lower()}.example")
+    rotation = replace(ROTATION, name=f"secret-{loss.name.lower()}")
     ports = stack.adapters
     for write, read in (
         (lambda: line.adapters.shards.put(checkpoint), lambda: ports.shards.read(checkpoint.run, 1, 7)),
         (lambda: line.adapters.budgets.put(schedule), lambda: ports.budgets.read(schedule.vault)),
+        (lambda: line.adapters.secret_rotations.put(rotation), lambda: ports.secret_rotations.read(rotation.name)),
     ):
         line.tables.lose(1, loss)
         with suppress(Transient, Conflict):
@@ -284,6 +287,9 @@ TABLE_CALLS: dict[str, Callable[[Adapters], object]] = {
     "Shards.read_page": lambda ports: ports.shards.read_page("a-run", 7, 0),
     "Budgets.read": lambda ports: ports.budgets.read(SCHEDULE.vault),
     "Budgets.put": lambda ports: ports.budgets.put(SCHEDULE),
+    "SecretRotations.read": lambda ports: ports.secret_rotations.read("database"),
+    "SecretRotations.page": lambda ports: ports.secret_rotations.page(None, 10),
+    "SecretRotations.put": lambda ports: ports.secret_rotations.put(ROTATION),
     "KekUses.report": lambda ports: ports.kek_uses.report(USE),
     "KekUses.all": lambda ports: ports.kek_uses.all(),
     "Records.read": lambda ports: ports.records.read(1, 1, 10),
@@ -418,6 +424,11 @@ def test_a_vault_that_never_answers_is_given_up_after_three_tries_at_most(
         with pytest.raises(Transient):
             impatient.vault.newest(POLICY.kek)
         assert 1 <= stack.vault.faults()[0]["struck"] <= 3
+        stack.vault.clear_faults()
+        stack.vault.inject("GET /secrets/", latency_ms=1_000, times=None)
+        with pytest.raises(Transient):
+            impatient.secrets.newest("database")
+        assert 1 <= stack.vault.faults()[0]["struck"] <= 3
     finally:
         impatient.close()
         stack.vault.clear_faults()
@@ -457,6 +468,8 @@ def test_a_vault_that_is_away_is_transient(stack: Stack) -> None:
     try:
         calls: list[Callable[[], object]] = [
             lambda: away.vault.newest(POLICY.kek),
+            lambda: away.secrets.newest("database"),
+            lambda: away.secrets.put("database", Secret(b"a value of theirs"), {}, None),
             lambda: away.vault.unwrap(Kid(f"{url}/keys/{POLICY.kek}/{'0' * 32}"), "RSA-OAEP-256", bytes(256)),
         ]
         for call in calls:

@@ -1,9 +1,10 @@
-"""What the app leaves in tables, queues and logs holds no DEK."""
+"""What the app leaves in tables, queues and logs holds no DEK and no value of a secret."""
 
 import base64
 import logging
 import os
 import traceback
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -12,7 +13,7 @@ from local.stack import Stack
 from rotation.audit_job import AuditTrail
 from rotation.dek_job import DekJobs
 from rotation.kek_job import KekJobs
-from rotation.message import ROTATION_JOBS, Action
+from rotation.message import ROTATION_JOBS, Action, SecretAction, SecretOrder, Trigger
 from rotation.planner_job import Planner
 from rotation.primary_kek import PrimaryKek
 from rotation.rewrap_job import ShardWalk
@@ -22,10 +23,10 @@ from rotation.vault_budget import VaultBudget
 from rotation.worker import Worker
 from rotation.wrapping import A256KW, DEK_BYTES
 from shared.azure.wiring import TABLES
-from shared.errors import AtpError, Integrity
+from shared.errors import AtpError, Integrity, Transient
 from shared.log import MaskingFormatter
 from shared.secret import Secret
-from shared.values import KeyKind, TenantId
+from shared.values import KeyKind, SecretPhase, TenantId
 from tests.adapters.backends import AzureBackend
 from tests.jobs.secret_targets import Logins, Target
 from tests.pure.keyrings import POLICY, job
@@ -117,6 +118,48 @@ def test_no_dek_is_in_any_row_message_log_line_or_error(stack: Stack, caplog: py
     assert len(deks) == 2
     for dek in deks:
         for shape in shapes_of(dek):
+            assert shape not in text
+
+
+@pytest.mark.parametrize("status", [None, 403, 429, 500, "drop"])
+def test_no_value_of_a_secret_is_in_any_row_message_log_line_or_error(
+    stack: Stack, azure: AzureBackend, caplog: pytest.LogCaptureFixture, status: int | Literal["drop"] | None
+) -> None:
+    name, ports, world = azure.key_name("database"), stack.adapters, World()
+    target, twin = Target(name, Logins), Target(name, Logins)
+    azure.secrets.put(name, target.rotator(world).first().value, {}, None)
+    jobs = SecretJobs(
+        {name: target.policy},
+        azure.secret_rotations,
+        azure.secrets,
+        lambda _: target.rotator(world),
+        AuditTrail(ports.records, ports.clock),
+        ports.alerts,
+        ports.clock,
+        os.urandom,
+    )
+    order = SecretOrder(SecretAction.ROTATE, name, "first", Trigger.MANUAL, "alice@atp", "asked for")
+    said = ""
+    with caplog.at_level(logging.DEBUG):
+        for match in ("PUT /secrets/", "GET /secrets/", "PATCH /secrets/") if status is not None else ():
+            stack.vault.inject(match, status=status, times=None)
+            with pytest.raises(Transient) as caught:
+                jobs.perform(order)
+            said += "".join(traceback.format_exception(caught.value))
+            stack.vault.clear_faults()
+        jobs.perform(order)
+        jobs.perform(replace(order, action=SecretAction.ROLLBACK, generation=1))
+        jobs.perform(replace(order, request="second", compromised=True))
+    row = azure.secret_rotations.read(name)
+    assert row is not None
+    assert (row.phase, row.generation) == (SecretPhase.STEADY, 2)
+    raw = "\n".join(record.getMessage() for record in caplog.records)
+    logged = "\n".join(MaskingFormatter().format(record) for record in caplog.records)
+    stored = [repr(dict(row)) for table in azure.tables for row in table.list_entities()]
+    text = "\n".join([everything_stored(stack), *stored, raw, logged, said])
+    assert f"/secrets/{name}" in raw
+    for value in [twin.draw() for _ in range(target.drawn)]:
+        for shape in (value.decode(), *shapes_of(value)):
             assert shape not in text
 
 

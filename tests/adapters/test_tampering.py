@@ -26,6 +26,7 @@ from tests.adapters.test_records import records
 from tests.adapters.test_registers import ENTRY, USE
 from tests.adapters.test_runs import FULL as PROGRESS
 from tests.adapters.test_runs import SCHEDULE, page
+from tests.adapters.test_secret_rotations import FULL as ROTATION
 from tests.pure.keyrings import ACME, KID, NOW, keyring
 
 INT64 = EntityProperty(2**40, EdmType.INT64)
@@ -143,6 +144,20 @@ CHECKPOINT_FORGERIES: dict[str, list[Any]] = {
     "tree": [1],
     "problem": [1],
 }
+ROTATION_FORGERIES: dict[str, list[Any]] = {
+    "phase": ["forged", "", 1],
+    "phase_since": NO_MOMENT,
+    "generation": NO_NUMBER,
+    "since": NO_MOMENT,
+    "previous_since": NO_MOMENT,
+    "grace_until": NO_MOMENT,
+    "claimed_until": NO_MOMENT,
+    "asked_at": NO_MOMENT,
+    **{name: [1, b"x"] for name in ("current", "slot", "previous", "previous_slot", "pending", "pending_slot")},
+    **{name: [1, b"x"] for name in ("before", "order", "actor", "trigger", "reason", "task", "verdict")},
+    **{name: [1, b"x"] for name in ("claim", "asked")},
+    **{name: ["true", 1] for name in ("compromised", "rolled_back", "announced", "confirmed")},
+}
 MAY_BE_MISSING = frozenset(
     {
         "primary_since",
@@ -162,7 +177,9 @@ MAY_BE_MISSING = frozenset(
     }
 )
 
+NEEDED_OF_A_ROTATION = ("phase", "phase_since", "generation")
 MISSING_IN_EARLIER_RELEASES = {
+    *(("rotation of a secret", column) for column in ROTATION_FORGERIES if column not in NEEDED_OF_A_ROTATION),
     ("pointer", "previous_kid"),
     ("pointer", "generation"),
     ("pointer with its run", "previous_kid"),
@@ -334,6 +351,20 @@ REGISTERS = {
             "decrypts_with": ["x", "{}", '["1"]', "[1.5]", "[true]", "[" * 30_000, 1],
             "seen": ["2026-01-01"],
         },
+    ),
+    "rotation of a secret": Register(
+        lambda backend: backend.rotations_table,
+        "",
+        lambda backend: backend.secret_rotations.put(ROTATION),
+        lambda backend: backend.secret_rotations.read(ROTATION.name),
+        ROTATION_FORGERIES,
+    ),
+    "rotation of a secret in a page": Register(
+        lambda backend: backend.rotations_table,
+        "",
+        lambda backend: backend.secret_rotations.put(ROTATION),
+        lambda backend: backend.secret_rotations.page(None, 10),
+        {name: ROTATION_FORGERIES[name] for name in NEEDED_OF_A_ROTATION},
     ),
     "alert": Register(
         lambda backend: backend.alerts_table,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rotation.message import KEK_ORDERS, PLAN_SHARDS, REWRAP_BATCHES, ROTATION_JOBS
+from rotation.message import KEK_ORDERS, PLAN_SHARDS, REWRAP_BATCHES, ROTATION_JOBS, SECRET_JOBS
 from shared import log
 from tests.local.scene import Scene, scene_in
 from tests.local.test_end_to_end import NEAR_EXPIRY, WEBHOOK, call
@@ -36,10 +36,24 @@ SHAPES: dict[str, Callable[[], tuple[str, str]]] = {
 MESSAGES: dict[str, dict[str, Any]] = {
     ROTATION_JOBS: {"schema": "rotation-job/1", "action": "dek.rotate", "tenant": "planted", "reason": "none"},
     KEK_ORDERS: {"schema": "kek-order/1", "action": "kek.pause", "kek": "master-kek", "reason": "none"},
+    SECRET_JOBS: {"schema": "secret-order/1", "action": "secret.rotate", "entry": "planted", "reason": "none"},
     PLAN_SHARDS: {"schema": "plan-shard/1", "shard": 1},
     REWRAP_BATCHES: {"schema": "rewrap-batch/1", "kek": "master-kek", "generation": 1, "pass": 1, "shard": 1},
 }
-FIELDS = ("reason", "actor", "tenant", "request", "target", "failure", "because", "schema", "action", "trigger", "kek")
+FIELDS = (
+    "reason",
+    "actor",
+    "tenant",
+    "request",
+    "target",
+    "failure",
+    "because",
+    "schema",
+    "action",
+    "trigger",
+    "kek",
+    "entry",
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +109,8 @@ def test_what_is_planted_anywhere_is_found_nowhere(scene: Scene) -> None:
         scene.operate("tenant", "rotate", "planted", "--reason", planted()),
         scene.operate("tenant", "rotate", planted()),
         scene.operate("kek", "pause", "master-kek", "--reason", planted(), "--actor", "tester"),
+        scene.operate("secret", "rotate", planted(), "--reason", planted()),
+        scene.operate("secret", "status", planted()),
         scene.operate("letters", "drop", planted()),
         scene.operate("audit", "list", "--tenant", planted()),
     ]

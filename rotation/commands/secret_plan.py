@@ -1,0 +1,68 @@
+"""What `secret rotate --dry-run` says: what would happen. The target is read, and nothing is changed anywhere."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from rotation.catalog import SecretPolicy
+from rotation.commands.ports import Ports
+from rotation.commands.tables import labelled, minute
+from rotation.message import SecretOrder
+from rotation.rotators.base import Credential
+from rotation.rotators.registry import ROTATORS
+from rotation.secret import Decision, will_replace
+from rotation.secret_versions import EXPIRES_BEHIND_DUE, Versions
+from shared.errors import Rejected, Transient, Waiting
+from shared.values import SLOT_TAG, SecretRotation
+
+LABEL: Final = 18
+"""How wide the column of labels is."""
+
+
+def planned(
+    ports: Ports, policy: SecretPolicy, row: SecretRotation, order: SecretOrder, decision: Decision
+) -> Iterator[str]:
+    """The lines about an order to rotate, if it were carried out now."""
+    begins = not will_replace(row)
+    entry, now = policy.entry, ports.clock()
+    grace = timedelta() if order.compromised else entry.grace
+    due = entry.schedule.next_after(now)
+    yield labelled("name", f"{policy.name}: {policy.rotator}", LABEL)
+    yield labelled("what happens", _comes_to(decision, begins=begins), LABEL)
+    yield from _read(ports, policy, row, begins=begins)
+    yield labelled("dual running", f"{grace.days} days" if grace else "none: the one in use is revoked at once", LABEL)
+    yield labelled("revoked after", now + grace, LABEL)
+    yield labelled("due next", f"{minute(due)} UTC, {entry.schedule}", LABEL)
+    yield labelled("expires", due + EXPIRES_BEHIND_DUE, LABEL)
+    yield "nothing was changed, nothing was asked"
+
+
+def _comes_to(decision: Decision, *, begins: bool) -> str:
+    if decision is Decision.BEGIN:
+        return "a new rotation begins"
+    if begins:
+        return "the dual running ends at once, and a new rotation begins"
+    return "the rotation under way ends without dual running, and no other begins"
+
+
+def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bool) -> Iterator[str]:
+    """What vault and target say."""
+    try:
+        versions = Versions(ports.secrets, policy.entry, ports.clock)
+        newest = versions.newest()
+        if newest is None:
+            yield labelled("current version", "none", LABEL)
+        else:
+            age = ports.clock() - newest.created
+            yield labelled("current version", f"{newest.version}, {age.days} days old", LABEL)
+        rotator = ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy))
+        current = None
+        if newest is not None:
+            value = versions.value(newest.version)
+            current = Credential(newest.tags.get(SLOT_TAG) or rotator.locate(value), value)
+            yield labelled("its slot", current.slot, LABEL)
+        generation = max(row.generation, versions.newest_generation()) + 1
+        slot = rotator.place(current, generation).slot if begins else row.pending_slot
+        yield labelled("new slot", slot or "named by the service when it makes the credential", LABEL)
+    except (Transient, Rejected, Waiting) as error:
+        yield labelled("not known", f"vault or target cannot be asked: {type(error).__name__}: {error}", LABEL)
