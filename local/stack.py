@@ -24,7 +24,7 @@ ANY_PORTS: Final[Ports] = (0, 0, 0)
 AZURITE_PORTS: Final[Ports] = (10000, 10001, 10002)
 VAULT_PORT: Final = 8443
 HOST_PORT: Final = 7071
-_KEK_LIFE: Final = timedelta(days=3 * 365)
+_KEK_LIFE: Final = timedelta(days=2 * 365)
 
 
 class FolderInUseError(Exception):

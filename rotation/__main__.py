@@ -109,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     kek_orders.add_to(kek)
     kek_status.add_to(kek)
     kek_history.add_to(kek)
-    secret = add_group(nouns, "secret", "rotate secrets, roll back, hand over values, see where they stand")
+    purpose = "rotate secrets, roll back, hand over values, see where they stand"
+    secret = add_group(nouns, "secret", purpose, sample="secret status")
     secret_orders.add_to(secret)
     secret_drop.add_to(secret)
     secret_status.add_to(secret)

@@ -22,8 +22,8 @@ _LONGEST_PAUSE: Final = timedelta(minutes=30)
 _TENANTS: Final = "dek"
 _SEVERITIES: Final = tuple(Severity)  # ascending
 _RUNBOOKS: Final = "docs/runbooks/"
-_DEK, _KEK, _AUDIT, _EXPIRY = (
-    f"{_RUNBOOKS}{name}.md" for name in ("dek-rotation", "kek-rotation", "audit-trail", "expiry")
+_DEK, _KEK, _AUDIT, _EXPIRY, _SECRETS = (
+    f"{_RUNBOOKS}{name}.md" for name in ("dek-rotation", "kek-rotation", "audit-trail", "expiry", "secrets")
 )
 
 
@@ -190,17 +190,17 @@ KINDS: Final = _table(
     Kind(
         "a secret could not be rotated: the one in use works on",
         "What was begun is undone, and the calendar asks again: remove the reason.",
-        f"{_RUNBOOKS}alerts.md#secrets",
+        f"{_SECRETS}#alerts",
     ),
     Kind(
         "the credential in use does not work: the one before is kept",
         "The one before is not revoked; it is tried again: see what has become of the credential in use.",
-        f"{_RUNBOOKS}alerts.md#secrets",
+        f"{_SECRETS}#the-credential-in-use-does-not-work",
     ),
     Kind(
         "a person has to rotate a secret",
         "The rotation waits for what the task says, and goes on by itself after that.",
-        f"{_RUNBOOKS}alerts.md#secrets",
+        f"{_SECRETS}#what-a-person-does",
     ),
     Kind(
         "a secret still waits for a person",
@@ -215,7 +215,7 @@ KINDS: Final = _table(
     Kind(
         "the rotation of a secret stands still",
         "It is asked for again and again: see in the log what it meets.",
-        f"{_RUNBOOKS}alerts.md#secrets",
+        f"{_SECRETS}#phases",
     ),
     Kind(
         "a sink does not take alerts",

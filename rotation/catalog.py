@@ -259,8 +259,10 @@ def _dek_policy(entry: Entry, fields: Fields) -> DekPolicy:
 
 
 def _secret_policy(entry: Entry, fields: Fields, rotators: Readers) -> SecretPolicy:
-    rotator = fields.one_of("rotator", tuple(rotators))
+    rotator = fields.known("rotator", tuple(rotators))
     table = fields.table("parameters")
+    if rotator is None:
+        return SecretPolicy(entry, "", None)  # nobody knows what its parameters should be
     parameters = rotators[rotator](table)
     table.finish()
     return SecretPolicy(entry, rotator, parameters)

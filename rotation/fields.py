@@ -61,13 +61,17 @@ class Fields:
 
     def one_of(self, field: str, choices: Collection[str], default: str | None = None) -> str:
         """One of the texts."""
-        value = self._fields.pop(field, _NOTHING)
-        if value is _NOTHING and default is not None:
+        if default is not None and not self.has(field):
             return default
+        return self.known(field, choices) or next(iter(choices))
+
+    def known(self, field: str, choices: Collection[str]) -> str | None:
+        """One of the texts; None if it is not, for what means nothing without it."""
+        value = self._fields.pop(field, _NOTHING)
         if isinstance(value, str) and value in choices:
             return value
         self._wrong(field, value, "one of " + ", ".join(repr(str(choice)) for choice in choices))
-        return next(iter(choices))
+        return None
 
     def integer(self, field: str, least: int, most: int, default: int | None = None) -> int:
         """A whole number in its range."""
@@ -136,10 +140,11 @@ class Fields:
         return tuple(default)
 
     def table(self, field: str, *, required: bool = False) -> "Fields":
-        """A table within this one; one without fields where it is not there."""
+        """A table within this one; one without fields where it is not there, which is one mistake if required."""
         value = self._fields.pop(field, _NOTHING)
         if value is _NOTHING and required:
             self.mistake(f"{field}: is missing (a table)")
+            return Fields(self._where, {}, [])  # what it lacks besides goes without saying
         return Fields(f"{self._where} {field}:", {} if value is _NOTHING else value, self._mistakes)
 
     def finish(self) -> None:

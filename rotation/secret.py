@@ -110,11 +110,15 @@ def _rotate(rotation: SecretRotation, order: SecretOrder) -> Decision:
     if order.trigger is not Trigger.MANUAL:
         return Decision.NOTHING
     raise Rejected(
-        "another rotation of this secret is not over",
-        entry=rotation.name,
-        phase=rotation.phase,
-        until=rotation.grace_until,
+        "another rotation of this secret is not over", entry=rotation.name, phase=rotation.phase, **_until(rotation)
     )
+
+
+def _until(rotation: SecretRotation) -> Mapping[str, str]:
+    """When the dual running is over, if that is what the rotation waits for."""
+    if rotation.phase is not SecretPhase.GRACE or rotation.grace_until is None:
+        return {}
+    return {"until": f"{rotation.grace_until:%Y-%m-%d %H:%M} UTC"}
 
 
 def _roll_back(rotation: SecretRotation, order: SecretOrder) -> Decision:

@@ -48,7 +48,7 @@ from rotation.secret import (
     will_replace,
 )
 from rotation.secret_versions import RESTORES_TAG, Versions
-from rotation.tasks import ids, task_of
+from rotation.tasks import ids, task_of, text
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.ports import Alerts, SecretRotations, Secrets
@@ -509,15 +509,11 @@ class _Work:
             self._store(replace(row, task=task[:_LONGEST_TASK]))
 
     def _tell_task(self, task: str) -> None:
-        phase = self._stored.phase.value
-        self._alerts.raise_alert(
-            self._alert(
-                "task",
-                Severity.WARNING,
-                "a person has to rotate a secret",
-                {"task": task[:_LONGEST_TASK], "phase": phase},
-            )
-        )
+        row = self._stored
+        details = {"task": task[:_LONGEST_TASK], "phase": row.phase.value}
+        if known := task_of(replace(row, task=task), self._policy.parameters):
+            details |= {"task": text(known), "deadline": known.deadline.isoformat()}
+        self._alerts.raise_alert(self._alert("task", Severity.WARNING, "a person has to rotate a secret", details))
 
     def _end_task(self, row: SecretRotation) -> None:
         """Nobody has to do anything any more."""

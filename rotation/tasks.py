@@ -20,6 +20,7 @@ class Step(StrEnum):
 
     DROP = "drop"  # a new value, made at the service
     CONFIRM = "confirm"  # the word that the service refuses the old one
+    UNDO = "undo"  # the word that it refuses the new one, of a rotation that was given up or rolled back
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,17 @@ class Task:
 _WHAT: Final[Mapping[Step, str]] = {
     Step.DROP: "make a new value at the service, leave the old one as it is, and put the new one into the vault with",
     Step.CONFIRM: "revoke the old value at the service, try that it fails, and confirm it with",
+    Step.UNDO: (
+        "revoke the value that was dropped in this rotation at the service, leave the one before as it is, because it is "
+        "in use, try that the revoked one fails, and confirm it with"
+    ),
 }
 
 
 def text(task: Task) -> str:
     """What the person reads: what to do, how, with which command, until when."""
-    command = f"python -m rotation secret {task.step} {task.name}"
+    verb = Step.DROP if task.step is Step.DROP else Step.CONFIRM
+    command = f"python -m rotation secret {verb} {task.name}"
     return (
         f"{task.name}, generation {task.generation}: {_WHAT[task.step]} `{command}` "
         f"before {task.deadline:%Y-%m-%d %H:%M} UTC. {task.policy.instructions}"
@@ -75,8 +81,15 @@ def task_of(rotation: SecretRotation, parameters: object) -> Task | None:
     """The task that the rotation waits for, if `parameters` of its catalog entry say how such tasks are done."""
     if not rotation.task or not isinstance(parameters, HasTasks):
         return None
-    step = Step.DROP if rotation.phase is SecretPhase.INTENDED else Step.CONFIRM
-    return Task(rotation.name, rotation.generation, step, rotation.phase_since, parameters.task)
+    return Task(rotation.name, rotation.generation, _step(rotation), rotation.phase_since, parameters.task)
+
+
+def _step(rotation: SecretRotation) -> Step:
+    if rotation.phase is SecretPhase.INTENDED:
+        return Step.DROP
+    # The two have changed places in a rollback: what is revoked then is the new one.
+    ends_new = rotation.phase is SecretPhase.ABANDONING or rotation.rolled_back
+    return Step.UNDO if ends_new else Step.CONFIRM
 
 
 def due(task: Task, now: datetime) -> Alert | None:

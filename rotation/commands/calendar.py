@@ -49,9 +49,9 @@ def _row(due: Due) -> dict[str, Cell]:
         "entry": entry.name,
         "kind": entry.kind.value,
         "owner": entry.owner,
-        "rotated by": entry.rotated_by.value,
+        "rotated_by": entry.rotated_by.value,
         "schedule": str(entry.schedule),
-        "last rotated": due.since,
+        "last_rotated": due.since,
         "note": _note(due),
     }
 

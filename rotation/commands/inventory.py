@@ -125,6 +125,11 @@ def _cells(row: Row, now: datetime, *, with_versions: bool) -> Mapping[str, Cell
         "age": None if age is None else f"{age.days} d",
         "next": row.next,
         "expires": row.expires,
-        "rotated by": row.rotated_by,
-        "differences": "; ".join([*row.differences, *(f"({detail})" for detail in row.details)]),
+        "rotated_by": row.rotated_by,
+        "differences": _differences(row),
     }
+
+
+def _differences(row: Row) -> str:
+    details = f"({'; '.join(row.details)})" if row.details else ""
+    return " ".join(filter(None, ("; ".join(row.differences), details)))

@@ -30,7 +30,7 @@ _MOST_BYTES: Final = 25 * 1024
 def add_to(secret: Commands) -> None:
     """Put the command into the command line."""
     purpose = "hand over the value that a rotation waits for; it is read from standard input and not shown"
-    drop = add_command(secret, "drop", purpose, _drop, sample="secret drop partner-api-key --reason 'ticket 4711'")
+    drop = add_command(secret, "drop", purpose, _drop, sample="secret drop partner-api-admin --reason 'ticket 4711'")
     add_name(drop)
     add_origin(drop, "drop")
 

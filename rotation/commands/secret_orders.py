@@ -43,12 +43,12 @@ def add_to(secret: Commands) -> None:
     sample = "secret rollback orders-database --reason 'ticket 4711' --wait"
     rollback = add_command(secret, "rollback", purpose, _ask, sample=sample)
     add_name(rollback)
-    add_origin(rollback, "rollback")
+    add_origin(rollback, "roll back")
     add_wait(rollback, "the name")
     rollback.set_defaults(action=SecretAction.ROLLBACK, compromised=False, dry_run=False)
 
     purpose = "say that a person has revoked the credential that a task names, where only a person can"
-    sample = "secret confirm partner-api-key --reason 'ticket 4711'"
+    sample = "secret confirm partner-api-admin --reason 'ticket 4711'"
     confirm = add_command(secret, "confirm", purpose, _ask, sample=sample)
     add_name(confirm)
     add_origin(confirm, "confirm")
@@ -99,7 +99,8 @@ def _ask(options: argparse.Namespace, settings: Settings, ports: Ports) -> Itera
         yield from planned(ports, policy, row, order, decision)
         return
     if decision in (Decision.NOTHING, Decision.DRIVE):
-        yield f"it is so already, nothing was asked: {order.action} {order.secret}"
+        why = "nothing waits to be confirmed" if order.action is SecretAction.CONFIRM else "it is so already"
+        yield f"{why}, nothing was asked: {order.action} {order.secret}"
         return
     ports.queues.send(SECRET_JOBS, order.to_json())
     yield f"asked: {order.id}"

@@ -15,7 +15,7 @@ from rotation.rotators.registry import READERS
 from rotation.secret import due
 from rotation.secret_progress import waits_for
 from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, RESTORES_TAG, STATE_TAG
-from rotation.tasks import task_of
+from rotation.tasks import task_of, text
 from shared.errors import Rejected, Transient
 from shared.settings import Settings
 from shared.values import SLOT_TAG, SecretRotation
@@ -110,7 +110,7 @@ def _facts(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Row:
         "waits_for": waits_for(row, entry, now),
         "due": due(row, entry),
         "verdict": row.verdict,
-        "task": row.task,
+        "task": text(task) if task else row.task,
         "deadline": task.deadline if task else None,
         "claimed_until": row.claimed_until if is_claimed else None,
         "current": row.current,

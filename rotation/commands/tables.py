@@ -13,7 +13,7 @@ _TIMES: Final = frozenset(
         "since",
         "rotates",
         "rotated",
-        "last rotated",
+        "last_rotated",
         "next",
         "due",
         "grace_until",
@@ -43,7 +43,7 @@ def rendered(rows: Iterable[Row], *, as_json: bool) -> Iterator[str]:
         yield "none"
         return
     names = list(dict.fromkeys(name for row in table for name in row))
-    heads = {name: f"{name} (UTC)" if name in _TIMES else name for name in names}
+    heads = {name: name.replace("_", " ") + (" (UTC)" if name in _TIMES else "") for name in names}
     widths = {name: max(len(heads[name]), *(len(row.get(name, "")) for row in table)) for name in names}
     for line in (heads, *table):
         yield "  ".join(f"{line.get(name, ''):<{widths[name]}}" for name in names).rstrip()

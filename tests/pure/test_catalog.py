@@ -331,6 +331,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
         KEK + DEK + SECRET.replace('"example"', '"oracle"'),
         "[webhook] rotator: 'oracle' is not one of 'example'",
     ),
+    "an unknown rotator with parameters that another one would refuse": (
+        KEK + DEK + SECRET.replace('"example"', '"oracle"').replace("tries", "trys"),
+        "[webhook] rotator: 'oracle' is not one of 'example'",
+    ),
     "a parameter of the wrong type": (
         KEK + DEK + SECRET.replace("tries = 3", 'tries = "3"'),
         "[webhook] parameters: tries: '3' is not a whole number from 1 to 9",

@@ -253,7 +253,7 @@ def test_tables_say_what_their_times_are(platform: Platform, capsys: pytest.Capt
     platform.tenants["acme"] = active("acme")
     assert main(["tenant", "list"]) == 0
     head, row = capsys.readouterr().out.splitlines()
-    assert head.endswith(" destroyed_after (UTC)")
+    assert head.endswith(" destroyed after (UTC)")
     assert row.index("2026-03-01 02:03") == head.index("since (UTC)")
 
 

@@ -252,7 +252,7 @@ def test_what_was_done_already_is_not_asked_again(operator: Operator) -> None:
     assert operator.out == f"it is so already, nothing was asked: secret.rollback {NAME}\n"
     operator.scene.pass_time(GRACE)
     assert operator.types("secret", "confirm", NAME) == 0
-    assert operator.out == f"it is so already, nothing was asked: secret.confirm {NAME}\n"
+    assert operator.out == f"nothing waits to be confirmed, nothing was asked: secret.confirm {NAME}\n"
     assert operator.orders() == []
 
 

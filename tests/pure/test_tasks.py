@@ -12,10 +12,11 @@ from tests.pure.keyrings import NOW
 POLICY = TaskPolicy("Ask the bank's desk for a new one.", timedelta(days=7), (3, 1))
 DROP = Task("bank-token", 4, Step.DROP, NOW, POLICY)
 CONFIRM = Task("bank-token", 4, Step.CONFIRM, NOW, POLICY)
+UNDO = Task("bank-token", 4, Step.UNDO, NOW, POLICY)
 SECOND = timedelta(seconds=1)
 
 
-@pytest.mark.parametrize(("task", "command"), [(DROP, "drop"), (CONFIRM, "confirm")])
+@pytest.mark.parametrize(("task", "command"), [(DROP, "drop"), (CONFIRM, "confirm"), (UNDO, "confirm")])
 def test_a_task_says_what_to_do_how_with_which_command_and_until_when(task: Task, command: str) -> None:
     words = text(task)
     assert "bank-token, generation 4" in words
@@ -47,10 +48,10 @@ def test_what_is_told_is_the_last_telling_whose_time_has_come(
 
 
 def test_every_telling_has_an_id_of_its_own_and_all_are_known_when_the_task_is_done() -> None:
-    for task in (DROP, CONFIRM):
+    for task in (DROP, CONFIRM, UNDO):
         told = [due(task, NOW + after) for after, _, _ in TELLINGS]
         assert {alert.id for alert in told if alert} == set(ids(task))
-    assert not set(ids(DROP)) & set(ids(CONFIRM))
+    assert len({*ids(DROP), *ids(CONFIRM), *ids(UNDO)}) == 3 * len(ids(DROP))
 
 
 @pytest.mark.parametrize("after", [timedelta(0), timedelta(days=4) - SECOND])
@@ -65,16 +66,21 @@ def test_without_reminders_people_hear_again_when_a_task_is_overdue() -> None:
 
 
 # The phase of a rotation that waits, and what for.
-STEPS = {
-    SecretPhase.INTENDED: Step.DROP,
-    SecretPhase.REVOKING: Step.CONFIRM,
-    SecretPhase.ABANDONING: Step.CONFIRM,
-}
+STEPS = (
+    (SecretPhase.INTENDED, False, Step.DROP),
+    (SecretPhase.REVOKING, False, Step.CONFIRM),
+    (SecretPhase.REVOKING, True, Step.UNDO),
+    (SecretPhase.ABANDONING, False, Step.UNDO),
+    (SecretPhase.ABANDONING, True, Step.UNDO),
+)
 
 
-@pytest.mark.parametrize(("phase", "step"), STEPS.items())
-def test_the_task_of_a_rotation_is_known_by_its_phase(phase: SecretPhase, step: Step) -> None:
-    rotation = SecretRotation("bank-token", phase, NOW, 4, task="somebody has to do something")
+@pytest.mark.parametrize(("phase", "rolled_back", "step"), STEPS)
+def test_the_task_of_a_rotation_is_never_to_revoke_what_is_in_use(
+    phase: SecretPhase, rolled_back: bool, step: Step
+) -> None:
+    task = "somebody has to do something"
+    rotation = SecretRotation("bank-token", phase, NOW, 4, task=task, rolled_back=rolled_back)
     assert task_of(rotation, Parameters(POLICY, None)) == Task("bank-token", 4, step, NOW, POLICY)
 
 
