@@ -61,8 +61,8 @@ _WHAT: Final[Mapping[Step, str]] = {
     Step.DROP: "make a new value at the service, leave the old one as it is, and put the new one into the vault with",
     Step.CONFIRM: "revoke the old value at the service, try that it fails, and confirm it with",
     Step.UNDO: (
-        "revoke the value that was dropped in this rotation at the service, leave the one before as it is, because it is "
-        "in use, try that the revoked one fails, and confirm it with"
+        "revoke the value that was dropped in this rotation at the service, and leave the one before as it is: that is "
+        "in use. Try that the revoked one fails, and confirm it with"
     ),
 }
 
@@ -120,5 +120,5 @@ def _id(task: Task, telling: str) -> str:
 
 
 def _alert(task: Task, telling: str, what: str, severity: Severity, now: datetime) -> Alert:
-    details = {"task": text(task), "deadline": task.deadline.isoformat()}
+    details = {"task": text(task), "deadline": task.deadline.isoformat(timespec="seconds")}
     return Alert(_id(task, telling), severity, what, f"secret/{task.name}", now, details)

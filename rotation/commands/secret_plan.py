@@ -1,6 +1,6 @@
 """What `secret rotate --dry-run` says: what would happen. The target is read, and nothing is changed anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -29,9 +29,13 @@ def planned(
     due = entry.schedule.next_after(now)
     yield labelled("name", f"{policy.name}: {policy.rotator}", LABEL)
     yield labelled("what happens", _comes_to(decision, begins=begins), LABEL)
-    yield from _read(ports, policy, row, begins=begins)
-    yield labelled("dual running", f"{grace.days} days" if grace else "none: the one in use is revoked at once", LABEL)
-    yield labelled("revoked after", now + grace, LABEL)
+    is_first = yield from _read(ports, policy, row, begins=begins)
+    if is_first:
+        yield labelled("dual running", "none: it is the first one", LABEL)
+    else:
+        running = f"{grace.days} days" if grace else "none: the one in use is revoked at once"
+        yield labelled("dual running", running, LABEL)
+        yield labelled("revoked after", now + grace, LABEL)
     yield labelled("due next", f"{minute(due)} UTC, {entry.schedule}", LABEL)
     yield labelled("expires", due + EXPIRES_BEHIND_DUE, LABEL)
     yield "nothing was changed, nothing was asked"
@@ -45,12 +49,14 @@ def _comes_to(decision: Decision, *, begins: bool) -> str:
     return "the rotation under way ends without dual running, and no other begins"
 
 
-def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bool) -> Iterator[str]:
-    """What vault and target say."""
+def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bool) -> Generator[str, None, bool]:
+    """What vault and target say; answers whether consumers are known to have no credential yet."""
+    is_first = False
     try:
         versions = Versions(ports.secrets, policy.entry, ports.clock)
         newest = versions.newest()
         if newest is None:
+            is_first = True
             yield labelled("current version", "none", LABEL)
         else:
             age = ports.clock() - newest.created
@@ -66,3 +72,4 @@ def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bo
         yield labelled("new slot", slot or "named by the service when it makes the credential", LABEL)
     except (Transient, Rejected, Waiting) as error:
         yield labelled("not known", f"vault or target cannot be asked: {type(error).__name__}: {error}", LABEL)
+    return is_first

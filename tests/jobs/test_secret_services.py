@@ -382,3 +382,23 @@ def test_people_are_reminded_of_a_task_until_it_is_done_and_then_no_more() -> No
     scene.let(2)
     scene.check_end(1, changed=True)
     assert told() == set()
+
+
+def test_the_alert_of_a_task_names_command_and_deadline_and_after_a_rollback_the_new_value() -> None:
+    scene = Scene(kind=Bank, probe=False)
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    (asked,) = [each for each in scene.world.alerts.values() if each.id.endswith("/task")]
+    assert f"python -m rotation secret drop {NAME}" in asked.details["task"]
+    assert asked.details["deadline"] == (asked.raised + timedelta(days=7)).isoformat(timespec="seconds")
+    scene.service.attend(scene)
+    scene.send(SecretAction.DRIVE, "dropped", generation=1)
+    scene.settle()
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.settle()
+    scene.world.now += GRACE
+    scene.plan()
+    scene.settle()
+    assert scene.row.phase is SecretPhase.REVOKING
+    (asked,) = [each for each in scene.world.alerts.values() if each.id.endswith("/task")]
+    assert "leave the one before as it is" in asked.details["task"]

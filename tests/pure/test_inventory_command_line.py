@@ -262,6 +262,7 @@ def test_the_calendar_of_a_year(out: Said) -> None:
     ]
     assert dates[1]["note"] == "and so on, last rotation unknown: counted from now"
     assert dates[-1]["note"] == "each tenant at its own time"
+    assert (dates[0]["rotated_by"], dates[1]["last_rotated"]) == ("person", None)
 
 
 @pytest.mark.usefixtures("world")

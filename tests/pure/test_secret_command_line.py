@@ -227,6 +227,7 @@ def test_a_mistake_is_told_in_a_line_and_nothing_is_ordered(
         ({}, ("rotate",), "another rotation of this secret is not over"),
         ({}, ("rotate", "--dry-run"), "another rotation of this secret is not over"),
         ({}, ("confirm",), "there is nothing to confirm yet"),
+        ({}, ("rotate",), "phase=grace, until=2026-01-08 00:00 UTC)"),
     ],
 )
 def test_what_the_app_would_refuse_is_refused_at_once(
@@ -486,6 +487,14 @@ def test_a_dry_run_for_a_compromised_credential_has_no_dual_running(operator: Op
     assert told["what happens"] == "the dual running ends at once, and a new rotation begins"
     assert told["dual running"].startswith("none")
     assert (told["its slot"], told["new slot"]) == ("user-b", "user-a")
+
+
+def test_a_dry_run_of_a_first_credential_revokes_nothing(operator: Operator) -> None:
+    operator.world.secrets.clear()
+    assert operator.types("secret", "rotate", NAME, "--dry-run") == 0
+    told = operator.told()
+    assert (told["current version"], told["dual running"]) == ("none", "none: it is the first one")
+    assert "revoked after" not in told
 
 
 @by_hand

@@ -44,7 +44,7 @@ def test_what_is_told_is_the_last_telling_whose_time_has_come(
     assert alert is not None
     assert alert.id == f"secret/bank-token/task/g4/drop/{telling}"
     assert (alert.severity, alert.subject, alert.raised) == (severity, "secret/bank-token", NOW + after)
-    assert alert.details == {"task": text(DROP), "deadline": DROP.deadline.isoformat()}
+    assert alert.details == {"task": text(DROP), "deadline": DROP.deadline.isoformat(timespec="seconds")}
 
 
 def test_every_telling_has_an_id_of_its_own_and_all_are_known_when_the_task_is_done() -> None:
