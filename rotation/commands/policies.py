@@ -63,7 +63,7 @@ def _policies(options: argparse.Namespace, settings: Settings, ports: Ports) -> 
         raise errors[0]
     weak = sum(bool(drift.shortfalls) for drift in drifts)
     if options.check and weak:
-        raise Different("policies are weaker than the catalog", objects=weak)
+        raise Different("policies are weaker than the catalog or missing", objects=weak)
 
 
 def _applied(writer: "Writer", drift: Drift, errors: list[AtpError]) -> Drift:
@@ -166,5 +166,5 @@ def _row(drift: Drift) -> dict[str, Cell]:
         "object": drift.entry.object,
         "policy": described(policy) if policy else None,
         "weaker": "; ".join(weak) or None,
-        "to be": described(wanted(drift.entry, policy)) if policy and weak else None,
+        "to_be": described(wanted(drift.entry, policy)) if policy and weak else None,
     }

@@ -166,7 +166,7 @@ def test_a_dry_run_shows_what_is_weak_and_writes_nothing(world: World, out: Said
         "object": "atp-signing",
         "policy": "notice before expiry 30 d",
         "weaker": "the vault makes no versions by itself; versions do not expire",
-        "to be": "new version after 90 d, expires after 120 d, notice before expiry 30 d",
+        "to_be": "new version after 90 d, expires after 120 d, notice before expiry 30 d",
     }
     assert (world.renewals, world.outcomes()) == ({}, {})
     assert main(["policies", "--check"]) == EXIT_DIFFERENT
