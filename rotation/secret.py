@@ -202,7 +202,7 @@ def found(
 
 def published(rotation: SecretRotation, policy: SecretPolicy, version: str, now: datetime) -> SecretRotation:
     """The row once consumers are given the new credential as `version`."""
-    grace = timedelta() if rotation.compromised else policy.entry.grace
+    grace = policy.entry.grace if rotation.current and not rotation.compromised else timedelta()
     return moved(
         rotation,
         SecretPhase.GRACE,

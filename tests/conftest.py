@@ -1,10 +1,15 @@
 """What all tests share: Hypothesis settings, and a tally of cases that is printed at the end."""
 
+import logging
 from collections import Counter
+from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from shared.redact import KNOWN_SECRETS
 
 settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
@@ -22,6 +27,27 @@ class Tally:
 
 
 TALLY = Tally()
+_QUIETED = ("azure", "urllib3", "msal")  # by shared.log.configure
+
+
+@pytest.fixture(autouse=True)
+def _as_if_alone() -> Iterator[None]:
+    """What a test makes known as a secret, and how it sets logging up, ends with it: any order of tests will do."""
+    with KNOWN_SECRETS._lock:
+        known = {name: copy(value) for name, value in vars(KNOWN_SECRETS).items() if name != "_lock"}
+    call_handlers, raises = logging.Logger.callHandlers, logging.raiseExceptions
+    loggers = [logging.getLogger(name) for name in ("", *_QUIETED)]
+    logs = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    vars(KNOWN_SECRETS).update(known)
+    logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign]
+    logging.raiseExceptions = raises
+    logging.captureWarnings(capture=False)
+    for logger, level, handlers in logs:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
 _OF_WORKER = "tally"
 
 
