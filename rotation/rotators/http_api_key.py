@@ -90,6 +90,11 @@ class HttpApiParameters:
     refused: tuple[int, ...]
     existing_id: str  # of the key that was in use before the app took over
 
+    @property
+    def targets(self) -> frozenset[str]:
+        """The key that was in use. Of those made here, each bears the name of its own secret."""
+        return frozenset({f"key {self.existing_id} at {self.url}"} if self.existing_id else ())
+
 
 def read(fields: Fields) -> HttpApiParameters:
     """Reads `url` and `existing_id`, and the tables `admin`, `create`, `list`, `revoke` and `test`."""
