@@ -6,7 +6,9 @@ any error or log record: errors name the sink, a status, or the kind of failure.
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from http import HTTPStatus
+from threading import Lock, Thread
 from typing import Final, override
 
 from requests import RequestException, Response, Session
@@ -44,6 +46,7 @@ class HttpAlertSink(AlertSink):
         self._document = document
         self._routing_key = routing_key
         self._patience_s = patience_s
+        self._idle = Lock()
 
     @property
     @override
@@ -53,6 +56,28 @@ class HttpAlertSink(AlertSink):
     @override
     def send(self, notice: Notice) -> None:
         body = self._body(notice)
+        if not self._idle.acquire(blocking=False):
+            raise Transient("alert sink: an earlier answer has not ended yet", sink=self._name)
+        # On a thread of its own: whoever answers octet by octet keeps every time-out, and would keep the timer that
+        # tells all sinks. One that is left behind ends with the connection, and is the only one of its sink.
+        taken: Future[None] = Future()
+        Thread(target=self._tell, args=(body, taken), daemon=True).start()
+        try:
+            taken.result(2 * self._patience_s)
+        except TimeoutError:
+            raise Transient("alert sink: the answer does not end", sink=self._name) from None
+
+    def _tell(self, body: bytes, taken: Future[None]) -> None:
+        try:
+            self._post(body)
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
+            self._idle.release()
+            taken.set_exception(error)
+        else:
+            self._idle.release()
+            taken.set_result(None)
+
+    def _post(self, body: bytes) -> None:
         try:
             with Session() as session:
                 # Neither a proxy nor a password is taken from the environment or from ~/.netrc.
