@@ -6,15 +6,14 @@ any error or log record: errors name the sink, a status, or the kind of failure.
 
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from http import HTTPStatus
-from threading import Lock, Thread
 from typing import Final, override
 
 from requests import RequestException, Response, Session
 from urllib3.exceptions import HTTPError
 
 from shared.errors import Rejected, Throttled, Transient
+from shared.in_time import InTime
 from shared.ports import AlertSink
 from shared.redact.gate import cleaned, ensure_clean
 from shared.secret import Secret
@@ -46,7 +45,7 @@ class HttpAlertSink(AlertSink):
         self._document = document
         self._routing_key = routing_key
         self._patience_s = patience_s
-        self._idle = Lock()
+        self._in_time = InTime(most=1)
 
     @property
     @override
@@ -56,26 +55,8 @@ class HttpAlertSink(AlertSink):
     @override
     def send(self, notice: Notice) -> None:
         body = self._body(notice)
-        if not self._idle.acquire(blocking=False):
-            raise Transient("alert sink: an earlier answer has not ended yet", sink=self._name)
-        # On a thread of its own: whoever answers octet by octet keeps every time-out, and would keep the timer that
-        # tells all sinks. One that is left behind ends with the connection, and is the only one of its sink.
-        taken: Future[None] = Future()
-        Thread(target=self._tell, args=(body, taken), daemon=True).start()
-        try:
-            taken.result(2 * self._patience_s)
-        except TimeoutError:
-            raise Transient("alert sink: the answer does not end", sink=self._name) from None
-
-    def _tell(self, body: bytes, taken: Future[None]) -> None:
-        try:
-            self._post(body)
-        except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
-            self._idle.release()
-            taken.set_exception(error)
-        else:
-            self._idle.release()
-            taken.set_result(None)
+        # One answer that does not end would keep the timer from telling the other sinks.
+        self._in_time.call(2 * self._patience_s, lambda: self._post(body))
 
     def _post(self, body: bytes) -> None:
         try:
