@@ -27,6 +27,7 @@ from rotation.alerting import (
     raised,
     resolved,
     told,
+    urgent_first,
 )
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
@@ -142,7 +143,7 @@ class AlertDelivery:
     def run(self) -> None:
         """One round over all that is owed. Transient where the tables do not answer: the next round goes on."""
         this_round = _Round()
-        for entry in self._register.owing():
+        for entry in urgent_first(self._register.owing()):
             key = key_of(entry.alert.id)
             if key in self._unstorable:
                 continue

@@ -80,6 +80,16 @@ def test_an_alert_goes_its_way_and_comes_back() -> None:
     assert world.alerts == {ALERT.id: ALERT}
 
 
+def test_a_flood_of_warnings_keeps_no_sink_from_being_told_of_what_is_urgent() -> None:
+    world = World()
+    for number in range(50):
+        SimAlerts(world).raise_alert(replace(ALERT, id=f"unmanaged/{number}"))
+    world.now += MINUTE
+    SimAlerts(world).raise_alert(replace(WORSE, raised=world.now))
+    delivery(world, WEBHOOK).run()
+    assert told(world) == ["critical"] + ["warning"] * 50
+
+
 def test_a_sink_that_was_away_is_told_how_the_alert_stands_then() -> None:
     world = World()
     SimAlerts(world).raise_alert(ALERT)
