@@ -146,7 +146,8 @@ class ExpiryWatch:
         return "ordered" if order is not None else "looked at"
 
     def _is_signing_key(self, found: VaultObject) -> bool:
-        return (found.kind, found.vault, found.name) == (ObjectKind.KEY, self._objects.vaults[0], self._signing_key)
+        is_key_of_first_vault = (found.kind, found.vault) == (ObjectKind.KEY, self._objects.vaults[0])
+        return is_key_of_first_vault and found.name.lower() == self._signing_key.lower()
 
     def _meet_stranger(self, matching: Matching, found: VaultObject) -> str:
         if not matching.is_stranger(found):
