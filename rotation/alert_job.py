@@ -44,6 +44,8 @@ ACTION: Final = "alert.resolve"
 _TRIES: Final = 5
 _PATIENCE_S: Final = 15.0
 """For how long one sink is told of alerts in one round."""
+_LONGEST_WAIT_S: Final = 86_400.0
+"""More than any pause; a sink may state a number that is no time any more."""
 
 
 class AlertDesk(Alerts):
@@ -234,7 +236,7 @@ def _sink_alert(name: SinkName) -> str:
 
 def _retry_after(error: Exception) -> float:
     wait = error.fields.get("retry_after") if isinstance(error, AtpError) else None
-    return float(wait) if isinstance(wait, int | float) else 0.0
+    return min(float(wait), _LONGEST_WAIT_S) if isinstance(wait, int | float) else 0.0
 
 
 def closing_event(alert_id: str, closing: Closing) -> AuditEvent:

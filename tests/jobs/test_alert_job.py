@@ -113,6 +113,19 @@ def test_without_sinks_nothing_is_owed_for_long() -> None:
     assert not pending(world)
 
 
+@pytest.mark.parametrize("stated", [1e15, float("inf")])
+def test_a_sink_that_wants_to_be_left_alone_for_ever_delays_no_other_and_is_tried_again(stated: float) -> None:
+    world = World()
+    world.refusals[WEBHOOK] = Throttled("alert sink: too many requests", status=429, retry_after=stated)
+    SimAlerts(world).raise_alert(ALERT)
+    delivery(world).run()
+    assert (told(world, TEAMS), told(world, PAGERDUTY)) == (["warning"], ["warning"])
+    world.refusals.clear()
+    world.now += 30 * MINUTE
+    delivery(world).run()
+    assert told(world) == ["warning"]
+
+
 def test_a_sink_that_is_away_for_an_hour_delays_no_other_and_loses_nothing() -> None:
     world = World()
     world.refusals[TEAMS] = AWAY
