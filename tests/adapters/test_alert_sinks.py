@@ -2,7 +2,6 @@
 
 import json
 import socket
-import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from shared.azure.wiring import Adapters, app
 from shared.errors import AtpError, Rejected, Throttled, Transient
 from shared.secret import Secret
 from shared.values import Alert, AlertEntry, Notice, Severity, SinkName
+from tests.dripping import dripping
 from tests.pure.keyrings import NOW
 
 PATH = "/workflows/0123/triggers/manual/paths/invoke?sig=" + "not-to-be-seen-by-anybody"
@@ -50,31 +50,6 @@ class Server(HTTPServer):
     def url(self) -> str:
         """With a path that is a secret."""
         return f"http://127.0.0.1:{self.server_port}{PATH}"
-
-
-class Dripping(socketserver.ThreadingTCPServer):
-    """Answers with one octet of a header after the other, each in time, until it is told to end."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Drip)
-        self.asked = 0
-        self.end = threading.Event()
-
-
-class _Drip(socketserver.BaseRequestHandler):
-    server: Dripping
-
-    @override
-    def handle(self) -> None:
-        self.server.asked += 1
-        self.request.sendall(b"HTTP/1.1 202 Accepted\r\nX-Drip: ")
-        for _ in range(1000):  # 20 s
-            if self.server.end.wait(0.02):
-                break
-            self.request.sendall(b"x")
-        self.request.sendall(b"\r\nContent-Length: 0\r\n\r\n")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -107,17 +82,6 @@ def server() -> Iterator[Server]:
         thread.join(30)
 
 
-@pytest.fixture
-def dripping() -> Iterator[Dripping]:
-    with Dripping() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.end.set()
-        server.shutdown()
-        thread.join(30)
-
-
 def sink(url: str, name: SinkName = SinkName.WEBHOOK, key: str = "", patience_s: float = 30.0) -> HttpAlertSink:
     routing_key = Secret(key.encode()) if key else None
     return HttpAlertSink(name, Secret(url.encode()), FORMS[name], routing_key, patience_s=patience_s)
@@ -139,21 +103,20 @@ def test_the_routing_key_is_sent_beside_the_event_and_is_seen_nowhere_else(serve
     assert ROUTING_KEY not in f"{vars(to)}"
 
 
-def test_a_sink_whose_answer_never_ends_is_waited_for_no_longer_and_not_asked_again_meanwhile(
-    dripping: Dripping,
-) -> None:
-    to = sink(f"http://127.0.0.1:{dripping.server_address[1]}/", patience_s=0.2)
-    for _ in range(3):
-        with pytest.raises(Transient):
-            to.send(NOTICE)
-    assert dripping.asked == 1
-    dripping.end.set()
-    for _ in range(500):
-        with suppress(Transient):
-            to.send(NOTICE)
-            break
-        time.sleep(0.02)
-    assert dripping.asked >= 2
+def test_a_sink_whose_answer_never_ends_is_waited_for_no_longer_and_not_asked_again_meanwhile() -> None:
+    with dripping() as server:
+        to = sink(server.url, patience_s=0.2)
+        for _ in range(3):
+            with pytest.raises(Transient):
+                to.send(NOTICE)
+        assert server.asked == 1
+        server.end.set()
+        for _ in range(500):
+            with suppress(Transient):
+                to.send(NOTICE)
+                break
+            time.sleep(0.02)
+        assert server.asked >= 2
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])

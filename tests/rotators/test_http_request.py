@@ -1,7 +1,6 @@
 """One HTTP request whose status counts: over a real connection, to what answers, what does not, and what misleads."""
 
 import socket
-import socketserver
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import pytest
 from rotation.rotators import http_request
 from rotation.rotators.http_request import host_of, status_of
 from shared.errors import Transient
+from tests.dripping import dripping
 
 PLANTED = "planted" + "-" + "value"
 
@@ -53,35 +53,10 @@ def service() -> Iterator[Service]:
         thread.join(20)
 
 
-@pytest.fixture
-def dripping() -> Iterator[str]:
-    """The URL of a server that answers with one octet of a header after the other, each in time, for 20 s."""
-    end = threading.Event()
-
-    class Drip(socketserver.BaseRequestHandler):
-        @override
-        def handle(self) -> None:
-            self.request.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
-            for _ in range(1000):
-                if end.wait(0.02):
-                    break
-                self.request.sendall(b"x")
-            self.request.sendall(b"\r\nContent-Length: 0\r\n\r\n")
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drip) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        end.set()
-        server.shutdown()
-        thread.join(20)
-
-
-def test_an_answer_that_never_ends_is_not_waited_for(dripping: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_request, "_CONNECT_S", 0.1)
-    with pytest.raises(Transient, match="an answer does not end"):
-        status_of("GET", dripping, {}, None, 0.2)
+    with dripping() as server, pytest.raises(Transient, match="an answer does not end"):
+        status_of("GET", server.url, {}, None, 0.2)
 
 
 @pytest.mark.parametrize("status", [200, 204, 401, 404, 503])
