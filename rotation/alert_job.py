@@ -27,6 +27,7 @@ from rotation.alerting import (
     raised,
     resolved,
     told,
+    urgent_first,
 )
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
@@ -43,6 +44,8 @@ ACTION: Final = "alert.resolve"
 _TRIES: Final = 5
 _PATIENCE_S: Final = 15.0
 """For how long one sink is told of alerts in one round."""
+_LONGEST_WAIT_S: Final = 86_400.0
+"""More than any pause; a sink may state a number that is no time any more."""
 
 
 class AlertDesk(Alerts):
@@ -142,7 +145,7 @@ class AlertDelivery:
     def run(self) -> None:
         """One round over all that is owed. Transient where the tables do not answer: the next round goes on."""
         this_round = _Round()
-        for entry in self._register.owing():
+        for entry in urgent_first(self._register.owing()):
             key = key_of(entry.alert.id)
             if key in self._unstorable:
                 continue
@@ -233,7 +236,7 @@ def _sink_alert(name: SinkName) -> str:
 
 def _retry_after(error: Exception) -> float:
     wait = error.fields.get("retry_after") if isinstance(error, AtpError) else None
-    return float(wait) if isinstance(wait, int | float) else 0.0
+    return min(float(wait), _LONGEST_WAIT_S) if isinstance(wait, int | float) else 0.0
 
 
 def closing_event(alert_id: str, closing: Closing) -> AuditEvent:

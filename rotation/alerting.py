@@ -286,6 +286,11 @@ def resolved(entry: AlertEntry | None, now: datetime, by: str = "", because: str
     return replace(entry, alert=alert, revision=revision, owed=_owed(), closings=closings)
 
 
+def urgent_first(entries: Iterable[AlertEntry]) -> Sequence[AlertEntry]:
+    """The entries in the order in which sinks are told: a flood of warnings holds up nothing that is critical."""
+    return sorted(entries, key=lambda entry: _SEVERITIES.index(entry.alert.severity), reverse=True)
+
+
 def due(entry: AlertEntry, now: datetime) -> Sequence[SinkName]:
     """The sinks that are to be told now."""
     return [sink for sink, owed in entry.owed.items() if not owed.given_up and (owed.due is None or owed.due <= now)]

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from rotation.calendar import Calendar, Every, Period, Schedule
 from rotation.fields import NAME, Fields
@@ -21,6 +22,9 @@ SAMPLED_WHILE_SWEEPING: Final = 0.005
 """Share of the new wraps that are opened at the vault before they are stored."""
 ALERT_DAYS: Final = (30, 7, 1)
 """How many days before an object expires people are told, unless its entry says otherwise."""
+
+PENDING_SUFFIX: Final = "-pending"
+"""How the name of the secret ends in which the next value of another one waits."""
 
 _CONTROL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ().:/-]{0,59}")
 _MOST_ALERT_DAYS: Final = 365
@@ -117,6 +121,15 @@ class DekPolicy:
     retention: timedelta  # from off-boarding to destruction
 
 
+@runtime_checkable
+class HasTargets(Protocol):
+    """Parameters of a secret whose credentials other secrets could have too."""
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """What its rotations change, each by the one name that it has in whatever entry."""
+
+
 @dataclass(frozen=True, slots=True)
 class SecretPolicy:
     """A secret that this app rotates."""
@@ -186,6 +199,7 @@ def parse(text: str, source: str, rotators: Readers) -> Catalog:
     strangers = [dek for dek in deks if dek.kek and dek.kek not in keks]
     mistakes += [f"[{dek.name}] kek: {dek.kek!r} is no entry of kind 'kek'" for dek in strangers]
     mistakes += _shared_objects(entries)
+    mistakes += _shared_targets(secrets)
     if mistakes:
         raise InvalidCatalog("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return Catalog(keks, deks[0], secrets, entries)
@@ -259,6 +273,8 @@ def _dek_policy(entry: Entry, fields: Fields) -> DekPolicy:
 
 
 def _secret_policy(entry: Entry, fields: Fields, rotators: Readers) -> SecretPolicy:
+    if entry.object and not NAME.fullmatch(entry.object + PENDING_SUFFIX):
+        fields.mistake(f"object: is too long to have a secret beside it whose name ends with {PENDING_SUFFIX}")
     rotator = fields.known("rotator", tuple(rotators))
     table = fields.table("parameters")
     if rotator is None:
@@ -269,13 +285,47 @@ def _secret_policy(entry: Entry, fields: Fields, rotators: Readers) -> SecretPol
 
 
 def _shared_objects(entries: Mapping[str, Entry]) -> list[str]:
-    """Two entries for one object would rotate it twice."""
+    """Two entries for one object would rotate it twice; in what waits for one, another would lose its own value.
+
+    An entry without a vault is in the first one, which only the settings know: it may be any.
+    """
     mistakes = []
-    first: dict[tuple[str | None, str, str], str] = {}
+    taken: dict[tuple[ObjectKind, str], list[Entry]] = {}
     for entry in entries.values():
-        if entry.in_vault:
-            kind = entry.object_kind
-            other = first.setdefault((entry.vault, kind, entry.object.lower()), entry.name)
-            if other != entry.name:
-                mistakes.append(f"[{entry.name}] object: [{other}] is about the same {kind} of the vault")
+        for name in _objects(entry):
+            others = taken.setdefault((entry.object_kind, name.lower()), [])
+            for other in filter(partial(_may_share_vault, entry), others):
+                if other.object.lower() != entry.object.lower():
+                    mistakes.append(f"[{entry.name}] object: [{other.name}] has {name!r}, too, where next values wait")
+                elif name == entry.object:
+                    same = f"is about the same {entry.object_kind} of the vault"
+                    if (other.vault is None) is not (entry.vault is None):
+                        same += ", unless both say in which one they are"
+                    mistakes.append(f"[{entry.name}] object: [{other.name}] {same}")
+                break
+            others.append(entry)
+    return mistakes
+
+
+def _objects(entry: Entry) -> tuple[str, ...]:
+    """What an entry has in its vault."""
+    if entry.kind is EntryKind.SECRET:
+        return entry.object, entry.object + PENDING_SUFFIX
+    return (entry.object,) if entry.in_vault else ()
+
+
+def _may_share_vault(one: Entry, other: Entry) -> bool:
+    return one.vault is None or other.vault is None or one.vault.lower() == other.vault.lower()
+
+
+def _shared_targets(secrets: Mapping[str, SecretPolicy]) -> list[str]:
+    """Of two entries that take turns with the same users or keys, each would revoke what the other has just made."""
+    mistakes = []
+    first: dict[str, str] = {}
+    for policy in secrets.values():
+        if isinstance(policy.parameters, HasTargets):
+            for target in sorted(policy.parameters.targets):
+                other = first.setdefault(target, policy.name)
+                if other != policy.name:
+                    mistakes.append(f"[{policy.name}] parameters: [{other}] rotates the same {target}")
     return mistakes

@@ -161,7 +161,7 @@ def unmanaged_alert(found: VaultObject, now: datetime) -> Alert:
 
 def unmanaged_id(found: VaultObject) -> str:
     """Of the alert that no entry is about the object: one for all of its versions."""
-    return f"{UNMANAGED}/{vault_name(found.vault)}/{found.kind}/{found.name.lower()}"
+    return f"{UNMANAGED}/{vault_name(found.vault)}/{_subject(found).lower()}"
 
 
 def unmanaged_event(found: VaultObject, trigger: Trigger) -> AuditEvent:
@@ -250,5 +250,6 @@ def _order(action: SecretAction, entry: Entry, request: str, reason: str, genera
 
 def _subject(found: VaultObject) -> str:
     """The object; by a digest if somebody has named it after a secret."""
-    name = found.name if mask(found.name) == found.name else hashlib.sha256(found.name.encode()).hexdigest()[:32]
-    return f"{found.kind}/{name}"
+    spellings = (found.name, found.name.lower())
+    is_clean = all(mask(spelling) == spelling for spelling in spellings)
+    return f"{found.kind}/{found.name if is_clean else hashlib.sha256(found.name.encode()).hexdigest()[:32]}"

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from rotation.audit_job import AuditTrail
-from rotation.catalog import Catalog, Entry, EntryKind
+from rotation.catalog import PENDING_SUFFIX, Catalog, Entry, EntryKind
 from rotation.expiry import (
     EXPIRY,
     OVERDUE,
@@ -36,7 +36,7 @@ from rotation.kek_job import KekJobs
 from rotation.message import Trigger
 from rotation.secret import unknown
 from rotation.secret_planner_job import SecretPlanner
-from rotation.secret_versions import PENDING_SUFFIX, STATE_TAG
+from rotation.secret_versions import STATE_TAG
 from shared.clock import Clock
 from shared.errors import Integrity, Rejected
 from shared.ports import Alerts, Keks, SecretRotations, VaultObjects
@@ -146,7 +146,8 @@ class ExpiryWatch:
         return "ordered" if order is not None else "looked at"
 
     def _is_signing_key(self, found: VaultObject) -> bool:
-        return (found.kind, found.vault, found.name) == (ObjectKind.KEY, self._objects.vaults[0], self._signing_key)
+        is_key_of_first_vault = (found.kind, found.vault) == (ObjectKind.KEY, self._objects.vaults[0])
+        return is_key_of_first_vault and found.name.lower() == self._signing_key.lower()
 
     def _meet_stranger(self, matching: Matching, found: VaultObject) -> str:
         if not matching.is_stranger(found):

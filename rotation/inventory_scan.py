@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from rotation.catalog import Catalog, Entry, EntryKind
+from rotation.catalog import PENDING_SUFFIX, Catalog, Entry, EntryKind
 from rotation.inventory import Known, Matching, Row, entry_row, stranger_row
 from rotation.renewal import has_policy
-from rotation.secret_versions import PENDING_SUFFIX
 from shared.errors import Rejected
 from shared.ports import Keks, SecretRotations, VaultObjects
 from shared.values import KekRecord, ObjectKind, RenewalPolicy, SecretRotation, VaultObject

@@ -61,17 +61,21 @@ class VaultScan:
 
     def run(self) -> None:
         """Look at every object. The first error is raised when all vaults had their turn."""
-        # As it was before the first look: what is raised meanwhile by others is not ours to resolve.
-        opened = {alert.id: alert for alert in self._alerts.all() if _is_of_state(alert)}
         first: AtpError | None = None
+        opened: dict[str, Alert] = {}
+        try:
+            # As it was before the first look: what is raised meanwhile by others is not ours to resolve.
+            opened = {alert.id: alert for alert in self._alerts.all() if _is_of_state(alert)}
+        except Integrity as error:
+            first = error  # a row is damaged: nothing is resolved, and raising again what was raised changes nothing
         for vault in self._objects.vaults:
             look = _Look(vault, opened)
+            self._scan(look)
             try:
-                self._scan(look)
                 if look.error is None:
                     self._resolve(look)
             except AtpError as error:
-                look.error = look.error or error
+                look.error = error
             if look.error is not None:
                 log.warning("a vault was not scanned", extra={"vault": vault, "because": str(look.error)})
             first = first or look.error
@@ -81,14 +85,20 @@ class VaultScan:
 
     def _scan(self, look: "_Look") -> None:
         for kind in ObjectKind:
-            matching = self._overview.matching(kind)
-            for found in self._objects.of(kind, look.vault):
-                look.objects += 1
-                try:
-                    self._see(look, matching, found)
-                except (Conflict, Rejected, Integrity) as error:
-                    look.error = look.error or error  # of that object: the others can be looked at
+            try:
+                self._scan_kind(look, kind)
+            except AtpError as error:
+                look.error = look.error or error  # of that kind: the app may be kept from listing keys only
         log.info("scanned a vault", extra={"vault": look.vault, "objects": look.objects, "alerts": len(look.kept)})
+
+    def _scan_kind(self, look: "_Look", kind: ObjectKind) -> None:
+        matching = self._overview.matching(kind)
+        for found in self._objects.of(kind, look.vault):
+            look.objects += 1
+            try:
+                self._see(look, matching, found)
+            except (Conflict, Rejected, Integrity) as error:
+                look.error = look.error or error  # of that object: the others can be looked at
 
     def _see(self, look: "_Look", matching: Matching, found: VaultObject) -> None:
         entry = matching.entry_of(found)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from rotation.catalog import Entry
+from rotation.catalog import PENDING_SUFFIX, Entry
 from rotation.rotators.base import Credential, fingerprint
 from shared.clock import Clock
 from shared.errors import Integrity, Rejected
@@ -22,8 +22,6 @@ STATE_TAG: Final = "atp-state"
 GENERATION_TAG: Final = "atp-generation"
 RESTORES_TAG: Final = "atp-restores"
 """Of a version that was published again when the rotation of that generation was rolled back."""
-
-PENDING_SUFFIX: Final = "-pending"
 
 EXPIRES_BEHIND_DUE: Final = timedelta(days=31)
 """How much later than it is due a version expires: Key Vault reports 30 days ahead, when it should be done already."""

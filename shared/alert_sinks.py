@@ -13,6 +13,7 @@ from requests import RequestException, Response, Session
 from urllib3.exceptions import HTTPError
 
 from shared.errors import Rejected, Throttled, Transient
+from shared.in_time import InTime
 from shared.ports import AlertSink
 from shared.redact.gate import cleaned, ensure_clean
 from shared.secret import Secret
@@ -44,6 +45,7 @@ class HttpAlertSink(AlertSink):
         self._document = document
         self._routing_key = routing_key
         self._patience_s = patience_s
+        self._in_time = InTime(most=1)
 
     @property
     @override
@@ -53,6 +55,10 @@ class HttpAlertSink(AlertSink):
     @override
     def send(self, notice: Notice) -> None:
         body = self._body(notice)
+        # One answer that does not end would keep the timer from telling the other sinks.
+        self._in_time.call(2 * self._patience_s, lambda: self._post(body))
+
+    def _post(self, body: bytes) -> None:
         try:
             with Session() as session:
                 # Neither a proxy nor a password is taken from the environment or from ~/.netrc.

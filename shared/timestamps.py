@@ -23,6 +23,7 @@ from rfc3161_client import (
 from urllib3.exceptions import HTTPError
 
 from shared.errors import Rejected, Throttled, Transient
+from shared.in_time import InTime
 from shared.ports import TimestampAuthority
 
 MAX_ANSWER: Final = 32 * 1024
@@ -42,12 +43,15 @@ class HttpTimestampAuthority(TimestampAuthority):
         """`patience_s` is how long to wait for a connection, for a sign of life, and for the whole of an answer."""
         self._url = url
         self._patience_s = patience_s
+        self._in_time = InTime(most=1)
 
     @override
     def stamp(self, message: bytes) -> bytes:
         builder = TimestampRequestBuilder().data(message).hash_algorithm(HashAlgorithm.SHA256)
         request = builder.nonce(nonce=True).cert_request(cert_request=True).build()
-        answer = self._ask(request.as_bytes())
+        query = request.as_bytes()
+        # Headers that do not end would keep the timer that signs.
+        answer = self._in_time.call(2 * self._patience_s, lambda: self._ask(query))
         _ensure_granted(request, answer)
         return answer
 

@@ -9,12 +9,11 @@ import pytest
 import tree_sitter_bicep
 from tree_sitter import Language, Node, Parser
 
-from rotation.catalog import load
+from rotation.catalog import PENDING_SUFFIX, load
 from rotation.expiry import Happening, parse
 from rotation.kek import TASKS
 from rotation.message import PARSERS
 from rotation.rotators.registry import READERS
-from rotation.secret_versions import PENDING_SUFFIX
 from shared.azure import wiring
 from shared.settings import Settings
 from shared.values import ObjectKind, ShardState

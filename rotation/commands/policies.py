@@ -104,13 +104,16 @@ class Writer:
         self._reason = reason
 
     def write(self, drift: Drift) -> Drift:
-        """Replace a policy by what the catalog wants; answers with what the vault has then.
+        """Replace a policy that is too weak by what the catalog wants; answers with what the vault has then.
 
         Rejected if the vault refuses it, Transient if it cannot be told whether it is written.
         """
-        if drift.policy is None:
-            raise ValueError("there is no policy to replace")
-        entry, policy = drift.entry, wanted(drift.entry, drift.policy)
+        # A vault takes no condition with a policy: what somebody has set since the list was made is seen here.
+        found = self._now(drift)
+        drift = replace(drift, policy=found)
+        if not drift.shortfalls:
+            return drift
+        entry, policy = drift.entry, wanted(drift.entry, found)
         # 1. The intent. If we die behind it, nothing may have happened: the watch tells a person, who looks.
         self._record(entry, policy, Outcome.INTENT)
         # 2. The change. Writing the same again is harmless.

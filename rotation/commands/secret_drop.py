@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from rotation.catalog import SecretPolicy
+from rotation.catalog import PENDING_SUFFIX, SecretPolicy
 from rotation.commands.grammar import Commands, add_command, add_origin
 from rotation.commands.ports import Ports
 from rotation.commands.secret_orders import add_name, order_from, policy_of, row_of
 from rotation.message import SECRET_JOBS, SecretAction
 from rotation.rotators.base import Credential, fingerprint
-from rotation.secret_versions import PENDING_SUFFIX, Versions
+from rotation.secret_versions import Versions
 from shared.errors import Rejected, Transient
 from shared.secret import Secret
 from shared.settings import Settings

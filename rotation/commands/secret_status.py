@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from rotation.catalog import SecretPolicy, load
+from rotation.catalog import PENDING_SUFFIX, SecretPolicy, load
 from rotation.commands.grammar import Commands, add_command, add_json
 from rotation.commands.ports import Ports
 from rotation.commands.secret_orders import policy_of, row_of
@@ -14,7 +14,7 @@ from rotation.commands.tables import Row, labelled, rendered
 from rotation.rotators.registry import READERS
 from rotation.secret import due
 from rotation.secret_progress import waits_for
-from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, RESTORES_TAG, STATE_TAG
+from rotation.secret_versions import GENERATION_TAG, RESTORES_TAG, STATE_TAG
 from rotation.tasks import task_of, text
 from shared.errors import Rejected, Transient
 from shared.settings import Settings

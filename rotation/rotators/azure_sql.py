@@ -13,6 +13,7 @@ error number, only what the server says, and for some errors a constant text in 
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, Protocol, override
 
 from rotation.fields import Fields
@@ -63,7 +64,7 @@ class Connect(Protocol):
 
 def read(fields: Fields) -> SqlParameters:
     """Reads the parameters of a catalog entry."""
-    return sql_logins.read(fields, 1433, _template)
+    return replace(sql_logins.read(fields, 1433, _template), users_of_database=True)
 
 
 def make(name: str, parameters: SqlParameters, surroundings: Surroundings) -> Rotator:  # noqa: ARG001 - as all makers

@@ -52,8 +52,13 @@ class CosmosParameters:
     """Which account, and which of its pairs of keys."""
 
     account: Account
-    name: str
+    name: str  # no two accounts have the same one
     slots: tuple[str, str]
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The two keys."""
+        return frozenset(f"{slot} key of Cosmos DB account {self.name}" for slot in self.slots)
 
 
 def read(fields: Fields) -> CosmosParameters:

@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError
 
 from rotation.fields import NAME, Fields
 from rotation.rotators.base import Change, Credential, Parameters, Place, Rotator, Surroundings
+from rotation.rotators.http_request import host_of, in_time
 from shared.errors import Integrity, Rejected, Throttled, Transient
 from shared.secret import Secret
 
@@ -89,6 +90,11 @@ class HttpApiParameters:
     accepted: tuple[int, ...]
     refused: tuple[int, ...]
     existing_id: str  # of the key that was in use before the app took over
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The key that was in use. Of those made here, each bears the name of its own secret."""
+        return frozenset({f"key {self.existing_id} at {self.url}"} if self.existing_id else ())
 
 
 def read(fields: Fields) -> HttpApiParameters:
@@ -389,21 +395,31 @@ class _Service:
         extra = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if body is not None:
             extra["Content-Type"] = "application/json"
+        url = self._interface.url + path
+        return in_time(
+            host_of(url),
+            2 * self._patience_s,
+            lambda: self._sent(request.method, url, {**extra, **headers}, body, now + self._patience_s),
+        )
+
+    def _sent(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
+    ) -> tuple[int, bytes]:
         try:
             with Session() as session:
                 # Neither a proxy nor a password is taken from the environment or from ~/.netrc.
                 session.trust_env = False
                 # A redirect would take the token to somebody whom nobody has chosen.
                 with session.request(
-                    request.method,
-                    self._interface.url + path,
+                    method,
+                    url,
                     data=body,
-                    headers={**extra, **headers},
+                    headers=headers,
                     timeout=self._patience_s,
                     stream=True,
                     allow_redirects=False,
                 ) as response:
-                    return response.status_code, self._content(response, now + self._patience_s)
+                    return response.status_code, self._content(response, deadline)
         except (RequestException, HTTPError, OSError) as error:  # the last two: while the content is read
             raise Transient("API: no answer", name=self._name, cause=type(error).__name__) from None
 

@@ -55,6 +55,13 @@ class ServiceBusParameters:
     queue: str
     topic: str
 
+    @property
+    def targets(self) -> frozenset[str]:
+        """The rule, whose two keys take turns. No two namespaces have the same name, no queue that of a topic."""
+        entity = self.queue or self.topic
+        where = f"{self.namespace}/{entity}" if entity else self.namespace
+        return frozenset({f"keys of rule {self.rule.lower()} of {where.lower()}"})
+
 
 def read(fields: Fields) -> ServiceBusParameters:
     """Reads `subscription`, `resource_group`, `namespace`, `rule`, `queue` or `topic`, `template` and `test`."""

@@ -94,6 +94,13 @@ class SqlParameters:
     admin: str  # name of the vault secret with the login that alters the two; empty: the one in use does
     template: Template
     account_host: str = "%"  # MySQL: the part of an account behind the @
+    users_of_database: bool = False  # Azure SQL: another database has other users of the same names
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The two users. Spelling counts for less than with some servers: rather one entry too few."""
+        server = f"{self.host}:{self.port}" + (f"/{self.database}" if self.users_of_database else "")
+        return frozenset(f"user {user} at {server}".lower() for user in self.users)
 
 
 def read(fields: Fields, port: int, template: Callable[[str, int, str], str]) -> SqlParameters:

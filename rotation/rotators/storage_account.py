@@ -39,7 +39,12 @@ class StorageParameters:
     """Which account."""
 
     account: Account
-    name: str
+    name: str  # no two accounts have the same one
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The account, whose two keys take turns."""
+        return frozenset({f"keys of storage account {self.name}"})
 
 
 def read(fields: Fields) -> StorageParameters:

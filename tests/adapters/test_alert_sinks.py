@@ -3,7 +3,9 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, override
@@ -20,6 +22,7 @@ from shared.azure.wiring import Adapters, app
 from shared.errors import AtpError, Rejected, Throttled, Transient
 from shared.secret import Secret
 from shared.values import Alert, AlertEntry, Notice, Severity, SinkName
+from tests.dripping import dripping
 from tests.pure.keyrings import NOW
 
 PATH = "/workflows/0123/triggers/manual/paths/invoke?sig=" + "not-to-be-seen-by-anybody"
@@ -98,6 +101,22 @@ def test_the_routing_key_is_sent_beside_the_event_and_is_seen_nowhere_else(serve
     ((_, _, document),) = server.got
     assert document == {**pagerduty(NOTICE), "routing_key": ROUTING_KEY}
     assert ROUTING_KEY not in f"{vars(to)}"
+
+
+def test_a_sink_whose_answer_never_ends_is_waited_for_no_longer_and_not_asked_again_meanwhile() -> None:
+    with dripping() as server:
+        to = sink(server.url, patience_s=0.2)
+        for _ in range(3):
+            with pytest.raises(Transient):
+                to.send(NOTICE)
+        assert server.asked == 1
+        server.end.set()
+        for _ in range(500):
+            with suppress(Transient):
+                to.send(NOTICE)
+                break
+            time.sleep(0.02)
+        assert server.asked >= 2
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])

@@ -19,6 +19,7 @@ from shared.clock import MovableClock
 from shared.errors import AtpError, Rejected, Throttled, Transient
 from shared.ports import TimestampAuthority
 from shared.timestamps import MAX_ANSWER, HttpTimestampAuthority
+from tests.dripping import dripping
 
 MESSAGE = b"atp.example/audit\n42\nroot\n"
 NOT_OURS = "time-stamp authority: not an answer to our question"
@@ -67,6 +68,11 @@ def process(folder: Path) -> Iterator[TimestampAuthorityProcess]:
 def authority(process: TimestampAuthorityProcess) -> Iterator[TimestampAuthority]:
     yield HttpTimestampAuthority(process.url)
     process.heal()
+
+
+def test_an_authority_whose_headers_never_end_is_not_waited_for() -> None:
+    with dripping() as server, pytest.raises(Transient, match="an answer does not end"):
+        HttpTimestampAuthority(server.url, patience_s=0.2).stamp(b"message")
 
 
 def started(folder: Path) -> TimestampAuthorityProcess:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from rotation.catalog import PENDING_SUFFIX
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
-from rotation.secret_versions import PENDING_SUFFIX
 from shared.errors import AtpError
 from shared.values import SecretPhase, SecretRotation, SecretVersion
 from tests.jobs.platform import Platform, Process

@@ -80,6 +80,16 @@ def test_an_alert_goes_its_way_and_comes_back() -> None:
     assert world.alerts == {ALERT.id: ALERT}
 
 
+def test_a_flood_of_warnings_keeps_no_sink_from_being_told_of_what_is_urgent() -> None:
+    world = World()
+    for number in range(50):
+        SimAlerts(world).raise_alert(replace(ALERT, id=f"unmanaged/{number}"))
+    world.now += MINUTE
+    SimAlerts(world).raise_alert(replace(WORSE, raised=world.now))
+    delivery(world, WEBHOOK).run()
+    assert told(world) == ["critical"] + ["warning"] * 50
+
+
 def test_a_sink_that_was_away_is_told_how_the_alert_stands_then() -> None:
     world = World()
     SimAlerts(world).raise_alert(ALERT)
@@ -101,6 +111,19 @@ def test_without_sinks_nothing_is_owed_for_long() -> None:
     audit = AuditTrail(SimRecords(world), world.clock)
     AlertDelivery(register, SimAlerts(world), [], audit, world.clock).run()
     assert not pending(world)
+
+
+@pytest.mark.parametrize("stated", [1e15, float("inf")])
+def test_a_sink_that_wants_to_be_left_alone_for_ever_delays_no_other_and_is_tried_again(stated: float) -> None:
+    world = World()
+    world.refusals[WEBHOOK] = Throttled("alert sink: too many requests", status=429, retry_after=stated)
+    SimAlerts(world).raise_alert(ALERT)
+    delivery(world).run()
+    assert (told(world, TEAMS), told(world, PAGERDUTY)) == (["warning"], ["warning"])
+    world.refusals.clear()
+    world.now += 30 * MINUTE
+    delivery(world).run()
+    assert told(world) == ["warning"]
 
 
 def test_a_sink_that_is_away_for_an_hour_delays_no_other_and_loses_nothing() -> None:

@@ -17,7 +17,7 @@ from rotation.expiry_job import Overview
 from rotation.message import SecretAction
 from rotation.scan_job import VaultScan
 from rotation.secret_planner_job import SecretPlanner
-from shared.errors import AtpError, Transient
+from shared.errors import AtpError, Integrity, Transient
 from shared.values import ObjectKind, Severity, VaultObject
 from tests.conftest import Tally
 from tests.jobs.platform import POLICY, Process
@@ -29,6 +29,7 @@ from tests.simulator import (
     VAULT_URL,
     Fault,
     Killed,
+    SimAlertRegister,
     SimAlerts,
     SimKeks,
     SimQueues,
@@ -200,6 +201,27 @@ def test_a_vault_that_does_not_answer_keeps_no_other_one_from_being_scanned(scen
     with pytest.raises(Transient):
         scene.process.scan.run()
     assert list(scene.open()) == ["unmanaged/other/secret/stray"]
+
+
+@pytest.mark.parametrize("port", [SimAlertRegister, SimKeks])
+def test_a_damaged_row_keeps_nothing_else_from_being_seen_and_nothing_is_resolved_meanwhile(
+    port: type, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise Integrity("a row cannot be right")
+
+    scene.world.add_object(ObjectKind.SECRET, "gone")
+    scene.scan()
+    del scene.world.objects[VAULT_URL, ObjectKind.SECRET, "gone"]
+    for vault in (VAULT_URL, OTHER_VAULT_URL):
+        scene.world.add_object(ObjectKind.SECRET, "stray", vault)
+    monkeypatch.setattr(port, "all" if port is SimAlertRegister else "read", damaged)
+    with pytest.raises(Integrity):
+        scene.process.scan.run()
+    monkeypatch.undo()
+    assert sorted(scene.open()) == [
+        f"unmanaged/{name}" for name in ("other/secret/stray", "sim/secret/gone", "sim/secret/stray")
+    ]
 
 
 # The crash matrix

@@ -8,9 +8,10 @@ from typing import Any, Final, Never
 
 import pytest
 
+from rotation.catalog import PENDING_SUFFIX
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import ASKED_AGAIN_AFTER, CLAIM, TRIED_AGAIN_AFTER
-from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX
+from rotation.secret_versions import GENERATION_TAG
 from shared.errors import Integrity, MissingPackage, Rejected, Waiting
 from shared.values import SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process

@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from rotation.catalog import PENDING_SUFFIX
 from rotation.message import SecretAction
 from rotation.secret import CLAIM, MOVES, TRIED_AGAIN_AFTER
-from rotation.secret_versions import PENDING_SUFFIX
 from shared.errors import AtpError
 from shared.values import SecretPhase
 from tests.conftest import TALLY

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from rotation.catalog import PENDING_SUFFIX
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import CLAIM, SETTLING
-from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, RESTORES_TAG, STATE_TAG
+from rotation.secret_versions import GENERATION_TAG, RESTORES_TAG, STATE_TAG
 from shared.errors import Conflict
 from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process

@@ -10,12 +10,12 @@ import pytest
 
 from rotation import webhook
 from rotation.calendar import Every
-from rotation.catalog import Entry, EntryKind, SecretPolicy
+from rotation.catalog import PENDING_SUFFIX, Entry, EntryKind, SecretPolicy
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.rotators import manual, webhook_hmac
 from rotation.rotators.base import Rotator, Surroundings
 from rotation.secret import is_confirmed
-from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, Versions
+from rotation.secret_versions import GENERATION_TAG, Versions
 from rotation.tasks import TaskPolicy
 from rotation.webhook_secrets import ReadableSecrets, WebhookSecrets, WebhookSigner, WebhookVerifier
 from shared.errors import AtpError, Rejected

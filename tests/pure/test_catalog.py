@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -315,6 +316,22 @@ MISTAKES: dict[str, tuple[str, str]] = {
         KEK + DEK + KEY.replace("atp-signing", "master-kek"),
         "[signing] object: [master-kek] is about the same key of the vault",
     ),
+    "an object that may be that of another entry": (
+        KEK + DEK + SECRET + SECRET.replace("[webhook]", "[again]\nobject = 'Webhook'").replace("vault =", "#"),
+        "[again] object: [webhook] is about the same secret of the vault, unless both say in which one they are",
+    ),
+    "an object in which the next value of a secret waits": (
+        KEK + DEK + SECRET + SECRET.replace("[webhook]", "[webhook-Pending]"),
+        "[webhook-Pending] object: [webhook] has 'webhook-Pending', too, where next values wait",
+    ),
+    "a secret whose next value waits in the object of another entry": (
+        KEK + DEK + SECRET.replace("[webhook]", "[webhook-pending]") + SECRET,
+        "[webhook] object: [webhook-pending] has 'webhook-pending', too, where next values wait",
+    ),
+    "an object that leaves no name for the next value": (
+        KEK + DEK + SECRET + f'object = "{"o" * 120}"\n',
+        "[webhook] object: is too long to have a secret beside it whose name ends with -pending",
+    ),
     "an object that is no name": (
         KEK + DEK + KEY.replace("atp-signing", "atp signing"),
         "[signing] object: 'atp signing' is not a name (0-9 a-z A-Z -)",
@@ -357,6 +374,87 @@ MISTAKES: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("text", "mistake"), MISTAKES.values(), ids=list(MISTAKES))
 def test_each_mistake_is_reported_with_file_entry_and_reason_and_nothing_else_is(text: str, mistake: str) -> None:
     assert mistakes(text) == f"catalog.toml: {mistake}".splitlines()
+
+
+def test_objects_of_one_name_are_two_where_both_entries_say_in_which_vault_they_are() -> None:
+    elsewhere = SECRET.replace("[webhook]", "[again]\nobject = 'webhook'").replace("other.vault", "third.vault")
+    assert set(parse(KEK + DEK + SECRET + elsewhere, "catalog.toml", ROTATORS).secrets) == {"webhook", "again"}
+
+
+SQL: Final = """
+[{name}]
+kind = "secret"
+owner = "shop"
+interval_days = 30
+grace_days = 7
+rotator = "{rotator}"
+parameters = {{ users = ["{one}", "{two}"], host = "{host}", database = "{database}" }}
+"""
+ACCOUNT: Final = """
+[{name}]
+kind = "secret"
+owner = "shop"
+interval_days = 30
+grace_days = 7
+rotator = "{rotator}"
+[{name}.parameters]
+subscription = "00000000-0000-0000-0000-00000000000{name}"
+resource_group = "{name}"
+{where}
+"""
+
+
+def sql(rotator: str, name: str, users: tuple[str, str], host: str = "db.example", database: str = "shop") -> str:
+    return SQL.format(rotator=rotator, name=name, one=users[0], two=users[1], host=host, database=database)
+
+
+def accounts(rotator: str, one: str, two: str) -> str:
+    return "".join(ACCOUNT.format(rotator=rotator, name=name, where=where) for name, where in (("a", one), ("b", two)))
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        (
+            sql("postgresql", "a", ("u1", "u2")) + sql("postgresql", "b", ("u3", "u2"), "DB.Example", "other"),
+            "user u2 at db.example:5432",
+        ),
+        (sql("mysql", "a", ("u1", "u2")) + sql("mysql", "b", ("U1", "u3")), "user u1 at db.example:3306"),
+        (
+            sql("azure-sql", "a", ("u1", "u2")) + sql("azure-sql", "b", ("u1", "u3"), database="Shop"),
+            "user u1 at db.example:1433/shop",
+        ),
+        (accounts("storage-account", 'account = "shop"', 'account = "shop"'), "keys of storage account shop"),
+        (accounts("cosmos-db", 'account = "shop"', 'account = "shop"'), "primary key of Cosmos DB account shop"),
+        (
+            accounts(
+                "service-bus",
+                'namespace = "shopbus"\nrule = "send"\nqueue = "orders"',
+                'namespace = "ShopBus"\nrule = "Send"\nqueue = "Orders"',
+            ),
+            "keys of rule send of shopbus/orders",
+        ),
+    ],
+)
+def test_two_entries_that_take_turns_with_the_same_users_or_keys_are_refused(text: str, target: str) -> None:
+    with pytest.raises(InvalidCatalog) as caught:
+        parse(KEK + DEK + text, "catalog.toml", READERS)
+    assert f"catalog.toml: [b] parameters: [a] rotates the same {target}" in str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        sql("postgresql", "a", ("u1", "u2")) + sql("postgresql", "b", ("u3", "u4")),
+        sql("postgresql", "a", ("u1", "u2")) + sql("postgresql", "b", ("u1", "u2"), "other.example"),
+        sql("azure-sql", "a", ("u1", "u2")) + sql("azure-sql", "b", ("u1", "u2"), database="other"),
+        accounts("cosmos-db", 'account = "shop"', 'account = "shop"\nkeys = "read-only"'),
+        accounts("storage-account", 'account = "shop"', 'account = "other"'),
+        accounts("service-bus", 'namespace = "shopbus"\nrule = "r"', 'namespace = "shopbus"\nrule = "r"\ntopic = "t"'),
+    ],
+)
+def test_entries_with_users_or_keys_of_their_own_in_one_place_are_accepted(text: str) -> None:
+    assert set(parse(KEK + DEK + text, "catalog.toml", READERS).secrets) == {"a", "b"}
 
 
 def test_an_entry_that_is_no_table_is_a_mistake() -> None:

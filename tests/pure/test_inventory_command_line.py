@@ -4,9 +4,11 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -184,6 +186,25 @@ def test_applied_policies_are_on_record(world: World) -> None:
     (record, _) = (json.loads(each.canonical) for records in world.streams.values() for each in records)
     assert (record["action"], record["subject"], record["actor"]) == ("policy.write", "key/atp-signing", "jane")
     assert record["reason"] == "CHG-1: new version after 90 d, expires after 120 d, notice before expiry 30 d"
+
+
+def test_a_policy_that_somebody_has_made_stricter_meanwhile_is_left_as_it_is(
+    world: World, out: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stricter = replace(GOOD, rotates_after=timedelta(days=30), lifetime=timedelta(days=60))
+    del world.renewals[SIGNING]
+    renewal = SimVaultObjects.renewal
+
+    def weak_at_first(objects: SimVaultObjects, *place: Any) -> RenewalPolicy:
+        found = renewal(objects, *place)
+        if place[1] == "atp-signing":
+            world.renewals.setdefault(SIGNING, stricter)
+        return found
+
+    monkeypatch.setattr(SimVaultObjects, "renewal", weak_at_first)
+    assert main(["policies", "--apply", "--check", "--actor", "jane"]) == 0
+    assert "new version after 30 d" in out()
+    assert (world.renewals, world.outcomes()) == ({SIGNING: stricter}, {})
 
 
 def test_somebody_whose_name_cannot_be_recorded_changes_nothing(world: World) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from rotation.__main__ import EXIT_INTEGRITY, EXIT_REJECTED, EXIT_UNAVAILABLE, main
-from rotation.catalog import SecretPolicy
+from rotation.catalog import PENDING_SUFFIX, SecretPolicy
 from rotation.commands import asking
 from rotation.fields import Fields
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.rotators.base import Kind, Surroundings
 from rotation.rotators.registry import READERS, ROTATORS
-from rotation.secret_versions import GENERATION_TAG, PENDING_SUFFIX, STATE_TAG
+from rotation.secret_versions import GENERATION_TAG, STATE_TAG
 from shared import log
 from shared.azure import wiring
 from shared.errors import Integrity, MissingPackage, Waiting

@@ -94,6 +94,13 @@ def closed_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def test_what_two_entries_must_not_share_is_the_key_that_was_there_before() -> None:
+    given = table("https://api.example")
+    assert read(given)[0].targets == {f"key {EXISTING} at https://api.example/v1"}
+    del given["existing_id"]
+    assert read(given)[0].targets == frozenset()
+
+
 class ServiceBench(Bench):
     """A service, and a fault around every request to it."""
 

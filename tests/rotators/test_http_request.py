@@ -9,8 +9,10 @@ from typing import override
 
 import pytest
 
+from rotation.rotators import http_request
 from rotation.rotators.http_request import host_of, status_of
 from shared.errors import Transient
+from tests.dripping import dripping
 
 PLANTED = "planted" + "-" + "value"
 
@@ -49,6 +51,12 @@ def service() -> Iterator[Service]:
         yield found
         server.shutdown()
         thread.join(20)
+
+
+def test_an_answer_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_request, "_CONNECT_S", 0.1)
+    with dripping() as server, pytest.raises(Transient, match="an answer does not end"):
+        status_of("GET", server.url, {}, None, 0.2)
 
 
 @pytest.mark.parametrize("status", [200, 204, 401, 404, 503])

@@ -330,8 +330,9 @@ def parsed(table: dict[str, object]) -> tuple[Parameters, list[str]]:
 
 
 def test_nothing_need_be_said_of_a_webhook_secret() -> None:
-    assert ROTATORS["webhook-hmac"].read is read
-    assert parsed({}) == (Parameters((), probe=False, timeout_s=15, secret_bytes=32), [])
+    nothing = Parameters((), probe=False, timeout_s=15, secret_bytes=32)
+    assert ROTATORS["webhook-hmac"].read(Fields("", {}, [])) == nothing
+    assert parsed({}) == (nothing, [])
 
 
 RECEIVERS = ["https://a.example/hooks", "http://127.0.0.1:8080/", "http://localhost", "https://b.example:8443"]
