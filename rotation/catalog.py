@@ -5,7 +5,7 @@ A TOML file with one table per entry. All mistakes are reported at once, each wi
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -203,6 +203,14 @@ def parse(text: str, source: str, rotators: Readers) -> Catalog:
     if mistakes:
         raise InvalidCatalog("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return Catalog(keks, deks[0], secrets, entries)
+
+
+def ensure_vaults(catalog: Catalog, vaults: Collection[str], source: str) -> None:
+    """InvalidCatalog, naming every entry, if one is in a vault that the settings do not name: nobody could reach it."""
+    strangers = [entry for entry in catalog.entries.values() if entry.vault not in (None, *vaults)]
+    if strangers:
+        mistakes = (f"{source}: [{each.name}] vault: {each.vault!r} is no vault of the settings" for each in strangers)
+        raise InvalidCatalog("\n".join(mistakes))
 
 
 def _entry(name: str, fields: Fields) -> Entry:

@@ -513,7 +513,8 @@ class _Work:
         details = {"task": task[:_LONGEST_TASK], "phase": row.phase.value}
         if known := task_of(replace(row, task=task), self._policy.parameters):
             details |= {"task": text(known), "deadline": known.deadline.isoformat(timespec="seconds")}
-        self._alerts.raise_alert(self._alert("task", Severity.WARNING, "a person has to rotate a secret", details))
+        severity = Severity.CRITICAL if row.compromised else Severity.WARNING
+        self._alerts.raise_alert(self._alert("task", severity, "a person has to rotate a secret", details))
 
     def _end_task(self, row: SecretRotation) -> None:
         """Nobody has to do anything any more."""

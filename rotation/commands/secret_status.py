@@ -66,7 +66,11 @@ def _stored(ports: Ports) -> Iterator[SecretRotation]:
 def _waits_for(ports: Ports, policy: SecretPolicy | None, row: SecretRotation | None) -> str:
     if policy is None:
         return "nobody: the catalog has no such secret any more"
-    return waits_for(row, policy.entry, ports.clock()) if row else "the first look at it"
+    if row is None:
+        return "the first look at it"
+    if row.task:
+        return f"a person: secret status {row.name}"
+    return waits_for(row, policy.entry, ports.clock())
 
 
 def _in_full(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Iterator[str]:

@@ -26,7 +26,7 @@ from rotation import alert_formats
 from rotation.alert_job import AlertDelivery, AlertDesk
 from rotation.alerting import owners_in
 from rotation.audit_job import AuditTrail
-from rotation.catalog import Catalog, SecretPolicy, load
+from rotation.catalog import Catalog, SecretPolicy, ensure_vaults, load
 from rotation.checkpoint_job import Checkpointer
 from rotation.dek_job import DekJobs
 from rotation.ended_causes import EndedCauses
@@ -368,8 +368,10 @@ class App:
 
 
 def load_catalog(settings: Settings) -> Catalog:
-    """The catalog that the settings name; InvalidCatalog if it has mistakes."""
-    return load(settings.catalog, READERS)
+    """The catalog that the settings name; InvalidCatalog if it has mistakes, or a vault that they do not name."""
+    catalog = load(settings.catalog, READERS)
+    ensure_vaults(catalog, (settings.vault_url, *settings.more_vault_urls), str(settings.catalog))
+    return catalog
 
 
 def app(settings: Settings, adapters: Adapters | None = None) -> App:

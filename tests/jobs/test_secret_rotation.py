@@ -448,3 +448,10 @@ def test_an_order_that_comes_again_after_everything_has_no_effect() -> None:
     scene.settle()
     assert scene.row.generation == 2
     scene.check_secret()
+
+
+def test_a_person_is_told_at_once_that_what_is_to_be_rotated_is_compromised() -> None:
+    scene = Scene(kind=ByHand)
+    scene.send(SecretAction.ROTATE, compromised=True)
+    scene.settle()
+    assert scene.world.alerts[f"secret/{NAME}/task"].severity is Severity.CRITICAL

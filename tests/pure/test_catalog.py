@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from rotation.calendar import Calendar, Every, Period
-from rotation.catalog import DekPolicy, Entry, EntryKind, RotatedBy, SecretPolicy, load, parse
+from rotation.catalog import DekPolicy, Entry, EntryKind, RotatedBy, SecretPolicy, ensure_vaults, load, parse
 from rotation.fields import Fields
 from rotation.rotators.registry import READERS
 from shared.errors import InvalidCatalog, Rejected
@@ -527,3 +527,21 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
 def test_a_policy_is_a_value() -> None:
     assert isinstance(parse(KEK + DEK, "a", READERS).dek, DekPolicy)
     assert hash(parse(KEK + DEK, "a", READERS).dek) == hash(parse(KEK + DEK, "b", READERS).dek)
+
+
+def test_an_entry_in_a_vault_that_the_settings_do_not_name_is_refused() -> None:
+    elsewhere = """
+[atp-signing]
+kind = "key"
+owner = "security"
+interval_days = 90
+grace_days = 7
+rotated_by = "key-vault"
+vault = "https://other.vault.azure.net"
+"""
+    catalog = parse(KEK + DEK + elsewhere, "catalog.toml", READERS)
+    ensure_vaults(catalog, ["https://atp.vault.azure.net", "https://other.vault.azure.net"], "catalog.toml")
+    with pytest.raises(InvalidCatalog) as caught:
+        ensure_vaults(catalog, ["https://atp.vault.azure.net"], "catalog.toml")
+    mistake = "catalog.toml: [atp-signing] vault: 'https://other.vault.azure.net' is no vault of the settings"
+    assert str(caught.value) == mistake
