@@ -160,7 +160,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 _DECODE: Final = msgspec.json.Decoder(Record).decode
-_ENCODE: Final = msgspec.json.Encoder().encode
+_ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode  # RFC 8785: the names of objects are in order
 
 
 def parsed(canonical: bytes) -> Record | None:
@@ -169,10 +169,7 @@ def parsed(canonical: bytes) -> Record | None:
         record = _DECODE(canonical)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    details = record.details
-    if _ENCODE(record) != canonical or (len(details) > 1 and list(details) != sorted(details)):
-        return None
-    return record
+    return record if _ENCODE(record) == canonical else None
 
 
 def record_in(stored: StoredRecord) -> Record:
@@ -222,7 +219,7 @@ def _canonical(event: AuditEvent, seq: int, previous: bytes, now: datetime) -> b
         Record(
             action=event.action,
             actor=event.actor,
-            details=dict(sorted(event.details.items())),
+            details=dict(event.details),
             event=event.id,
             job=event.job,
             new_version=event.new_version,

@@ -23,7 +23,7 @@ from shared.values import StoredCheckpoint
 
 SCHEMA: Final = "atp-audit-bundle/1"
 _MAX_LINE: Final = 1024 * 1024
-_RECORD: Final = b'{"action":'
+RECORD: Final = b'{"action":'
 _ANCHOR: Final = b'{"line":"anchor",'
 
 
@@ -62,7 +62,7 @@ def lines_in(file: BinaryIO) -> Iterator[bytes]:
 
 def is_record(line: bytes) -> bool:
     """Whether the line is a record, if it is anything."""
-    return line.startswith(_RECORD)
+    return line.startswith(RECORD)
 
 
 def is_anchor(line: bytes) -> bool:

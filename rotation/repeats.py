@@ -43,8 +43,7 @@ class Repeats:
     def add(self, key: bytes, place: int) -> None:
         """Put a key in; what looks random spreads well."""
         buffer = self._buffers[key[0]]
-        buffer += key
-        buffer += place.to_bytes(_PLACE_BYTES)
+        buffer += key + place.to_bytes(_PLACE_BYTES)
         if len(buffer) == _PAGE_BYTES:
             self._spill(key[0])
 

@@ -21,7 +21,7 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from rotation.audit import SCHEMA, event_digest, parse_time, parsed, time_text
-from rotation.bundle import Anchor, Signed, is_record, part_in
+from rotation.bundle import RECORD, Anchor, Signed, part_in
 from rotation.checkpoint import TOLERANCE, Checkpoint, from_der, key_id, parse, streams_root, to_der
 from rotation.repeats import Repeats
 from rotation.streams import Streams, from_texts, heads_of, no_records, to_texts
@@ -34,6 +34,9 @@ STAMPED_EVERY: Final = timedelta(hours=2)
 """Where time-stamps are asked for, no stretch without one may be longer: they are taken each hour."""
 _KEPT: Final = 100
 _PLACE_BITS: Final = 56  # of a record's place: its stream is above
+
+
+_LINE_FEED: Final = 0x0A
 
 
 class Verdict(StrEnum):
@@ -157,9 +160,10 @@ class Verification:
     def feed(self, lines: Iterable[bytes]) -> None:
         """Check the lines of one file, each with its line feed. Integrity if they cannot be a trail's at all."""
         begins = True
+        take_record = self._record
         for line in lines:
-            if is_record(line) and not begins:
-                self._record(line)
+            if line.startswith(RECORD) and not begins:
+                take_record(line)
                 continue
             part = part_in(line)
             if begins:
@@ -200,7 +204,7 @@ class Verification:
         return report
 
     def _record(self, line: bytes) -> None:
-        canonical = line[:-1] if line.endswith(b"\n") else line
+        canonical = line[:-1] if line[-1] == _LINE_FEED else line
         record = parsed(canonical)
         report = self.report
         report.records += 1
