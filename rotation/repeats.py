@@ -50,13 +50,16 @@ class Repeats:
     def places(self) -> Iterator[int]:
         """Where a key was found that had been found before; by the first byte of the key, then as they were put in."""
         for bucket in range(_BUCKETS):
+            content = b"".join(self._content(bucket))
+            keys = [content[start : start + KEY_BYTES] for start in range(0, len(content), _ENTRY_BYTES)]
+            if len(set(keys)) == len(keys):
+                continue
             seen: set[bytes] = set()
-            for page in self._content(bucket):
-                for start in range(0, len(page), _ENTRY_BYTES):
-                    key = page[start : start + KEY_BYTES]
-                    if key in seen:
-                        yield int.from_bytes(page[start + KEY_BYTES : start + _ENTRY_BYTES])
-                    seen.add(key)
+            for number, key in enumerate(keys):
+                if key in seen:
+                    start = number * _ENTRY_BYTES + KEY_BYTES
+                    yield int.from_bytes(content[start : start + _PLACE_BYTES])
+                seen.add(key)
 
     def _content(self, bucket: int) -> Iterator[bytes]:
         for number in self._pages[bucket]:
