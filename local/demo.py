@@ -222,7 +222,9 @@ def _verify(stack: Stack, report: Report, show: Steps, store: EventStore) -> Non
         except (AtpError, ValueError) as error:
             report.failures.append(f"{event.blob}: {type(error).__name__}: {error}")
         show.step("decrypting everything again", done, report.ciphertexts)
-    report.alerts = sum(alert.resolved is None for alert in stack.adapters.alerts.all())
+    left = [alert for alert in stack.adapters.alerts.all() if alert.resolved is None]
+    report.alerts = len(left)
+    report.failures += [f"alert: {alert.subject}: {alert.what}" for alert in left]
     outcomes: dict[str, set[str]] = {}
     try:
         for stream in range(STREAMS):

@@ -311,5 +311,11 @@ def is_stalled(rotation: SecretRotation, now: datetime) -> bool:
     return now - since >= STALLED_AFTER
 
 
+def has_just_ended(rotation: SecretRotation, now: datetime) -> bool:
+    """Whether a rotation has ended since the planner ran a few times."""
+    is_over = rotation.phase is SecretPhase.STEADY and bool(rotation.order)
+    return is_over and now - rotation.phase_since < ASKED_AGAIN_AFTER
+
+
 def _planned(action: SecretAction, name: str, request: str, generation: int, reason: str) -> SecretOrder:
     return SecretOrder(action, name, request, Trigger.SCHEDULE, "planner", reason, generation)

@@ -393,8 +393,7 @@ class _Work:
             self._resolve(row, "failed", "stalled", "broken")
             row = self._store(replace(row, announced=True, task=""))
         if not row.previous:
-            self._store(ended(row, self._clock(), row.verdict or "first credential"))
-            return False
+            return self._end(row, row.verdict or "first credential")
         if not is_grace_over(row, self._clock()):
             return False
         self._ensure_works(row, self._in_use(row))  # as long as it does not, there is a way back
@@ -411,10 +410,9 @@ class _Work:
             self._revoke_credential(row, self._credential(row.previous, row.previous_slot), self._in_use(row))
             self._versions.mark_revoked(row.previous, row.current)
         self._end_task(row)
-        self._resolve(row, "broken", "stalled")
+        self._resolve(row, "broken")
         self._audit.record(_event(row, _REVOKE, Outcome.SUCCEEDED))
-        self._store(ended(row, self._clock(), row.verdict or "rotated"))
-        return False
+        return self._end(row, row.verdict or "rotated")
 
     def _revoke_credential(self, row: SecretRotation, old: Credential | None, current: Credential) -> None:
         if old is None:
@@ -450,11 +448,15 @@ class _Work:
         self._rotator.abandon(self._change(row))
         self._versions.clear_aside()
         self._end_task(row)
-        self._resolve(row, "stalled")
         self._audit.record(_event(row, SecretAction.ROTATE, Outcome.FAILED))
         if row.rolled_back:
             self._audit.record(_event(row, SecretAction.ROLLBACK, Outcome.SUCCEEDED))
-        self._store(ended(row, self._clock(), row.verdict))
+        return self._end(row, row.verdict)
+
+    def _end(self, row: SecretRotation, verdict: str) -> bool:
+        """Nothing is under way any more; whoever says now that it stands still looks at the row afterwards."""
+        self._store(ended(row, self._clock(), verdict))
+        self._resolve(row, "stalled")
         return False
 
     def _roll_back(self, order: SecretOrder) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from rotation.catalog import SecretPolicy
 from rotation.message import SECRET_JOBS, SecretOrder
-from rotation.secret import is_stalled, next_order, unknown, was_asked
+from rotation.secret import has_just_ended, is_stalled, next_order, unknown, was_asked
 from rotation.secret_job import alert_id
 from rotation.tasks import due, task_of
 from shared.clock import Clock
@@ -79,13 +79,21 @@ class SecretPlanner:
         if told is not None:
             self._alerts.raise_alert(told)
         if is_stalled(rotation, now):
-            self._alerts.raise_alert(
-                Alert(
-                    alert_id(rotation.name, "stalled"),
-                    Severity.CRITICAL,
-                    "the rotation of a secret stands still",
-                    f"secret/{rotation.name}",
-                    now,
-                    {"phase": rotation.phase.value, "since": f"{rotation.phase_since:%Y-%m-%dT%H:%M:%SZ}"},
-                )
-            )
+            self._tell_stalled(rotation)
+        elif has_just_ended(rotation, now):
+            self._alerts.resolve(alert_id(rotation.name, "stalled"))  # its worker may have died before it could
+
+    def _tell_stalled(self, rotation: SecretRotation) -> None:
+        now = self._clock()
+        alert = Alert(
+            alert_id(rotation.name, "stalled"),
+            Severity.CRITICAL,
+            "the rotation of a secret stands still",
+            f"secret/{rotation.name}",
+            now,
+            {"phase": rotation.phase.value, "since": f"{rotation.phase_since:%Y-%m-%dT%H:%M:%SZ}"},
+        )
+        self._alerts.raise_alert(alert)
+        fresh = self._rotations.read(rotation.name)
+        if fresh is None or not is_stalled(fresh, now):
+            self._alerts.resolve(alert.id)  # it went on meanwhile, and its worker has resolved what was not there yet

@@ -455,3 +455,22 @@ def test_a_person_is_told_at_once_that_what_is_to_be_rotated_is_compromised() ->
     scene.send(SecretAction.ROTATE, compromised=True)
     scene.settle()
     assert scene.world.alerts[f"secret/{NAME}/task"].severity is Severity.CRITICAL
+
+
+def test_a_rotation_that_ends_just_when_it_is_said_to_stand_still_leaves_no_alert() -> None:
+    for at in range(1, 8):
+        scene = rotated()
+        scene.world.now += GRACE + 2 * DAY
+        scene.process.secret_planner.ask(
+            scene.row, SecretOrder(SecretAction.DRIVE, NAME, "g1-grace", Trigger.SCHEDULE, "planner", "over", 1)
+        )
+        other = Process(scene.world)
+        (message,) = scene.world.messages
+        scene.world.interruptions = {
+            scene.world.calls + at: lambda other=other, message=message: other.perform(message)
+        }
+        scene.plan()
+        scene.world.interruptions.clear()
+        scene.settle()
+        assert phase(scene) is SecretPhase.STEADY
+        assert alerts(scene) == set(), at
