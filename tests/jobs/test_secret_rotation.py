@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -466,9 +467,7 @@ def test_a_rotation_that_ends_just_when_it_is_said_to_stand_still_leaves_no_aler
         )
         other = Process(scene.world)
         (message,) = scene.world.messages
-        scene.world.interruptions = {
-            scene.world.calls + at: lambda other=other, message=message: other.perform(message)
-        }
+        scene.world.interruptions = {scene.world.calls + at: partial(other.perform, message)}
         scene.plan()
         scene.world.interruptions.clear()
         scene.settle()
