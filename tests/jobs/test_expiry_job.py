@@ -18,6 +18,7 @@ from rotation.message import KEK_ORDERS, SECRET_JOBS, SecretAction, SecretOrder
 from rotation.secret_versions import STATE_TAG
 from shared.errors import AtpError, Integrity
 from shared.values import ObjectKind, SecretPhase, Severity
+from tests.conftest import Tally
 from tests.jobs.platform import Platform, Process
 from tests.jobs.secret_targets import INTERVAL, NATURES, Target
 from tests.simulator import SIGNING_KEY, START, VAULT_URL, Fault, Killed, SimSecretRotations, World
@@ -265,7 +266,9 @@ def test_an_event_survives_a_fault_at_every_call(happening: Happening, fault: Fa
         assert found == expected, at
 
 
-def test_ten_thousand_events_half_of_them_repeated_order_every_rotation_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_ten_thousand_events_half_of_them_repeated_order_every_rotation_once(
+    caplog: pytest.LogCaptureFixture, tally: Tally
+) -> None:
     caplog.set_level(logging.CRITICAL)
     names = [f"secret-{number:04d}" for number in range(1250)]
     scene = Scene(secrets=names)
@@ -297,3 +300,5 @@ def test_ten_thousand_events_half_of_them_repeated_order_every_rotation_once(cap
     alerts = scene.open()
     assert len(alerts) == len(names)
     assert set(alerts.values()) == {"an object in the vault expires soon"}
+    tally.count("events of a storm, half of them duplicates, shuffled", len(events))
+    tally.count("rotations that the storm has ordered, each once", len(names))
