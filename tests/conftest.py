@@ -38,6 +38,7 @@ def _as_if_alone() -> Iterator[None]:
     call_handlers, raises = logging.Logger.callHandlers, logging.raiseExceptions
     loggers = [logging.getLogger(name) for name in ("", *_QUIETED)]
     logs = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    formatters = [(handler, handler.formatter) for logger in loggers for handler in logger.handlers]
     yield
     vars(KNOWN_SECRETS).update(known)
     logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign]
@@ -46,6 +47,8 @@ def _as_if_alone() -> Iterator[None]:
     for logger, level, handlers in logs:
         logger.setLevel(level)
         logger.handlers[:] = handlers
+    for handler, formatter in formatters:
+        handler.setFormatter(formatter)
 
 
 _OF_WORKER = "tally"

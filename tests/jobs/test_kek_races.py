@@ -398,6 +398,6 @@ def test_a_mistake_of_ours_in_one_kek_is_on_record_for_the_rule_that_counts_them
     platform.world.io = io  # type: ignore[method-assign]
     with pytest.raises(RuntimeError):
         platform.process.kek_jobs.drive_all()
-    assert [record.__dict__["because"] for record in caplog.records if record.message == "KEK not served"] == [
+    assert [record.__dict__["because"] for record in caplog.records if record.getMessage() == "KEK not served"] == [
         "RuntimeError"
     ] * 2
