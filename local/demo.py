@@ -74,8 +74,8 @@ class Report:
 
     def promises(self) -> dict[str, bool]:
         """Every promise of this demo, and whether it held."""
-        # Opening a DEK to read with it is the readers' business, and signing a checkpoint, for which its key is looked at
-        # too, that of the audit trail; a rotation needs no operation on keys of its own.
+        # Opening a DEK to read with it is the readers' business; signing a checkpoint, and looking at the key for it, is
+        # that of the audit trail. A rotation needs no operation on keys of its own.
         operations = self.vault_operations
         others = sum(n for kind, n in operations.items() if kind not in ("unwrapkey", "sign") and "secret" not in kind)
         rotation_operations = others - 2 * operations.get("sign", 0)
