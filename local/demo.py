@@ -74,7 +74,7 @@ class Report:
 
     def promises(self) -> dict[str, bool]:
         """Every promise of this demo, and whether it held."""
-        # Opening a DEK to read with it is the readers' business; signing a checkpoint, and looking at the key for it, is
+        # Opening a DEK to read with it is the readers' business; signing a checkpoint, and looking at its key, is
         # that of the audit trail. A rotation needs no operation on keys of its own.
         operations = self.vault_operations
         others = sum(n for kind, n in operations.items() if kind not in ("unwrapkey", "sign") and "secret" not in kind)
