@@ -35,6 +35,7 @@ from rotation.webhook import TOLERANCE, make_secret
 from rotation.webhook_secrets import WebhookSecrets, WebhookSigner
 from shared.azure.wiring import load_catalog
 from shared.clock import Clock
+from shared.errors import AtpError
 from shared.secret import Secret
 from shared.values import SecretPhase, SecretRotation
 
@@ -51,7 +52,7 @@ _LIFETIME_S: Final = 2.0
 _PAUSE_S: Final = 0.02
 _PATIENCE_S: Final = 10
 _KEPT_FAILURES: Final = 5
-_WHAT: Final = (OSError, http.client.HTTPException, psycopg.Error)
+_WHAT: Final = (OSError, http.client.HTTPException, psycopg.Error, AtpError)
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class SecretsReport:
     former_login_refused: bool = False
     webhooks: int = 0  # that the receiver has verified
     refused_webhooks: int = 0
+    unsent_webhooks: int = 0  # that could not be signed, or were not answered by a 2xx
     webhook_rotated: bool = False
     partner_rotated: bool = False  # upon the event
     failures: list[str] = field(default_factory=list)
@@ -75,7 +77,8 @@ class SecretsReport:
             "no query of the database's clients failed": self.queries > 0 == self.failed_queries,
             "the former login of the database is refused": self.former_login_refused,
             "the webhook secret was rotated": self.webhook_rotated,
-            "every webhook was verified all through": self.webhooks > 0 == self.refused_webhooks,
+            "every webhook was verified all through": self.webhooks > 0 == self.refused_webhooks
+            and self.unsent_webhooks == 0,
             "a secret near its end was rotated when Key Vault said so": self.partner_rotated,
         }
 
@@ -184,13 +187,14 @@ class SecretsDemo:
             number += 1
             clock.has_jumped()
             body = json.dumps({"type": "demo.event", "number": number}).encode()
-            headers = signer.sign(f"demo-{number}", body) | {"Content-Type": "application/json"}
             try:
+                headers = signer.sign(f"demo-{number}", body) | {"Content-Type": "application/json"}
                 _post(self._receiver.url, body, headers)
             except _WHAT as error:
                 if clock.has_jumped():
                     self._late += 1  # signed by another time than it was verified by
                 else:
+                    self.report.unsent_webhooks += 1
                     self._note(f"webhook: {type(error).__name__}: {error}")
 
     def _tell_of_near_expiry(self) -> None:
