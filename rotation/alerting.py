@@ -83,6 +83,16 @@ KINDS: Final = _table(
         f"{_EXPIRY}#it-is-overdue",
     ),
     Kind(
+        "the version in use of an object in the vault is disabled",
+        "The vault refuses it to its consumers, nothing happens by itself: find out who has disabled it, and why.",
+        f"{_EXPIRY}#it-is-disabled",
+    ),
+    Kind(
+        "the catalog names an object that Key Vault does not have",
+        "Nothing happens by itself: recover it if it was deleted, make it, or take its entry out of the catalog.",
+        f"{_EXPIRY}#it-is-missing",
+    ),
+    Kind(
         "somebody else has changed a secret that this app rotates",
         "Consumers read that version and the app goes on from it: find out who made it, and whether it works.",
         f"{_EXPIRY}#somebody-else-has-changed-a-secret",

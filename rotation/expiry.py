@@ -29,6 +29,8 @@ NEAR: Final = timedelta(days=30)
 """How long before the end Key Vault calls it near."""
 EXPIRY: Final = "expiry"
 OVERDUE: Final = "overdue"
+DISABLED: Final = "disabled"
+MISSING: Final = "missing"
 UNMANAGED: Final = "unmanaged"
 """How the ids of alerts begin that are about the state of an object, and over with it."""
 FOREIGN: Final = "foreign"
@@ -135,6 +137,31 @@ def overdue_alert(sight: Sight, now: datetime) -> Alert | None:
         return None
     due = f"{row.next:%Y-%m-%dT%H:%M:%SZ}"
     return _alert(OVERDUE, sight, Severity.WARNING, "a rotation that should have happened has not", now, due=due)
+
+
+def disabled_alert(sight: Sight, now: datetime) -> Alert | None:
+    """That the vault refuses the version to everybody; None if it does not."""
+    if sight.version.enabled:
+        return None
+    return _alert(DISABLED, sight, Severity.CRITICAL, "the version in use of an object in the vault is disabled", now)
+
+
+def missing_alert(entry: Entry, vault: str, now: datetime) -> Alert:
+    """That the vault does not have the entry's object."""
+    return Alert(
+        missing_id(entry),
+        Severity.WARNING,
+        "the catalog names an object that Key Vault does not have",
+        f"{entry.object_kind}/{entry.name}",
+        now,
+        {"vault": vault, "object": entry.object, "rotated_by": entry.rotated_by},
+        owner=entry.owner,
+    )
+
+
+def missing_id(entry: Entry) -> str:
+    """Of the alert that the entry's object is not there."""
+    return f"{MISSING}/{entry.object_kind}/{entry.name}"
 
 
 def foreign_alert(sight: Sight, now: datetime) -> Alert | None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rotation.audit_job import AuditTrail
 from rotation.catalog import PENDING_SUFFIX, Catalog, Entry, EntryKind
 from rotation.expiry import (
+    DISABLED,
     EXPIRY,
     OVERDUE,
     Happening,
@@ -23,6 +24,7 @@ from rotation.expiry import (
     VaultEvent,
     expiry_alert,
     foreign_alert,
+    missing_id,
     order_for,
     parse,
     signing_alert,
@@ -162,9 +164,10 @@ class ExpiryWatch:
             if entry.name == self._catalog.dek.kek:
                 self._kek_jobs.plan(entry.name)
             return
+        self._alerts.resolve(missing_id(entry))
         for former in versions[-2:-1]:
-            self._alerts.resolve(state_id(EXPIRY, entry, former.version))
-            self._alerts.resolve(state_id(OVERDUE, entry, former.version))
+            for cause in (EXPIRY, OVERDUE, DISABLED):
+                self._alerts.resolve(state_id(cause, entry, former.version))
 
 
 def _in_use(versions: Sequence[VaultObject], kek: KekRecord | None) -> VaultObject:

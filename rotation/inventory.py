@@ -138,6 +138,10 @@ class Matching:
         """The entries whose object was not seen."""
         yield from self._left.values()
 
+    def entries_in(self, vault: str, kind: ObjectKind) -> Iterator[Entry]:
+        """The entries whose object is one of that kind in that vault, seen or not."""
+        return (entry for place, entry in self._places.items() if place[:2] == (vault, kind))
+
 
 def entry_row(entry: Entry, found: VaultObject | None, known: Known, now: datetime) -> Row:
     """What there is to say of an entry; `found` is its object as the vault lists it."""

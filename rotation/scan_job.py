@@ -12,12 +12,16 @@ from typing import Final
 from rotation.audit_job import AuditTrail
 from rotation.catalog import Entry, EntryKind
 from rotation.expiry import (
+    DISABLED,
     EXPIRY,
+    MISSING,
     OVERDUE,
     UNMANAGED,
     Sight,
+    disabled_alert,
     expiry_alert,
     foreign_alert,
+    missing_alert,
     order_for,
     overdue_alert,
     unmanaged_alert,
@@ -37,7 +41,9 @@ from shared.values import Alert, ObjectKind, VaultObject
 
 log = logging.getLogger(__name__)
 
-_OF_STATE: Final = tuple(f"{cause}/" for cause in (EXPIRY, OVERDUE, UNMANAGED))
+_ALERTS: Final = (disabled_alert, expiry_alert, overdue_alert)
+"""What a list of the vault is enough to decide."""
+_OF_STATE: Final = tuple(f"{cause}/" for cause in (EXPIRY, OVERDUE, DISABLED, MISSING, UNMANAGED))
 
 
 class VaultScan:
@@ -99,10 +105,14 @@ class VaultScan:
                 self._see(look, matching, found)
             except (Conflict, Rejected, Integrity) as error:
                 look.error = look.error or error  # of that object: the others can be looked at
+        for entry in matching.entries_in(look.vault, kind):
+            if entry.name not in look.seen:
+                self._miss(look, entry)
 
     def _see(self, look: "_Look", matching: Matching, found: VaultObject) -> None:
         entry = matching.entry_of(found)
         if entry is not None:
+            look.seen.add(entry.name)
             if self._wants_a_look(entry, found):
                 self._look_at(look, entry, found)
         elif matching.is_stranger(found):
@@ -111,27 +121,34 @@ class VaultScan:
                 self._audit.record(unmanaged_event(found, Trigger.SCHEDULE))
                 self._alerts.raise_alert(unmanaged_alert(found, self._clock()))
 
+    def _miss(self, look: "_Look", entry: Entry) -> None:
+        if not self._objects.versions(entry.object_kind, entry.object, look.vault):  # nor was it made since the list
+            self._tell(look, missing_alert(entry, look.vault, self._clock()))
+
     def _wants_a_look(self, entry: Entry, found: VaultObject) -> bool:
         """Whether its versions must be read, which a list does not name. Of most objects they need not."""
         if entry.kind is EntryKind.KEK:
             return True  # the version in use may be another one than the newest
         sight = Sight(entry, found, is_ours=STATE_TAG in found.tags)
         now = self._clock()
-        return any(decide(sight, now) is not None for decide in (expiry_alert, overdue_alert, order_for))
+        return any(decide(sight, now) is not None for decide in (*_ALERTS, order_for))
 
     def _look_at(self, look: "_Look", entry: Entry, found: VaultObject) -> None:
         versions = self._objects.versions(found.kind, found.name, found.vault)
         if not versions:
             return  # it was deleted since it was listed
         sight, now = self._overview.sight(entry, versions), self._clock()
-        for alert in (foreign_alert(sight, now), expiry_alert(sight, now), overdue_alert(sight, now)):
+        for alert in (foreign_alert(sight, now), *(decide(sight, now) for decide in _ALERTS)):
             if alert is not None:
-                look.kept.add(alert.id)
-                if not look.has_told(alert):
-                    self._alerts.raise_alert(alert)
+                self._tell(look, alert)
         order = order_for(sight, now)
         if order is not None:
             self._planner.ask(sight.rotation or unknown(entry.name, now), order)
+
+    def _tell(self, look: "_Look", alert: Alert) -> None:
+        look.kept.add(alert.id)
+        if not look.has_told(alert):
+            self._alerts.raise_alert(alert)
 
     def _resolve(self, look: "_Look") -> None:
         """What was said of objects of this vault and is not true any more."""
@@ -146,6 +163,7 @@ class _Look:
     def __init__(self, vault: str, opened: Mapping[str, Alert]) -> None:
         self.vault = vault
         self.opened = opened
+        self.seen: set[str] = set()  # names of entries whose object is there
         self.kept: set[str] = set()  # ids of the alerts whose cause was seen
         self.objects = 0
         self.error: AtpError | None = None  # the first one

@@ -44,7 +44,14 @@ SOON: Final = "an object in the vault expires soon"
 
 @dataclass
 class Scene(EventScene):
-    """The same, and the timer."""
+    """The same with all its objects there, and the timer."""
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.world.add_object(ObjectKind.CERTIFICATE, "ingress")
+        for name in ("storage-key", SIGNING_KEY):
+            self.world.add_object(ObjectKind.KEY, name)
 
     def scan(self) -> None:
         """The timer fires; the host fires it again after a failure."""
@@ -181,13 +188,67 @@ def test_an_object_that_the_catalog_does_not_know_is_told_once_until_it_is_gone_
     assert scene.open() == {}
 
 
+def test_an_object_of_the_catalog_that_vanishes_is_told_once_until_it_is_there_again(scene: Scene) -> None:
+    scene.scan()
+    kept = {
+        kind: scene.world.objects.pop((VAULT_URL, kind, name))
+        for kind, name in ((ObjectKind.KEY, "storage-key"), (ObjectKind.CERTIFICATE, "ingress"))
+    }
+    scene.scan()
+    before = scene.told()
+    scene.scan()
+    assert scene.told() == before
+    assert scene.open() == {
+        f"missing/{name}": "the catalog names an object that Key Vault does not have"
+        for name in ("certificate/ingress", "key/storage-key")
+    }
+    assert {(alert.severity, alert.owner) for alert in scene.world.alerts.values()} == {(Severity.WARNING, "platform")}
+    scene.world.objects[VAULT_URL, ObjectKind.KEY, "storage-key"] = kept[ObjectKind.KEY]
+    scene.world.add_object(ObjectKind.CERTIFICATE, "ingress")
+    scene.tell(ObjectKind.CERTIFICATE, "ingress", Happening.NEW_VERSION)
+    assert list(scene.open()) == ["missing/key/storage-key"]
+    scene.scan()
+    assert scene.open() == {}
+
+
+def test_an_object_that_is_made_while_the_vault_is_listed_is_not_missing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = scene.world.objects.pop((VAULT_URL, ObjectKind.KEY, "storage-key"))
+    listed = SimVaultObjects.of
+
+    def made_meanwhile(self: SimVaultObjects, kind: ObjectKind, vault: str | None = None) -> Iterator[VaultObject]:
+        yield from listed(self, kind, vault)
+        scene.world.objects[VAULT_URL, ObjectKind.KEY, "storage-key"] = kept
+
+    monkeypatch.setattr(SimVaultObjects, "of", made_meanwhile)
+    scene.scan()
+    assert scene.open() == {}
+
+
+def test_a_version_in_use_that_is_disabled_is_told_until_it_is_enabled_or_another_one_is_in_use(scene: Scene) -> None:
+    newest = {name: scene.world.objects[VAULT_URL, ObjectKind.KEY, name] for name in ("storage-key", SIGNING_KEY)}
+    for versions in newest.values():
+        versions[-1] = replace(versions[-1], enabled=False)
+    scene.scan()
+    what = "the version in use of an object in the vault is disabled"
+    assert scene.open() == {f"disabled/key/{name}/{made[-1].version}": what for name, made in newest.items()}
+    assert {alert.severity for alert in scene.world.alerts.values()} == {Severity.CRITICAL}
+    scene.world.add_object(ObjectKind.KEY, "storage-key")
+    scene.tell(ObjectKind.KEY, "storage-key", Happening.NEW_VERSION)
+    assert [each for each in scene.open() if "storage-key" in each] == []
+    newest[SIGNING_KEY][-1] = replace(newest[SIGNING_KEY][-1], enabled=True)
+    scene.scan()
+    assert [each for each in scene.open() if each.startswith("disabled/")] == []
+
+
 def test_nothing_is_taken_for_gone_in_a_vault_that_could_not_be_listed(scene: Scene) -> None:
     scene.world.add_object(ObjectKind.SECRET, "stray")
     scene.scan()
     scene.world.outage = frozenset({"objects"})
     with pytest.raises(Transient):
         scene.process.scan.run()
-    assert list(scene.open()) == ["unmanaged/sim/secret/stray"]
+    assert list(scene.open()) == ["unmanaged/sim/secret/stray"], "neither that it is gone nor that others are missing"
 
 
 def test_a_vault_that_does_not_answer_keeps_no_other_one_from_being_scanned(scene: Scene) -> None:
@@ -237,6 +298,12 @@ def everything_at_once(scene: Scene) -> None:
     world.add_object(ObjectKind.KEY, "storage-key", expires=world.now + 100 * DAY)
     world.add_object(ObjectKind.CERTIFICATE, "ingress", expires=world.now - DAY)
     world.add_object(ObjectKind.CERTIFICATE, "strange", OTHER_VAULT_URL)
+    signing = world.objects[VAULT_URL, ObjectKind.KEY, SIGNING_KEY]
+    signing[-1] = replace(signing[-1], enabled=False)
+    world.entries["lost"] = Entry(
+        "lost", EntryKind.KEY, "platform", Every(90 * DAY), "lost", rotated_by=RotatedBy.VAULT
+    )
+    scene.process = Process(world)
     world.now += 75 * DAY
 
 
