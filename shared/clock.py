@@ -1,6 +1,5 @@
 """Where the time comes from. Everything else takes `now` as a value or a `Clock` as a port."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,22 +21,16 @@ class MovableClock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = timedelta()
-        self._read_at = float("-inf")
 
     def __call__(self) -> datetime:
-        """The moved time; a move by another process shows within 50 ms."""
-        if time.monotonic() - self._read_at > 0.05:
-            self._offset = self._stored()
-            self._read_at = time.monotonic()
-        return datetime.now(UTC) + self._offset
+        """The moved time; a move by another process shows at once."""
+        return datetime.now(UTC) + self._stored()
 
     def move(self, by: timedelta) -> None:
         """Jump by `by`, for every process that reads this file. One mover at a time."""
         new = self._path.with_suffix(".new")
         new.write_text(str((self._stored() + by).total_seconds()))
         new.replace(self._path)
-        self._read_at = float("-inf")
 
     def _stored(self) -> timedelta:
         try:
