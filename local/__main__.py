@@ -16,9 +16,8 @@ from typing import Final
 
 from local import demo
 from local.events import event
-from local.functions_host.client import HostStartError
-from local.key_vault.client import KeyVaultStartError
 from local.process import die_with_parent
+from local.server_process import ServerStartError
 from local.stack import (
     ANY_PORTS,
     AZURITE_PORTS,
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     except PortTakenError as error:
         print(f"{error}; end it, or use ARGS='--any-ports --folder <another folder>'", file=sys.stderr)
         return 2
-    except (FolderInUseError, AzuriteError, KeyVaultStartError, HostStartError) as error:
+    except (FolderInUseError, AzuriteError, ServerStartError) as error:
         print(error, file=sys.stderr)
         return 2
     return code

@@ -6,7 +6,6 @@ Source: prctl(2), Linux man-pages.
 """
 
 import ctypes
-import json
 import os
 import pwd
 import shutil
@@ -14,13 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
 
 PR_SET_PDEATHSIG = 1
-_POLL_S: Final = 0.02
 
 
 def die_with_parent(parent: int, deadly: signal.Signals = signal.SIGKILL) -> None:
@@ -72,29 +68,6 @@ def own_folder(prefix: str, parent: Path) -> Path:
         if owner.isdecimal() and not Path("/proc", owner).exists():
             shutil.rmtree(folder, ignore_errors=True)  # it may be somebody else's
     return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
-
-
-def endpoint_of(
-    child: subprocess.Popen[bytes], path: Path, log: Path, what: str, patience_s: float, error: type[Exception]
-) -> dict[str, Any]:
-    """What this very child has announced in the file; one of an earlier run has another pid.
-
-    Raises `error`, with the last lines of the log, if the child ends or says nothing in time.
-    """
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            raise error(f"{what} ended with exit code {child.returncode}:\n{_tail(log)}")
-        if path.exists():
-            endpoint: dict[str, Any] = json.loads(path.read_text())
-            if endpoint["pid"] == child.pid:
-                return endpoint
-        time.sleep(_POLL_S)
-    raise error(f"{what} did not listen within {patience_s:.0f} s:\n{_tail(log)}")
-
-
-def _tail(log: Path, lines: int = 5) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def stop(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from local.functions_host.client import HostProcess
 from local.key_vault.client import KeyVaultProcess
+from local.serving import ENDPOINT
 from local.storage import AzuriteProcess, Ports
 from local.timestamp_authority.client import TimestampAuthorityProcess
 from shared.azure.wiring import Adapters, load_catalog
@@ -88,7 +89,7 @@ class Stack:
         for number, host in enumerate(self.hosts, 1):
             if host.pid == found.si_pid:
                 return f"functions host {number}", self.folder / f"host-{number}.log"
-        vault = json.loads((self.folder / "vault" / "endpoint.json").read_text())
+        vault = json.loads((self.folder / "vault" / ENDPOINT).read_text())
         if vault["pid"] == found.si_pid:
             return "the vault", self.folder / "vault.log"
         if self.authority.pid == found.si_pid:

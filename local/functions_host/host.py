@@ -4,9 +4,7 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +22,7 @@ from local.functions_host.queue_output import QueueOutputs
 from local.functions_host.queue_storage import QueueStorage
 from local.functions_host.runtime import Function, Runtime
 from local.functions_host.timer_listener import TimerListener
+from local.serving import announce, stop_signal
 from shared.clock import MovableClock
 
 DRAIN_PATIENCE_S = 10.0
@@ -62,9 +61,7 @@ async def serve(options: HostOptions) -> bool:
     os.chdir(options.app)
     runtime = await Runtime.load(options.app, host_json.function_timeout)
 
-    stopping = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
+    stopping = stop_signal()
     async with QueueStorage() as storage:
         parts = _Parts(options, settings, host_json, runtime, storage)
         front = HttpFront(
@@ -81,7 +78,7 @@ async def serve(options: HostOptions) -> bool:
         tasks = [asyncio.create_task(listener.run(stopping)) for listener in listeners]
         for task in tasks:
             task.add_done_callback(lambda _: stopping.set())
-        _announce(options.ready_file, url, runtime.functions)
+        announce(options.ready_file, {"url": url, "functions": [function.name for function in runtime.functions]})
         _log.info("host %s is ready at %s with %d functions", options.name, url, len(runtime.functions))
 
         await stopping.wait()
@@ -188,9 +185,3 @@ def _log_to_stdout() -> None:
     # These would drown the rest: a line for every request of every SDK client, and one of all bindings of the app.
     for chatty in ("azure.core.pipeline.policies.http_logging_policy", "azure.functions"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def _announce(ready_file: Path, url: str, functions: Sequence[Function]) -> None:
-    new = ready_file.with_suffix(".new")
-    new.write_text(json.dumps({"url": url, "pid": os.getpid(), "functions": [function.name for function in functions]}))
-    new.replace(ready_file)

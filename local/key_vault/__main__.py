@@ -6,7 +6,8 @@ import logging
 import sys
 from pathlib import Path
 
-from local.key_vault.server import Options, StateInUseError, serve
+from local.key_vault.server import Options, serve
+from local.serving import StateInUseError
 from shared.clock import MovableClock
 
 

@@ -1,26 +1,13 @@
 """A vault as a child process, and its admin interface in Python: for tests, benchmarks and the demo."""
 
-import http.client
-import json
-import ssl
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self, override
 
-from local import process
-
-_START_S = 30.0
-_ADMIN_S = 30.0
-_POLL_S = 0.02
-
-
-class KeyVaultStartError(Exception):
-    """The vault ended, or did not listen in time; the message ends with the last lines of its log."""
+from local.server_process import ServerProcess
+from local.serving import ENDPOINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,47 +20,27 @@ class Counts:
     """Answers 429, those of fault rules included."""
 
 
-class KeyVaultProcess:
-    """One running vault. It dies with the thread that started it; as a context manager it stops at the end."""
+class KeyVaultProcess(ServerProcess):
+    """One running vault. Killed or not, a later one on its folder has everything that was acknowledged."""
 
-    def __init__(self, child: subprocess.Popen[bytes], url: str, ca: Path) -> None:
-        self._child = child
-        self.url = url
-        self.ca = ca
+    WHAT = "vault"
+
+    @override
+    def __init__(self, child: subprocess.Popen[bytes], announced: Mapping[str, Any]) -> None:
+        super().__init__(child, announced)
+        self.ca = Path(announced["ca"])
+        """A PEM file: what it is trusted by."""
 
     @classmethod
     def start(cls, state: Path, clock: Path, log: Path, port: int = 0, *, quota: bool = True) -> Self:
         """Start a vault on the folder `state` and return once it listens.
 
         `clock` is the file of a `MovableClock`; the vault's output is appended to `log`. Port 0 is the port of the last
-        run on the same folder, else a free one. Raises KeyVaultStartError.
+        run on the same folder, else a free one. Raises ServerStartError.
         """
         arguments = ["--port", str(port), "--state", str(state.resolve()), "--clock", str(clock.resolve())]
-        child = process.spawn(
-            [sys.executable, "-m", "local.key_vault", *arguments, "--quota" if quota else "--no-quota"], log
-        )
-        try:
-            endpoint = process.endpoint_of(
-                child, state / "endpoint.json", log, "the vault", _START_S, KeyVaultStartError
-            )
-        except BaseException:
-            process.stop(child)
-            raise
-        return cls(child, endpoint["url"], Path(endpoint["ca"]))
-
-    @property
-    def port(self) -> int:
-        """The port, which a restart keeps."""
-        return urlsplit(self.url).port or 0
-
-    def stop(self) -> None:
-        """End the vault politely; returns when it is gone."""
-        process.stop(self._child)
-
-    def kill(self) -> None:
-        """SIGKILL: nothing acknowledged is lost. Returns when it is gone."""
-        self._child.kill()
-        self._child.wait()
+        arguments.append("--quota" if quota else "--no-quota")
+        return cls.launched("local.key_vault", arguments, state / ENDPOINT, log)
 
     def inject(
         self,
@@ -129,22 +96,4 @@ class KeyVaultProcess:
         self._admin("POST", "quota", {"enabled": enabled, "retry_after": retry_after})
 
     def _admin(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 - JSON
-        context = ssl.create_default_context(cafile=str(self.ca))
-        connection = http.client.HTTPSConnection("localhost", self.port, timeout=_ADMIN_S, context=context)
-        try:
-            connection.request(method, f"/_local/{path}", None if body is None else json.dumps(body))
-            response = connection.getresponse()
-            text = response.read()
-        finally:
-            connection.close()
-        if response.status >= 300:
-            raise ValueError(f"the vault refused {method} {path}: {text.decode()}")
-        return json.loads(text) if text else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        return self.admin(method, path, body, self.ca)

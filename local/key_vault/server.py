@@ -4,30 +4,24 @@ The port is part of every identifier that the vault has ever given out, so it is
 folder takes the same one, unless another is asked for.
 """
 
-import asyncio
 import errno
-import fcntl
 import json
 import os
 import random
-import signal
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from aiohttp import web
 
 from local.key_vault import app, tls
 from local.key_vault.admin import Switches
 from local.key_vault.request_log import RequestLog
 from local.key_vault.store import Store
+from local.serving import ENDPOINT, only_server, serve_until, stop_signal
 from shared.clock import Clock
 
-_SHUTDOWN_S = 2.0
 # Below Linux's range for outgoing connections (32768 and up), which could otherwise hold the port at a restart.
 _FREE_PORTS = range(20000, 32768)
 
@@ -45,20 +39,11 @@ class Options:
     quota: bool
 
 
-class StateInUseError(Exception):
-    """Another process serves the same folder."""
-
-
 async def serve(options: Options) -> None:
     """Serve until SIGTERM or SIGINT. Once it listens, `endpoint.json` in the state folder says where."""
-    os.umask(0o077)  # the folder holds keys
-    options.state.mkdir(parents=True, exist_ok=True)
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    endpoint = options.state / "endpoint.json"
+    endpoint = options.state / ENDPOINT
     with ExitStack() as resources:
-        resources.enter_context(_locked(options.state))
+        resources.enter_context(only_server(options.state, "vault"))
         listener = resources.enter_context(_listener(options, _last_port(endpoint)))
         url = f"https://localhost:{listener.getsockname()[1]}"
         vault = app.build(
@@ -69,25 +54,8 @@ async def serve(options: Options) -> None:
             Switches(options.quota),
             resources.enter_context(closing(RequestLog(options.state / "requests.log"))),
         )
-        runner = web.AppRunner(vault, access_log=None, shutdown_timeout=_SHUTDOWN_S)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listener, ssl_context=tls.server_context(options.state)).start()
-            _announce(endpoint, url, tls.ca_path(options.state))
-            await stopped.wait()
-        finally:
-            await runner.cleanup()
-
-
-@contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Keep other processes out of the folder; the kernel lets go of the lock whatever this process dies of."""
-    with (state / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateInUseError(f"another vault serves {state}") from None
-        yield
+        about = {"url": url, "ca": str(tls.ca_path(options.state).resolve())}
+        await serve_until(stop_signal(), vault, listener, endpoint, about, tls.server_context(options.state))
 
 
 def _last_port(endpoint: Path) -> int:
@@ -109,9 +77,3 @@ def _listener(options: Options, last_port: int) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-
-
-def _announce(endpoint: Path, url: str, ca: Path) -> None:
-    new = endpoint.with_suffix(".new")
-    new.write_text(json.dumps({"url": url, "ca": str(ca.resolve()), "pid": os.getpid()}))
-    new.replace(endpoint)

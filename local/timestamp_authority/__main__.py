@@ -6,7 +6,8 @@ import logging
 import sys
 from pathlib import Path
 
-from local.timestamp_authority.server import StateInUseError, serve
+from local.serving import StateInUseError
+from local.timestamp_authority.server import serve
 from shared.clock import MovableClock
 
 

@@ -8,14 +8,9 @@ The first without a token: so are the public ones. The others are for tests, and
 """
 
 import asyncio
-import fcntl
-import json
 import logging
-import os
-import signal
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,11 +18,11 @@ from typing import Final
 from aiohttp import web
 from asn1crypto import tsp
 
+from local.serving import ENDPOINT, only_server, serve_until, stop_signal
 from local.timestamp_authority.authority import ROOTS, Authority, refusal
 from local.timestamp_authority.faults import RETRY_AFTER_S, STATUS, Fault, Faults
 from shared.clock import Clock
 
-_SHUTDOWN_S: Final = 2.0
 _TRICKLE_S: Final = 0.01
 _MAX_QUERY: Final = 16 * 1024
 _QUERY: Final = "application/timestamp-query"
@@ -35,28 +30,16 @@ _REPLY: Final = "application/timestamp-reply"
 _log = logging.getLogger(__name__)
 
 
-class StateInUseError(Exception):
-    """Another process serves the same folder."""
-
-
 async def serve(state: Path, clock: Clock, port: int) -> None:
     """Serve on loopback until SIGTERM or SIGINT. Once it listens, `endpoint.json` in the state folder says where."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_signal()
     with ExitStack() as resources:
-        resources.enter_context(_locked(state))
+        resources.enter_context(only_server(state, "time-stamp authority"))
         listener = resources.enter_context(socket.create_server(("127.0.0.1", port)))
         service = _Service(Authority.kept(state), clock, stopped)
-        runner = web.AppRunner(service.application(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listener).start()
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            _announce(state / "endpoint.json", url, state / ROOTS)
-            await stopped.wait()
-        finally:
-            await runner.cleanup()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        about = {"url": url, "roots": str((state / ROOTS).resolve())}
+        await serve_until(stopped, service.application(), listener, state / ENDPOINT, about)
 
 
 @dataclass(slots=True)
@@ -144,22 +127,3 @@ class _Service:
 
 def _reply(der: bytes) -> web.Response:
     return web.Response(body=der, content_type=_REPLY)
-
-
-@contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Make the folder and keep other processes out of it; the kernel lets go of the lock whatever this one dies of."""
-    os.umask(0o077)  # it holds a key
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateInUseError(f"another time-stamp authority serves {state}") from None
-        yield
-
-
-def _announce(endpoint: Path, url: str, roots: Path) -> None:
-    new = endpoint.with_suffix(".new")
-    new.write_text(json.dumps({"url": url, "roots": str(roots.resolve()), "pid": os.getpid()}))
-    new.replace(endpoint)

@@ -6,7 +6,8 @@ import logging
 import sys
 from pathlib import Path
 
-from local.webhook_receiver.server import StateInUseError, serve
+from local.serving import StateInUseError
+from local.webhook_receiver.server import serve
 from local.webhook_receiver.vault import secrets_of
 from rotation.webhook_secrets import WebhookSecrets
 from shared.clock import MovableClock

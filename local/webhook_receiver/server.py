@@ -7,51 +7,34 @@ A genuine message that says that the secret changes has it read again before the
 """
 
 import asyncio
-import fcntl
 import json
 import logging
-import os
-import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from local.serving import ENDPOINT, only_server, serve_until, stop_signal
 from rotation.webhook import REVOKED, ROTATED
 from rotation.webhook_secrets import WebhookSecrets, WebhookVerifier
 from shared.errors import Rejected, Transient
 
 COUNTED: Final = ("verified", "refused", "unread")
 
-_SHUTDOWN_S: Final = 2.0
 _MOST_BYTES: Final = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
-class StateInUseError(Exception):
-    """Another process serves the same folder."""
-
-
 async def serve(state: Path, secrets: WebhookSecrets, port: int) -> None:
     """Serve on loopback until SIGTERM or SIGINT. Once it listens, `endpoint.json` in the state folder says where."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with ExitStack() as resources:
-        resources.enter_context(_locked(state))
+        resources.enter_context(only_server(state, "webhook receiver"))
         listener = resources.enter_context(socket.create_server(("127.0.0.1", port)))
-        runner = web.AppRunner(_Service(secrets).application(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listener).start()
-            _announce(state / "endpoint.json", f"http://127.0.0.1:{listener.getsockname()[1]}")
-            await stopped.wait()
-        finally:
-            await runner.cleanup()
+        about = {"url": f"http://127.0.0.1:{listener.getsockname()[1]}"}
+        await serve_until(stop_signal(), _Service(secrets).application(), listener, state / ENDPOINT, about)
 
 
 class _Service:
@@ -95,21 +78,3 @@ def _type_of(body: bytes) -> str | None:
         return None
     kind = message.get("type") if isinstance(message, dict) else None
     return kind if isinstance(kind, str) else None
-
-
-@contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Make the folder and keep other processes out of it; the kernel lets go of the lock whatever this one dies of."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateInUseError(f"another webhook receiver serves {state}") from None
-        yield
-
-
-def _announce(endpoint: Path, url: str) -> None:
-    new = endpoint.with_suffix(".new")
-    new.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-    new.replace(endpoint)

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rfc3161_client import HashAlgorithm, TimestampRequestBuilder, TimeStampResponse, decode_timestamp_response
 
-from local.timestamp_authority.client import TimestampAuthorityProcess, TimestampAuthorityStartError
+from local.server_process import ServerStartError
+from local.timestamp_authority.client import TimestampAuthorityProcess
 from local.timestamp_authority.faults import RETRY_AFTER_S, Fault
 from rotation.timestamp import roots_from_pem, verified
 from shared.clock import MovableClock
@@ -215,5 +216,5 @@ def test_a_restarted_authority_has_the_same_roots_and_keeps_its_key_to_itself(tm
 
 
 def test_a_folder_is_served_by_one_authority_at_a_time(tmp_path: Path) -> None:
-    with started(tmp_path), pytest.raises(TimestampAuthorityStartError, match="another time-stamp authority serves"):
+    with started(tmp_path), pytest.raises(ServerStartError, match="another time-stamp authority serves"):
         started(tmp_path)

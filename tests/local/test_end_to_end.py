@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.events import event
-from local.functions_host.client import HostProcess, HostStartError
+from local.functions_host.client import HostProcess
+from local.server_process import ServerStartError
 from local.stack import ROOT
 from rotation.__main__ import EXIT_REJECTED, EXIT_UNAVAILABLE
 from rotation.message import PLAN_SHARDS, ROTATION_JOBS, Action
@@ -382,7 +383,7 @@ def start_with(scene: Scene, folder: Path, **app_settings: str | None) -> str:
     file = folder / "settings.json"
     file.write_text(json.dumps(settings))
     log = folder / "host.log"
-    with pytest.raises(HostStartError) as refusal:
+    with pytest.raises(ServerStartError) as refusal:
         HostProcess.start(ROOT, file, folder, scene.stack.folder / "clock", log, name="refused")
     return str(refusal.value)
 

@@ -17,11 +17,12 @@ import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue import QueueClient
 
-from local.functions_host.client import HostProcess, HostStartError
+from local.functions_host.client import HostProcess
 from local.functions_host.config import ConfigError, HostJson, Settings
 from local.functions_host.ncrontab import NEVER, Schedule, Status
 from local.functions_host.routes import NoRoute, Route, RouteTable
 from local.functions_host.runtime import RetryPolicy
+from local.server_process import ServerStartError
 from local.stack import ROOT
 from local.storage import AzuriteProcess
 from shared.clock import MovableClock
@@ -793,7 +794,7 @@ def test_a_host_that_cannot_start_says_why(
 ) -> None:
     site.change_app(source, host_json)
     site.values = {name: value for name, value in {**site.values, **values}.items() if value is not None}
-    with pytest.raises(HostStartError) as failure:
+    with pytest.raises(ServerStartError) as failure:
         site.start()
     assert f"code {code}" in str(failure.value)
     assert message in str(failure.value)

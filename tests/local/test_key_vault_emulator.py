@@ -56,13 +56,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs12
 
 from local.key_vault.body import Body
-from local.key_vault.client import KeyVaultProcess, KeyVaultStartError
+from local.key_vault.client import KeyVaultProcess
 from local.key_vault.errors import VaultError
 from local.key_vault.faults import Faults, Moment, Rule
 from local.key_vault.rotation_policy import later
 from local.key_vault.throttle import LIMITS, WINDOW, Bucket, Charge, Throttle, creation_charge, operation_charge
 from local.key_vault.versions import KeyShape, KeyVersion, Operation
 from local.key_vault.versions import KeyType as Kty
+from local.server_process import ServerStartError
 from shared.clock import MovableClock
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -794,14 +795,14 @@ def test_nobody_else_can_read_the_keys(own_stack: Stack) -> None:
 
 def test_a_folder_is_served_by_one_process_only(own_stack: Stack) -> None:
     folder = own_stack.folder
-    with pytest.raises(KeyVaultStartError):
+    with pytest.raises(ServerStartError):
         KeyVaultProcess.start(folder / "vault", folder / "clock", folder / "second-log")
     assert "another vault serves" in (folder / "second-log").read_text()
     own_stack.keys.create_ec_key("still-there")
 
 
 def test_a_port_that_is_taken_is_said_so(own_stack: Stack, tmp_path: Path) -> None:
-    with pytest.raises(KeyVaultStartError):
+    with pytest.raises(ServerStartError):
         KeyVaultProcess.start(tmp_path / "other", tmp_path / "clock", tmp_path / "log2", port=own_stack.vault.port)
     assert "Address already in use" in (tmp_path / "log2").read_text()
 

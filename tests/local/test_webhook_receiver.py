@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from local.key_vault.client import KeyVaultProcess
-from local.webhook_receiver.client import Counts, WebhookReceiverProcess, WebhookReceiverStartError
+from local.server_process import ServerStartError
+from local.webhook_receiver.client import Counts, WebhookReceiverProcess
 from local.webhook_receiver.vault import secrets_of
 from rotation import webhook
 from rotation.rotators.base import Credential, Notice, Surroundings
@@ -65,7 +66,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         with WebhookReceiverProcess.start(tmp_path / "receiver", *arguments) as receiver:
             with secrets_of(vault.url, vault.ca) as secrets:
                 yield Scene(tmp_path, MovableClock(clock_file), vault, receiver, secrets)
-            with pytest.raises(WebhookReceiverStartError, match="another webhook receiver serves"):
+            with pytest.raises(ServerStartError, match="another webhook receiver serves"):
                 WebhookReceiverProcess.start(tmp_path / "receiver", *arguments)
 
 
