@@ -51,14 +51,14 @@ class Repeats:
         """Where a key was found that had been found before; by the first byte of the key, then as they were put in."""
         for bucket in range(_BUCKETS):
             content = b"".join(self._content(bucket))
-            keys = [content[start : start + KEY_BYTES] for start in range(0, len(content), _ENTRY_BYTES)]
-            if len(set(keys)) == len(keys):
+            starts = range(0, len(content), _ENTRY_BYTES)
+            if len({content[start : start + KEY_BYTES] for start in starts}) == len(starts):
                 continue
             seen: set[bytes] = set()
-            for number, key in enumerate(keys):
+            for start in starts:
+                key = content[start : start + KEY_BYTES]
                 if key in seen:
-                    start = number * _ENTRY_BYTES + KEY_BYTES
-                    yield int.from_bytes(content[start : start + _PLACE_BYTES])
+                    yield int.from_bytes(content[start + KEY_BYTES : start + _ENTRY_BYTES])
                 seen.add(key)
 
     def _content(self, bucket: int) -> Iterator[bytes]:
