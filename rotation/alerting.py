@@ -88,6 +88,11 @@ KINDS: Final = _table(
         f"{_EXPIRY}#it-is-disabled",
     ),
     Kind(
+        "the version of a KEK that DEKs are wrapped under is not in Key Vault",
+        "No DEK under it can be opened once it leaves the services' memory: recover it now, or restore its backup.",
+        f"{_EXPIRY}#it-is-missing",
+    ),
+    Kind(
         "the catalog names an object that Key Vault does not have",
         "Nothing happens by itself: recover it if it was deleted, make it, or take its entry out of the catalog.",
         f"{_EXPIRY}#it-is-missing",

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from rotation.audit import AuditEvent, Outcome
 from rotation.catalog import Entry, EntryKind, RotatedBy
-from rotation.inventory import Difference, Known, State, entry_row
+from rotation.inventory import Difference, Known, entry_row
+from rotation.kek import FINAL
 from rotation.message import SecretAction, SecretOrder, Trigger
 from rotation.secret import ASKED_AGAIN_AFTER, unknown
 from shared.errors import InvalidMessage
@@ -36,7 +37,7 @@ UNMANAGED: Final = "unmanaged"
 FOREIGN: Final = "foreign"
 """How the ids of alerts begin about a version that somebody else has made."""
 
-_SKEW: Final = timedelta(hours=1)
+SKEW: Final = timedelta(hours=1)
 """How far ahead of ours the vault's clock may be, when it says that something is near or has come."""
 _TYPE: Final = re.compile(
     r"Microsoft\.KeyVault\.(?P<kind>Key|Secret|Certificate)(?P<what>NearExpiry|Expired|NewVersionCreated)"
@@ -72,6 +73,7 @@ class Sight:
     version: VaultObject  # the one in use: the newest, but for a KEK
     rotation: SecretRotation | None = None  # of a secret that this app rotates
     kek: KekRecord | None = None
+    is_lost: bool = False  # the vault does not have the version in use: this is the newest one
     is_ours: bool = False  # this app has made the version, as its tags say
     said: Happening | None = None  # what an event says of that version
 
@@ -107,7 +109,7 @@ def vault_of(event: VaultEvent, vaults: Iterable[str]) -> str:
 
 def vault_name(url: str) -> str:
     """What events call the vault with that URL."""
-    return (urlsplit(url).hostname or "").partition(".")[0]
+    return _host(url).partition(".")[0]
 
 
 def expiry_alert(sight: Sight, now: datetime) -> Alert | None:
@@ -132,8 +134,7 @@ def overdue_alert(sight: Sight, now: datetime) -> Alert | None:
     if sight.entry.rotated_by not in _AUTOMATIC:
         return None
     row = entry_row(sight.entry, sight.version, Known(sight.rotation, sight.kek), now)
-    is_under_way = row.state in (State.ROTATING, State.GRACE)
-    if Difference.OVERDUE not in row.differences or is_under_way or row.next is None:
+    if Difference.OVERDUE not in row.differences or _is_under_way(sight) or row.next is None:
         return None
     due = f"{row.next:%Y-%m-%dT%H:%M:%SZ}"
     return _alert(OVERDUE, sight, Severity.WARNING, "a rotation that should have happened has not", now, due=due)
@@ -146,22 +147,36 @@ def disabled_alert(sight: Sight, now: datetime) -> Alert | None:
     return _alert(DISABLED, sight, Severity.CRITICAL, "the version in use of an object in the vault is disabled", now)
 
 
-def missing_alert(entry: Entry, vault: str, now: datetime) -> Alert:
-    """That the vault does not have the entry's object."""
-    return Alert(
-        missing_id(entry),
-        Severity.WARNING,
-        "the catalog names an object that Key Vault does not have",
-        f"{entry.object_kind}/{entry.name}",
+def lost_alert(sight: Sight, now: datetime) -> Alert | None:
+    """That the vault has the KEK, but not the version that DEKs are wrapped under; None if it has."""
+    if not sight.is_lost or sight.kek is None:
+        return None
+    kid = sight.kek.pointer.kid
+    return _missing(
+        sight.entry,
+        kid.partition("/keys/")[0],
+        Severity.CRITICAL,
+        "the version of a KEK that DEKs are wrapped under is not in Key Vault",
         now,
-        {"vault": vault, "object": entry.object, "rotated_by": entry.rotated_by},
-        owner=entry.owner,
+        version=kid.rpartition("/")[2],
     )
 
 
-def missing_id(entry: Entry) -> str:
-    """Of the alert that the entry's object is not there."""
-    return f"{MISSING}/{entry.object_kind}/{entry.name}"
+def missing_alert(entry: Entry, vault: str, now: datetime) -> Alert:
+    """That the vault does not have the entry's object."""
+    severity = Severity.CRITICAL if entry.kind is EntryKind.KEK else Severity.WARNING
+    return _missing(entry, vault, severity, "the catalog names an object that Key Vault does not have", now)
+
+
+def _missing(entry: Entry, vault: str, severity: Severity, what: str, now: datetime, **details: str) -> Alert:
+    details |= {"vault": vault, "object": entry.object, "rotated_by": entry.rotated_by}
+    subject = f"{entry.object_kind}/{entry.name}"
+    return Alert(missing_id(entry, vault), severity, what, subject, now, details, owner=entry.owner)
+
+
+def missing_id(entry: Entry, vault: str) -> str:
+    """Of the alert that the vault does not have the entry's object."""
+    return f"{MISSING}/{_host(vault)}/{entry.object_kind}/{entry.name}"
 
 
 def foreign_alert(sight: Sight, now: datetime) -> Alert | None:
@@ -188,13 +203,13 @@ def unmanaged_alert(found: VaultObject, now: datetime) -> Alert:
 
 def unmanaged_id(found: VaultObject) -> str:
     """Of the alert that no entry is about the object: one for all of its versions."""
-    return f"{UNMANAGED}/{vault_name(found.vault)}/{_subject(found).lower()}"
+    return f"{UNMANAGED}/{_host(found.vault)}/{_subject(found).lower()}"
 
 
 def unmanaged_event(found: VaultObject, trigger: Trigger) -> AuditEvent:
     """What is recorded of it, once."""
     return AuditEvent(
-        job=f"object.unknown/{vault_name(found.vault)}/{_subject(found)}",
+        job=_unknown(found.vault, _subject(found)),
         outcome=Outcome.SUCCEEDED,
         action="object.unknown",
         subject=_subject(found),
@@ -258,7 +273,7 @@ def _left(sight: Sight, now: datetime) -> timedelta | None:
     if sight.version.expires is None:
         return None
     left = sight.version.expires - now
-    return left - _SKEW if sight.said in (Happening.NEAR_EXPIRY, Happening.EXPIRED) else left
+    return left - SKEW if sight.said in (Happening.NEAR_EXPIRY, Happening.EXPIRED) else left
 
 
 def _alert(cause: str, sight: Sight, severity: Severity, what: str, now: datetime, **details: str) -> Alert:
@@ -276,7 +291,23 @@ def _order(action: SecretAction, entry: Entry, request: str, reason: str, genera
 
 
 def _subject(found: VaultObject) -> str:
-    """The object; by a digest if somebody has named it after a secret."""
-    spellings = (found.name, found.name.lower())
-    is_clean = all(mask(spelling) == spelling for spelling in spellings)
-    return f"{found.kind}/{found.name if is_clean else hashlib.sha256(found.name.encode()).hexdigest()[:32]}"
+    """The object; by a digest if somebody has named it after a secret, or so that what is said of it looks like one."""
+    subject = f"{found.kind}/{found.name}"
+    written = (found.name, subject, _unknown(found.vault, subject))
+    is_clean = all(mask(text) == text for each in written for text in (each, each.lower()))
+    return subject if is_clean else f"{found.kind}/{hashlib.sha256(found.name.encode()).hexdigest()[:32]}"
+
+
+def _unknown(vault: str, subject: str) -> str:
+    return f"object.unknown/{_host(vault)}/{subject}"
+
+
+def _host(url: str) -> str:
+    """Which vault, in ids: a vault and a managed HSM may have the same name."""
+    return urlsplit(url).hostname or ""
+
+
+def _is_under_way(sight: Sight) -> bool:
+    run = sight.kek.run if sight.kek is not None else None
+    is_secret_rotating = sight.rotation is not None and sight.rotation.phase is not SecretPhase.STEADY
+    return is_secret_rotating or (run is not None and run.phase not in FINAL)

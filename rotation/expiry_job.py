@@ -22,8 +22,10 @@ from rotation.expiry import (
     Happening,
     Sight,
     VaultEvent,
+    disabled_alert,
     expiry_alert,
     foreign_alert,
+    lost_alert,
     missing_id,
     order_for,
     parse,
@@ -50,7 +52,11 @@ log = logging.getLogger(__name__)
 class Overview:
     """What the catalog and the tables say of an object in a vault."""
 
-    def __init__(self, catalog: Catalog, objects: VaultObjects, keks: Keks, rotations: SecretRotations) -> None:
+    def __init__(
+        self, catalog: Catalog, objects: VaultObjects, keks: Keks, rotations: SecretRotations, signing_key: str
+    ) -> None:
+        """`signing_key` is the name of the key in the first vault that signs checkpoints."""
+        self._signing_key = signing_key
         self._objects = objects
         self._keks = keks
         self._rotations = rotations
@@ -65,8 +71,23 @@ class Overview:
         """The version in use, and how its rotation stands now."""
         kek = self._keks.read(entry.name) if entry.kind is EntryKind.KEK else None
         rotation = self._rotations.read(entry.name) if entry.kind is EntryKind.SECRET else None
-        version = _in_use(versions, kek)
-        return Sight(entry, version, rotation, kek, STATE_TAG in version.tags, said)
+        used = self._in_use(versions, kek)
+        version = used or versions[-1]
+        return Sight(entry, version, rotation, kek, used is None, STATE_TAG in version.tags, said)
+
+    def is_signing_key(self, found: VaultObject) -> bool:
+        """Whether checkpoints are signed with the object."""
+        is_key_of_first_vault = (found.kind, found.vault) == (ObjectKind.KEY, self._objects.vaults[0])
+        return is_key_of_first_vault and found.name.lower() == self._signing_key.lower()
+
+    def _in_use(self, versions: Sequence[VaultObject], kek: KekRecord | None) -> VaultObject | None:
+        """The newest version; of a KEK the one that wraps, if it is there; of the signing key one that can sign."""
+        if kek is not None:
+            primary = kek.pointer.kid.rpartition("/")[2]
+            return next((each for each in versions if each.version == primary), None)
+        if self.is_signing_key(versions[-1]):
+            return next((each for each in reversed(versions) if each.enabled), versions[-1])
+        return versions[-1]
 
     def _matching(self, entries: Iterable[Entry], keks: Mapping[str, KekRecord]) -> Matching:
         return Matching(entries, keks, self._objects.vaults[0], PENDING_SUFFIX)
@@ -89,11 +110,8 @@ class ExpiryWatch:
         planner: SecretPlanner,
         audit: AuditTrail,
         alerts: Alerts,
-        signing_key: str,
         clock: Clock,
     ) -> None:
-        """`signing_key` is the name of the key in the first vault that signs checkpoints."""
-        self._signing_key = signing_key
         self._catalog = catalog
         self._overview = overview
         self._objects = objects
@@ -135,9 +153,10 @@ class ExpiryWatch:
         if event.version.lower() != about.version:
             return "it is late: that version is not in use any more"
         now = self._clock()
-        if event.happening is Happening.NEW_VERSION and self._is_signing_key(newest):
+        if event.happening is Happening.NEW_VERSION and self._overview.is_signing_key(newest):
             self._alerts.raise_alert(signing_alert(newest, now))
-        for alert in (foreign_alert(sight, now), expiry_alert(sight, now)):
+        for decide in (foreign_alert, lost_alert, disabled_alert, expiry_alert):
+            alert = decide(sight, now)
             if alert is not None:
                 self._alerts.raise_alert(alert)
         order = order_for(sight, now)
@@ -146,10 +165,6 @@ class ExpiryWatch:
         if event.happening is Happening.NEW_VERSION:
             self._welcome(entry, versions)
         return "ordered" if order is not None else "looked at"
-
-    def _is_signing_key(self, found: VaultObject) -> bool:
-        is_key_of_first_vault = (found.kind, found.vault) == (ObjectKind.KEY, self._objects.vaults[0])
-        return is_key_of_first_vault and found.name.lower() == self._signing_key.lower()
 
     def _meet_stranger(self, matching: Matching, found: VaultObject) -> str:
         if not matching.is_stranger(found):
@@ -164,15 +179,7 @@ class ExpiryWatch:
             if entry.name == self._catalog.dek.kek:
                 self._kek_jobs.plan(entry.name)
             return
-        self._alerts.resolve(missing_id(entry))
+        self._alerts.resolve(missing_id(entry, versions[-1].vault))
         for former in versions[-2:-1]:
             for cause in (EXPIRY, OVERDUE, DISABLED):
                 self._alerts.resolve(state_id(cause, entry, former.version))
-
-
-def _in_use(versions: Sequence[VaultObject], kek: KekRecord | None) -> VaultObject:
-    """The newest version; of a KEK the one that wraps, if the vault has it."""
-    if kek is None:
-        return versions[-1]
-    primary = kek.pointer.kid.rpartition("/")[2]
-    return next((each for each in versions if each.version == primary), versions[-1])

@@ -6,7 +6,8 @@ anywhere and run again, it finds the same, and what was raised or ordered before
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from rotation.audit_job import AuditTrail
@@ -16,11 +17,13 @@ from rotation.expiry import (
     EXPIRY,
     MISSING,
     OVERDUE,
+    SKEW,
     UNMANAGED,
     Sight,
     disabled_alert,
     expiry_alert,
     foreign_alert,
+    lost_alert,
     missing_alert,
     order_for,
     overdue_alert,
@@ -43,6 +46,8 @@ log = logging.getLogger(__name__)
 
 _ALERTS: Final = (disabled_alert, expiry_alert, overdue_alert)
 """What a list of the vault is enough to decide."""
+_OF_ONE_OBJECT: Final = (Conflict, Rejected, Integrity, ValueError)
+"""Errors that keep no other object from being looked at; ValueError: what is to be recorded of it does not conform."""
 _OF_STATE: Final = tuple(f"{cause}/" for cause in (EXPIRY, OVERDUE, DISABLED, MISSING, UNMANAGED))
 
 
@@ -67,47 +72,39 @@ class VaultScan:
 
     def run(self) -> None:
         """Look at every object. The first error is raised when all vaults had their turn."""
-        first: AtpError | None = None
+        first: Exception | None = None
         opened: dict[str, Alert] = {}
         try:
             # As it was before the first look: what is raised meanwhile by others is not ours to resolve.
             opened = {alert.id: alert for alert in self._alerts.all() if _is_of_state(alert)}
         except Integrity as error:
             first = error  # a row is damaged: nothing is resolved, and raising again what was raised changes nothing
-        for vault in self._objects.vaults:
-            look = _Look(vault, opened)
-            self._scan(look)
-            try:
-                if look.error is None:
-                    self._resolve(look)
-            except AtpError as error:
-                look.error = error
-            if look.error is not None:
-                log.warning("a vault was not scanned", extra={"vault": vault, "because": str(look.error)})
-            first = first or look.error
+        looks = [self._scan(_Look(vault, opened)) for vault in self._objects.vaults]
+        for noted in (*(look.error for look in looks), self._resolve(looks, opened)):
+            first = first or noted
         if first is not None:
             raise first
         log.info("scanned the vaults", extra={"vaults": len(self._objects.vaults)})
 
-    def _scan(self, look: "_Look") -> None:
+    def _scan(self, look: "_Look") -> "_Look":
         for kind in ObjectKind:
-            try:
+            with look.noting(AtpError):  # the app may be kept from listing keys only
                 self._scan_kind(look, kind)
-            except AtpError as error:
-                look.error = look.error or error  # of that kind: the app may be kept from listing keys only
         log.info("scanned a vault", extra={"vault": look.vault, "objects": look.objects, "alerts": len(look.kept)})
+        if look.error is not None:
+            log.warning("a vault was not scanned", extra={"vault": look.vault, "because": str(look.error)})
+        return look
 
     def _scan_kind(self, look: "_Look", kind: ObjectKind) -> None:
         matching = self._overview.matching(kind)
         for found in self._objects.of(kind, look.vault):
             look.objects += 1
-            try:
+            with look.noting(*_OF_ONE_OBJECT):
                 self._see(look, matching, found)
-            except (Conflict, Rejected, Integrity) as error:
-                look.error = look.error or error  # of that object: the others can be looked at
         for entry in matching.entries_in(look.vault, kind):
             if entry.name not in look.seen:
-                self._miss(look, entry)
+                with look.noting(*_OF_ONE_OBJECT):
+                    self._miss(look, entry)
 
     def _see(self, look: "_Look", matching: Matching, found: VaultObject) -> None:
         entry = matching.entry_of(found)
@@ -131,14 +128,17 @@ class VaultScan:
             return True  # the version in use may be another one than the newest
         sight = Sight(entry, found, is_ours=STATE_TAG in found.tags)
         now = self._clock()
-        return any(decide(sight, now) is not None for decide in (*_ALERTS, order_for))
+        return any(decide(sight, now + SKEW) is not None for decide in (*_ALERTS, order_for))
 
     def _look_at(self, look: "_Look", entry: Entry, found: VaultObject) -> None:
         versions = self._objects.versions(found.kind, found.name, found.vault)
         if not versions:
             return  # it was deleted since it was listed
         sight, now = self._overview.sight(entry, versions), self._clock()
-        for alert in (foreign_alert(sight, now), *(decide(sight, now) for decide in _ALERTS)):
+        for decide in (foreign_alert, lost_alert, *_ALERTS):
+            # What an event has told by the vault's clock, which may be ahead of ours, still holds.
+            ahead = decide(sight, now + SKEW)
+            alert = ahead if ahead is not None and look.has_told(ahead) else decide(sight, now)
             if alert is not None:
                 self._tell(look, alert)
         order = order_for(sight, now)
@@ -150,11 +150,21 @@ class VaultScan:
         if not look.has_told(alert):
             self._alerts.raise_alert(alert)
 
-    def _resolve(self, look: "_Look") -> None:
-        """What was said of objects of this vault and is not true any more."""
-        for alert in look.opened.values():
-            if alert.details.get("vault") == look.vault and alert.id not in look.kept:
-                self._alerts.resolve(alert.id)
+    def _resolve(self, looks: "Sequence[_Look]", opened: Mapping[str, Alert]) -> AtpError | None:
+        """What was said of objects and is not true any more; the first error, which keeps no other from being resolved.
+
+        Nothing is over because its vault could not be looked at, but what is about a vault that is none of ours now is.
+        """
+        first: AtpError | None = None
+        kept = set().union(*(look.kept for look in looks))
+        unclear = {look.vault for look in looks if look.error is not None}
+        for alert in opened.values():
+            if alert.id not in kept and alert.details.get("vault") not in unclear:
+                try:
+                    self._alerts.resolve(alert.id)
+                except AtpError as error:
+                    first = first or error
+        return first
 
 
 class _Look:
@@ -166,7 +176,15 @@ class _Look:
         self.seen: set[str] = set()  # names of entries whose object is there
         self.kept: set[str] = set()  # ids of the alerts whose cause was seen
         self.objects = 0
-        self.error: AtpError | None = None  # the first one
+        self.error: Exception | None = None  # the first one
+
+    @contextmanager
+    def noting(self, *kinds: type[Exception]) -> Generator[None]:
+        """Go on after errors of these kinds, which are noted."""
+        try:
+            yield
+        except kinds as error:
+            self.error = self.error or error
 
     def has_told(self, alert: Alert) -> bool:
         """Whether exactly that was told before."""

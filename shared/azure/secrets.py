@@ -13,7 +13,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.keyvault.secrets import KeyVaultSecret, SecretClient, SecretProperties
 
 from shared.azure.key_requests import PAUSES_S, Patience, inner_code, stop_when_throttled
-from shared.azure.translate import translated
+from shared.azure.translate import date_of, translated
 from shared.errors import Integrity, Rejected
 from shared.ports import Secrets
 from shared.redact.gate import gated
@@ -148,6 +148,6 @@ def _described(properties: SecretProperties) -> SecretVersion:
         version=properties.version or "",
         enabled=properties.enabled is True,
         created=properties.created_on or _LONG_AGO,
-        expires=properties.expires_on,
+        expires=date_of(properties.expires_on),
         tags=dict(properties.tags or {}),
     )

@@ -1,7 +1,8 @@
-"""Azure SDK errors, turned into ours in one place."""
+"""What Azure SDKs raise and answer, turned into ours in one place."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from shared.errors import Conflict, Throttled, Transient
 
 IF_UNCHANGED: Final = MatchConditions.IfNotModified
+LAST_DATE: Final = datetime.max.replace(tzinfo=UTC)
 
 # An outage is waited out by putting the message back, so the SDK itself only bridges a hiccup.
 RETRIES: Final = {
@@ -31,6 +33,11 @@ TIMEOUTS: Final = {"connection_timeout": 5, "read_timeout": 20}
 """Seconds. The transport must know them: a client that is given a transport ignores its own."""
 _CONFLICT: Final = frozenset({409, 412})
 _NOT_SET_UP: Final = frozenset({"TableNotFound", "QueueNotFound", "ContainerNotFound"})
+
+
+def date_of(said: object) -> datetime | None:
+    """A date of a vault. One behind the year 9999, which SDKs leave as the number that it is, is the last there is."""
+    return said if said is None or isinstance(said, datetime) else LAST_DATE
 
 
 def pooled_transport(ca: Path | None = None) -> RequestsTransport:

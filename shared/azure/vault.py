@@ -13,7 +13,7 @@ from azure.keyvault.keys import KeyClient, KeyOperation, KeyProperties, KeyVault
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from shared.azure.key_requests import FORBIDDEN, PAUSES_S, KeyRequest, Patience, inner_code
-from shared.azure.translate import translated
+from shared.azure.translate import LAST_DATE, date_of, translated
 from shared.clock import Clock, system_clock
 from shared.errors import Integrity, Rejected, UnusableKey
 from shared.ports import Vault
@@ -136,9 +136,10 @@ class AzureVault(Vault):
                 newest = keys.get_key(name).properties
             except ResourceNotFoundError:
                 return None
-        if newest.expires_on is None or newest.created_on is None:
+        expires = date_of(newest.expires_on)
+        if expires is None or expires == LAST_DATE or newest.created_on is None:
             return None
-        return self._clock() + (newest.expires_on - newest.created_on)
+        return self._clock() + (expires - newest.created_on)
 
     def _get(self, keys: KeyClient, name: str, version: str | None) -> KekVersion:
         with translated("reading a KEK"):
@@ -198,8 +199,8 @@ def _described(key: KeyVaultKey) -> KekVersion:
         kid=Kid(key.id or ""),
         public_key=None if kind is KeyKind.OCT_HSM else _public_key(key),
         enabled=key.properties.enabled is True,
-        not_before=key.properties.not_before,
-        expires=key.properties.expires_on,
+        not_before=date_of(key.properties.not_before),
+        expires=date_of(key.properties.expires_on),
         operations=frozenset(str(getattr(name, "value", name)) for name in key.key_operations),
         kind=kind,
         run=(key.properties.tags or {}).get(RUN_TAG, ""),

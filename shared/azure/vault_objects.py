@@ -24,7 +24,7 @@ from azure.keyvault.keys import (
 )
 from azure.keyvault.secrets import SecretClient, SecretProperties
 
-from shared.azure.translate import translated
+from shared.azure.translate import date_of, translated
 from shared.errors import Integrity, Rejected
 from shared.ports import VaultObjects
 from shared.values import ObjectKind, RenewalPolicy, VaultObject
@@ -153,8 +153,8 @@ def _described(kind: ObjectKind, vault: str, properties: _Properties) -> VaultOb
         enabled=properties.enabled is True,
         created=created,
         updated=properties.updated_on,
-        not_before=properties.not_before,
-        expires=properties.expires_on,
+        not_before=date_of(properties.not_before),
+        expires=date_of(properties.expires_on),
         tags=properties.tags or {},
         managed=not isinstance(properties, CertificateProperties) and properties.managed is True,
         version=properties.version or "",

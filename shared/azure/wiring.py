@@ -434,9 +434,9 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
     )
     secret_planner = SecretPlanner(catalog.secrets, ports.secret_rotations, ports.queues, alerts, ports.clock)
     objects = ports.vault_objects
-    overview = Overview(catalog, objects, ports.keks, ports.secret_rotations)
     signing_key = settings.audit_signing_key
-    expiry = ExpiryWatch(catalog, overview, objects, kek_jobs, secret_planner, audit, alerts, signing_key, ports.clock)
+    overview = Overview(catalog, objects, ports.keks, ports.secret_rotations, signing_key)
+    expiry = ExpiryWatch(catalog, overview, objects, kek_jobs, secret_planner, audit, alerts, ports.clock)
     scan = VaultScan(overview, objects, secret_planner, audit, alerts, ports.clock)
     trail = Trail(ports.records, ports.checkpoints)
     copy, copying, reconciling = None, [], []

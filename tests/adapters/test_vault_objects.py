@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from azure.keyvault.certificates import CertificatePolicy, CertificatePolicyAction, LifetimeAction
-from azure.keyvault.keys import KeyRotationLifetimeAction, KeyRotationPolicy, KeyRotationPolicyAction
+from azure.keyvault.keys import KeyProperties, KeyRotationLifetimeAction, KeyRotationPolicy, KeyRotationPolicyAction
 
 from local.stack import Stack
 from shared.azure.vault_objects import AzureVaultObjects
@@ -123,6 +123,12 @@ def test_a_disabled_secret_is_listed_as_such(azure: AzureBackend) -> None:
     name = azure.new_object(ObjectKind.SECRET, "thing")
     azure.clients[azure.vaults[0]].secrets.update_secret_properties(name, enabled=False)
     assert not listed(azure, ObjectKind.SECRET, name).enabled
+
+
+def test_a_date_behind_all_dates_is_the_last_one(azure: AzureBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = azure.new_object(ObjectKind.KEY, "eternal")
+    monkeypatch.setattr(KeyProperties, "expires_on", 253402300800)
+    assert listed(azure, ObjectKind.KEY, name).expires == datetime.max.replace(tzinfo=UTC)
 
 
 def test_years_and_months_count_as_long_as_they_can_be(azure: AzureBackend) -> None:

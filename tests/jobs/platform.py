@@ -112,11 +112,9 @@ class Process:
         entries = {KEK_ENTRY.name: KEK_ENTRY} | world.entries | {name: each.entry for name, each in secrets.items()}
         catalog = Catalog(policies, POLICY, secrets, entries)
         objects = SimVaultObjects(world)
-        overview = Overview(catalog, objects, keks, rotations)
+        overview = Overview(catalog, objects, keks, rotations, SIGNING_KEY)
         planner = self.secret_planner
-        self.expiry = ExpiryWatch(
-            catalog, overview, objects, self.kek_jobs, planner, audit, alerts, SIGNING_KEY, world.clock
-        )
+        self.expiry = ExpiryWatch(catalog, overview, objects, self.kek_jobs, planner, audit, alerts, world.clock)
         self.scan = VaultScan(overview, objects, planner, audit, alerts, world.clock)
         self.worker = Worker(
             self.jobs,

@@ -2,7 +2,7 @@
 
 import random
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, override
@@ -17,7 +17,7 @@ from rotation.expiry_job import Overview
 from rotation.message import SecretAction
 from rotation.scan_job import VaultScan
 from rotation.secret_planner_job import SecretPlanner
-from shared.errors import AtpError, Integrity, Transient
+from shared.errors import AtpError, Integrity, Rejected, Transient
 from shared.values import ObjectKind, Severity, VaultObject
 from tests.conftest import Tally
 from tests.jobs.platform import POLICY, Process
@@ -39,6 +39,8 @@ from tests.simulator import (
     World,
 )
 
+HOST: Final = "sim.vault.azure.net"
+OTHER_HOST: Final = "other.vault.azure.net"
 SOON: Final = "an object in the vault expires soon"
 
 
@@ -180,7 +182,7 @@ def test_an_object_that_the_catalog_does_not_know_is_told_once_until_it_is_gone_
     before = scene.told()
     scene.scan()
     assert scene.told() == before
-    assert sorted(scene.open()) == ["unmanaged/sim/secret/other", "unmanaged/sim/secret/stray"]
+    assert sorted(scene.open()) == [f"unmanaged/{HOST}/secret/other", f"unmanaged/{HOST}/secret/stray"]
     del scene.world.objects[VAULT_URL, ObjectKind.SECRET, "other"]
     scene.world.entries["stray"] = Entry("stray", EntryKind.SECRET, "platform", Every(90 * DAY), "stray")
     scene.process = Process(scene.world)
@@ -199,14 +201,14 @@ def test_an_object_of_the_catalog_that_vanishes_is_told_once_until_it_is_there_a
     scene.scan()
     assert scene.told() == before
     assert scene.open() == {
-        f"missing/{name}": "the catalog names an object that Key Vault does not have"
+        f"missing/{HOST}/{name}": "the catalog names an object that Key Vault does not have"
         for name in ("certificate/ingress", "key/storage-key")
     }
     assert {(alert.severity, alert.owner) for alert in scene.world.alerts.values()} == {(Severity.WARNING, "platform")}
     scene.world.objects[VAULT_URL, ObjectKind.KEY, "storage-key"] = kept[ObjectKind.KEY]
     scene.world.add_object(ObjectKind.CERTIFICATE, "ingress")
     scene.tell(ObjectKind.CERTIFICATE, "ingress", Happening.NEW_VERSION)
-    assert list(scene.open()) == ["missing/key/storage-key"]
+    assert list(scene.open()) == [f"missing/{HOST}/key/storage-key"]
     scene.scan()
     assert scene.open() == {}
 
@@ -242,13 +244,106 @@ def test_a_version_in_use_that_is_disabled_is_told_until_it_is_enabled_or_anothe
     assert [each for each in scene.open() if each.startswith("disabled/")] == []
 
 
+def test_the_newest_version_of_the_signing_key_is_not_in_use_while_it_is_disabled(scene: Scene) -> None:
+    scene.world.add_object(ObjectKind.KEY, SIGNING_KEY, enabled=False)
+    scene.scan()
+    assert scene.open() == {}
+
+
+def test_a_new_version_that_is_disabled_itself_is_told_by_its_event(scene: Scene) -> None:
+    made = scene.world.add_object(ObjectKind.KEY, "storage-key", enabled=False)
+    scene.tell(ObjectKind.KEY, "storage-key", Happening.NEW_VERSION)
+    assert list(scene.open()) == [f"disabled/key/storage-key/{made.version}"]
+
+
+def test_a_kek_made_again_under_its_name_does_not_pass_for_the_one_that_deks_are_wrapped_under(scene: Scene) -> None:
+    scene.add_tenant("acme")
+    kid = scene.world.pointers["master-kek"].kid
+    scene.world.add_kek()
+    kept = scene.world.keks.pop(kid)
+    scene.scan()
+    (alert,) = scene.world.alerts.values()
+    assert (alert.what, alert.severity, alert.details["version"]) == (
+        "the version of a KEK that DEKs are wrapped under is not in Key Vault",
+        Severity.CRITICAL,
+        kid.rpartition("/")[2],
+    )
+    scene.world.keks[kid] = kept
+    scene.scan()
+    assert scene.open() == {}
+
+
+@pytest.mark.parametrize("left", [timedelta(days=30, minutes=30), timedelta(minutes=30)])
+def test_what_an_event_has_told_by_the_clock_of_the_vault_is_not_taken_back(scene: Scene, left: timedelta) -> None:
+    scene.world.add_object(ObjectKind.KEY, "storage-key", expires=scene.world.now + left)
+    scene.tell(ObjectKind.KEY, "storage-key", Happening.EXPIRED if left < DAY else Happening.NEAR_EXPIRY)
+    before, told = scene.open(), scene.told()
+    assert before
+    scene.world.now += timedelta(minutes=10)
+    scene.scan()
+    assert (scene.open(), scene.told()) == (before, told)
+
+
+def test_an_object_whose_entry_moves_to_another_vault_is_still_missing(scene: Scene) -> None:
+    for vault in (OTHER_VAULT_URL, VAULT_URL, OTHER_VAULT_URL):
+        scene.world.entries["far"] = Entry(
+            "far", EntryKind.KEY, "other-team", Every(90 * DAY), "far", vault, rotated_by=RotatedBy.PERSON
+        )
+        scene.process = Process(scene.world)
+        scene.scan()
+        (alert,) = scene.world.alerts.values()
+        assert alert.details["vault"] == vault
+
+
+def test_what_was_said_of_a_vault_that_is_none_of_ours_any_more_is_over(scene: Scene) -> None:
+    scene.world.add_object(ObjectKind.SECRET, "stray", OTHER_VAULT_URL)
+    scene.scan()
+    entry = scene.world.alert_rows.pop(f"unmanaged/{OTHER_HOST}/secret/stray")
+    former = "https://former.vault.azure.net"
+    alert = replace(entry.alert, id="unmanaged/former.vault.azure.net/secret/stray", details={"vault": former})
+    scene.world.alert_rows[alert.id] = replace(entry, alert=alert)
+    scene.scan()
+    assert list(scene.open()) == [f"unmanaged/{OTHER_HOST}/secret/stray"]
+
+
+@pytest.mark.parametrize("error", [Rejected("not to be read"), ValueError("no such grammar")])
+def test_an_object_that_cannot_be_looked_at_keeps_no_other_one_from_being_seen(
+    scene: Scene, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = SimVaultObjects.versions
+
+    def refused(self: SimVaultObjects, kind: ObjectKind, name: str, vault: str | None = None) -> Sequence[VaultObject]:
+        if name == "ingress":
+            raise error
+        return read(self, kind, name, vault)
+
+    del scene.world.objects[VAULT_URL, ObjectKind.CERTIFICATE, "ingress"]
+    scene.world.entries["later"] = Entry("later", EntryKind.CERTIFICATE, "platform", Every(90 * DAY), "later")
+    scene.process = Process(scene.world)
+    monkeypatch.setattr(SimVaultObjects, "versions", refused)
+    scene.world.add_object(ObjectKind.SECRET, "stray", OTHER_VAULT_URL)
+    with pytest.raises(type(error)):
+        scene.process.scan.run()
+    assert sorted(scene.open()) == [f"missing/{HOST}/certificate/later", f"unmanaged/{OTHER_HOST}/secret/stray"]
+
+
+def test_a_name_that_looks_like_a_secret_where_it_is_recorded_is_told_under_a_digest(scene: Scene) -> None:
+    scene.world.add_object(ObjectKind.KEY, "a-name-of-a-kind-JQ" + "QJ-not-a-secret-at-all")
+    scene.scan()
+    (alert_id,) = scene.open()
+    assert alert_id.startswith(f"unmanaged/{HOST}/key/")
+    assert "a-name" not in alert_id
+
+
 def test_nothing_is_taken_for_gone_in_a_vault_that_could_not_be_listed(scene: Scene) -> None:
     scene.world.add_object(ObjectKind.SECRET, "stray")
     scene.scan()
     scene.world.outage = frozenset({"objects"})
     with pytest.raises(Transient):
         scene.process.scan.run()
-    assert list(scene.open()) == ["unmanaged/sim/secret/stray"], "neither that it is gone nor that others are missing"
+    assert list(scene.open()) == [f"unmanaged/{HOST}/secret/stray"], (
+        "neither that it is gone nor that others are missing"
+    )
 
 
 def test_a_vault_that_does_not_answer_keeps_no_other_one_from_being_scanned(scene: Scene) -> None:
@@ -261,7 +356,7 @@ def test_a_vault_that_does_not_answer_keeps_no_other_one_from_being_scanned(scen
     scene.world.faults[scene.world.calls + first - before + 1] = Fault.ERROR_BEFORE
     with pytest.raises(Transient):
         scene.process.scan.run()
-    assert list(scene.open()) == ["unmanaged/other/secret/stray"]
+    assert list(scene.open()) == [f"unmanaged/{OTHER_HOST}/secret/stray"]
 
 
 @pytest.mark.parametrize("port", [SimAlertRegister, SimKeks])
@@ -281,7 +376,7 @@ def test_a_damaged_row_keeps_nothing_else_from_being_seen_and_nothing_is_resolve
         scene.process.scan.run()
     monkeypatch.undo()
     assert sorted(scene.open()) == [
-        f"unmanaged/{name}" for name in ("other/secret/stray", "sim/secret/gone", "sim/secret/stray")
+        f"unmanaged/{name}" for name in (f"{OTHER_HOST}/secret/stray", f"{HOST}/secret/gone", f"{HOST}/secret/stray")
     ]
 
 
@@ -379,7 +474,7 @@ def test_memory_does_not_grow_with_the_vaults() -> None:
     objects, alerts = Endless(world), SimAlerts(world)
     rotations = SimSecretRotations(world)
     planner = SecretPlanner({}, rotations, SimQueues(world), alerts, world.clock)
-    overview = Overview(Catalog({}, POLICY), objects, SimKeks(world), rotations)
+    overview = Overview(Catalog({}, POLICY), objects, SimKeks(world), rotations, SIGNING_KEY)
     scan = VaultScan(overview, objects, planner, AuditTrail(SimRecords(world), world.clock), alerts, world.clock)
     tracemalloc.start()
     scan.run()
