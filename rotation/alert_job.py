@@ -12,6 +12,7 @@ down, and the next round tells how the alert stands then.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, override
@@ -242,7 +243,7 @@ def _retry_after(error: Exception) -> float:
 def closing_event(alert_id: str, closing: Closing) -> AuditEvent:
     """What is recorded when a person has resolved an alert. ValueError if it does not follow the trail's grammar."""
     key = key_of(alert_id)
-    return AuditEvent(
+    event = AuditEvent(
         job=f"{ACTION}/{key}/{closing.revision}",
         outcome=Outcome.SUCCEEDED,
         action=ACTION,
@@ -251,3 +252,6 @@ def closing_event(alert_id: str, closing: Closing) -> AuditEvent:
         trigger="manual",
         reason=closing.because,
     )
+    with suppress(ValueError):  # an id that a record has no room for: there is the key of it
+        return replace(event, details={"alert": alert_id})
+    return event

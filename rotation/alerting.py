@@ -53,6 +53,11 @@ KINDS: Final = _table(
         f"{_DEK}#dead-letters",
     ),
     Kind(
+        "an order for a secret could not be carried out and waits for an operator",
+        "The credential in use works on. It waits as a dead letter until somebody sends it again or drops it.",
+        f"{_SECRETS}#letters",
+    ),
+    Kind(
         "a KEK must not be used, and no DEK rotates until it may",
         "Jobs wait and go on by themselves once the KEK may be used: repair it within three days.",
         f"{_DEK}#a-kek-version-is-about-to-expire",

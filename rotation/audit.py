@@ -50,6 +50,7 @@ _GRAMMAR: Final[Mapping[str, re.Pattern[str]]] = {
         "removed": r"[0-9]{1,12}",
         "previous_version": r"[0-9a-f]{32}",
         "current_version": r"[0-9a-f]{32}",
+        "alert": r"[A-Za-z0-9._:/+-]{1,200}",
         "part": r"(shard/[0-9]{1,2}|tenant/[a-z0-9._-]{1,64})",
     }.items()
 }

@@ -150,7 +150,7 @@ class Fields:
     def finish(self) -> None:
         """Report what nobody has read."""
         for field in self._fields:
-            self.mistake(f"{field}: unknown field")
+            self.mistake(f"{field} is an unknown field")
 
     def _wrong(self, field: str, value: object, wanted: str, *, tell_when_missing: bool = True) -> None:
         if value is _NOTHING:

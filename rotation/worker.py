@@ -22,8 +22,10 @@ from rotation.message import (
     KekOrder,
     Message,
     RewrapBatch,
+    SecretAction,
     SecretOrder,
     ShardPlan,
+    Trigger,
     decoded,
     refused,
     retry_delay,
@@ -43,6 +45,8 @@ _MAX_ATTEMPTS: Final = 300
 """Put-backs before a message counts as failed: about three days at 15 minutes each."""
 _PATIENCE_WITH_UNKNOWN: Final = 2
 """Put-backs of a job whose tenant is not there yet."""
+POISON: Final = "a message could not be processed and waits for an operator"
+LOST_ORDER: Final = "an order for a secret could not be carried out and waits for an operator"
 _MAX_KEPT: Final = 16_000
 """Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
 
@@ -120,6 +124,7 @@ class Worker:
             text = mask(decoded(body).decode(errors="replace"))[:_MAX_KEPT]
             letter = DeadLetter(queue, f"message/{digest}", str(error), text, self._clock(), can_resend=False)
             self._audit.record(_refusal(letter, "message.refused", f"queue/{queue}", "InvalidMessage"))
+            alert = _letter_alert(letter, f"queue/{queue}", POISON)
         else:
             reason = message.failure or "its worker died or ran out of time at every delivery"
             reason += f": {message.because}" if message.because else ""
@@ -129,16 +134,11 @@ class Worker:
             letter = DeadLetter(queue, name, reason, resend, self._clock(), can_resend=True)
             if not self._is_lost(message, letter):
                 return
-        self._alerts.raise_alert(
-            Alert(
-                id=letter_alert(letter),
-                severity=Severity.CRITICAL,
-                what="a message could not be processed and waits for an operator",
-                subject=f"queue/{queue}",
-                raised=letter.kept,
-                details={"reason": letter.reason, "letter": letter.id},
-            )
-        )
+            alert = _letter_alert(letter, f"queue/{queue}", POISON)
+            if isinstance(message, SecretOrder):
+                urgency = Severity.CRITICAL if message.compromised else Severity.WARNING
+                alert = _letter_alert(letter, f"secret/{message.secret}", LOST_ORDER, urgency)
+        self._alerts.raise_alert(alert)
         self._dead_letters.keep(letter)
 
     def _perform(self, message: Message) -> None:
@@ -151,6 +151,8 @@ class Worker:
                 if self._walk.perform(message):
                     self._kek_jobs.drive(message.kek)
             case SecretOrder():
+                if message.action is SecretAction.DRIVE and message.trigger is Trigger.MANUAL:
+                    self._audit.record(_handed_over(message))
                 self._secret_jobs.perform(message)
             case ShardPlan():
                 self._planner.plan(message)
@@ -168,7 +170,9 @@ class Worker:
             case SecretOrder():
                 if not self._secret_jobs.settle(message):
                     return False
-                self._audit.record(_refusal(letter, message.action, f"secret/{message.secret}", error_name))
+                refusal = _refusal(letter, message.action, f"secret/{message.secret}", error_name)
+                reason = f"{letter.reason}; asked because: {message.reason}"
+                self._audit.record(replace(refusal, actor=message.actor, trigger=message.trigger.value, reason=reason))
             case ShardPlan():
                 self._audit.record(_refusal(letter, "plan.shard", f"shard/{message.shard}", error_name))
         return True
@@ -200,6 +204,24 @@ class Worker:
         delay = retry_delay(message)
         log.warning("job put back", extra={"job": message.id, "delay_s": delay.seconds, "because": str(error)})
         self._queues.send(queue, again.to_json(), delay)
+
+
+def _letter_alert(letter: DeadLetter, subject: str, what: str, severity: Severity = Severity.CRITICAL) -> Alert:
+    details = {"reason": letter.reason, "letter": letter.id}
+    return Alert(letter_alert(letter), severity, what, subject, letter.kept, details)
+
+
+def _handed_over(order: SecretOrder) -> AuditEvent:
+    """Who has handed a value over to a rotation, or asked it to go on."""
+    return AuditEvent(
+        job=f"secret.drop/{order.secret}/{order.request}",
+        outcome=Outcome.SUCCEEDED,
+        action="secret.drop",
+        subject=f"secret/{order.secret}",
+        actor=order.actor,
+        trigger=order.trigger.value,
+        reason=order.reason,
+    )
 
 
 def _refusal(letter: DeadLetter, action: str, subject: str, error_name: str) -> AuditEvent:

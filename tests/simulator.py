@@ -297,13 +297,15 @@ class World:
             return _open_symmetric(wrap.kid, wrap.wrapped)
         return _open(_number(wrap.kid), wrap.wrapped)
 
+    def audited(self) -> list[dict[str, Any]]:
+        """What is on record in the audit trail, stream by stream."""
+        return [json.loads(record.canonical) for records in self.streams.values() for record in records]
+
     def outcomes(self) -> dict[str, set[str]]:
         """The recorded outcomes of every job in the audit trail."""
         outcomes: dict[str, set[str]] = {}
-        for records in self.streams.values():
-            for record in records:
-                fields = json.loads(record.canonical)
-                outcomes.setdefault(fields["job"], set()).add(fields["outcome"])
+        for fields in self.audited():
+            outcomes.setdefault(fields["job"], set()).add(fields["outcome"])
         return outcomes
 
 

@@ -4,17 +4,16 @@ import argparse
 from collections.abc import Iterator
 from typing import Final
 
-from rotation.alert_job import closing_event
 from rotation.alerting import DEFAULT_OWNER, kind_of
-from rotation.commands.asking import quoted, user
+from rotation.commands.asking import quoted, recordable_user
 from rotation.commands.grammar import Commands, add_command, add_json, add_origin
 from rotation.commands.ports import Ports
 from rotation.commands.tables import Cell, Row, printable, rendered
 from shared.errors import Rejected
 from shared.settings import Settings
-from shared.values import Alert, Closing, Severity
+from shared.values import Alert, Severity
 
-_COLUMN: Final = 10
+_HEADLINE: Final = ("severity", "subject", "what")
 
 
 def add_to(nouns: Commands) -> None:
@@ -56,10 +55,11 @@ def _described(alerts: list[Alert]) -> Iterator[str]:
         if number:
             yield ""
         yield printable(f"{alert.severity.upper()}  {alert.subject}: {alert.what}")
-        for name, cell in _row(alert).items():
-            if cell and name not in ("severity", "subject", "what"):
-                text = cell if isinstance(cell, str) else f"{cell:%Y-%m-%d %H:%M} UTC"
-                yield printable(f"  {name:<{_COLUMN}}{text}")
+        told = {name: cell for name, cell in _row(alert).items() if cell and name not in _HEADLINE}
+        width = max(map(len, told)) + 2
+        for name, cell in told.items():
+            text = cell if isinstance(cell, str) else f"{cell:%Y-%m-%d %H:%M} UTC"
+            yield printable(f"  {name:<{width}}{text}")
 
 
 def _resolve(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001
@@ -69,10 +69,5 @@ def _resolve(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
     if alert.resolved is not None:
         yield f"was resolved before: {alert.id}"
         return
-    by = options.actor or user()
-    try:
-        closing_event(alert.id, Closing(0, by, options.reason))
-    except ValueError:
-        raise Rejected("this name cannot be recorded: say who you are with --actor", actor=quoted([by])) from None
-    ports.alerts.resolve(alert.id, by, options.reason)
+    ports.alerts.resolve(alert.id, recordable_user(options), options.reason)
     yield f"resolved: {alert.id}"

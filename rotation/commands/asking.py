@@ -1,5 +1,6 @@
 """Asking for a change by queue message, as anybody else does, and waiting until it is made."""
 
+import argparse
 import getpass
 import sys
 import time
@@ -8,9 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from rotation.alert_job import closing_event
 from rotation.commands.ports import Ports
 from shared.errors import InvalidMessage, Rejected, Transient
 from shared.redact import mask
+from shared.values import Closing
 
 LOOK_EVERY_S: Final = 0.5
 _LONGEST_SHOWN: Final = 80  # characters of what somebody typed
@@ -48,6 +51,16 @@ def user() -> str:
         return getpass.getuser()
     except OSError:  # as in a container, whose user may have no name
         return "operator"
+
+
+def recordable_user(options: argparse.Namespace) -> str:
+    """Who asks, and not by a message; Rejected if the audit trail has no room for the name."""
+    by: str = options.actor or user()
+    try:
+        closing_event("", Closing(0, by, ""))
+    except ValueError:
+        raise Rejected("this name cannot be recorded: say who you are with --actor", actor=quoted([by])) from None
+    return by
 
 
 def quoted(texts: Sequence[str]) -> str:

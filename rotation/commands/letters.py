@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterator
 
 from rotation.alerting import letter_alert
-from rotation.commands.asking import quoted
-from rotation.commands.grammar import Commands, add_command, add_group, add_json
+from rotation.commands.asking import quoted, recordable_user
+from rotation.commands.grammar import Commands, add_command, add_group, add_json, add_origin
 from rotation.commands.ports import Ports
 from rotation.commands.tables import Row, rendered
 from shared.errors import Rejected
@@ -23,6 +23,7 @@ def add_to(nouns: Commands) -> None:
     ):
         command = add_command(letters, verb, purpose, _resolve, sample=f"letters {verb} dek.rotate/acme/v2")
         command.add_argument("id", nargs="+", help="as `letters list` shows it")
+        add_origin(command, f"{verb} it")
         command.set_defaults(resend=verb == "resend")
 
 
@@ -52,10 +53,11 @@ def _resolve(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
         raise Rejected(
             "the message does not follow its schema and cannot be sent again; nothing was done", id=quoted(stuck)
         )
+    by, done = recordable_user(options), "sent again" if options.resend else "dropped"
     for letter in letters:
         if options.resend:
             ports.queues.send(letter.queue, letter.body)
         ports.dead_letters.resolve(letter)
         # Last: dying before, an alert too many is left, and not a letter that nobody is told of.
-        ports.alerts.resolve(letter_alert(letter))
-        yield f"{'sent again' if options.resend else 'dropped'}: {letter.id}"
+        ports.alerts.resolve(letter_alert(letter), by, f"{done}: {options.reason}")
+        yield f"{done}: {letter.id}"

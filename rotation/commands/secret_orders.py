@@ -99,8 +99,9 @@ def _ask(options: argparse.Namespace, settings: Settings, ports: Ports) -> Itera
         yield from planned(ports, policy, row, order, decision)
         return
     if decision in (Decision.NOTHING, Decision.DRIVE):
-        why = "nothing waits to be confirmed" if order.action is SecretAction.CONFIRM else "it is so already"
-        yield f"{why}, nothing was asked: {order.action} {order.secret}"
+        if order.action is SecretAction.CONFIRM:
+            raise Rejected("nothing waits to be confirmed; nothing was asked", entry=order.secret)
+        yield f"it is so already, nothing was asked: {order.action} {order.secret}"
         return
     ports.queues.send(SECRET_JOBS, order.to_json())
     yield f"asked: {order.id}"

@@ -27,7 +27,8 @@ def planned(
     entry, now = policy.entry, ports.clock()
     grace = timedelta() if order.compromised else entry.grace
     due = entry.schedule.next_after(now)
-    yield labelled("name", f"{policy.name}: {policy.rotator}", LABEL)
+    yield labelled("name", policy.name, LABEL)
+    yield labelled("rotator", policy.rotator, LABEL)
     yield labelled("what happens", _comes_to(decision, begins=begins), LABEL)
     is_first = yield from _read(ports, policy, row, begins=begins)
     if is_first:

@@ -251,7 +251,14 @@ def test_who_resolved_an_alert_is_on_record_once_even_if_it_was_opened_again_mea
     record = audit.find(event.job, event.outcome, event.subject)
     assert record is not None
     assert (record.action, record.actor, record.reason) == ("alert.resolve", "alice", "it is mended")
+    assert record.details == {"alert": ALERT.id}
     assert sum(len(stream) for stream in world.streams.values()) == 1
+
+
+@pytest.mark.parametrize("alert_id", ["with a blank", "x" * 201])
+def test_an_alert_whose_id_a_record_has_no_room_for_is_recorded_by_its_key(alert_id: str) -> None:
+    event = closing_event(alert_id, Closing(2, "alice", "it is mended"))
+    assert (event.subject, event.details) == (f"alert/{key_of(alert_id)}", {})
 
 
 def test_an_audit_trail_that_is_away_holds_up_no_sink_and_what_a_person_did_is_recorded_later() -> None:

@@ -189,6 +189,27 @@ def test_a_step_of_a_kek_rotation_that_has_no_outcome_alerts_after_a_day() -> No
     (alert,) = guarded.world.alerts.values()
     assert (alert.subject, alert.details["job"]) == ("kek/master-kek", step.job)
     assert guarded.open == {step.job}
+    AuditTrail(SimRecords(guarded.world), guarded.world.clock).record(replace(step, outcome=Outcome.SUCCEEDED))
+    guarded.tick(MINUTES)
+    assert guarded.world.alerts == {}, "it has its outcome"
+
+
+def test_what_was_told_of_a_step_is_not_over_because_its_stream_cannot_be_read_or_is_out_of_view() -> None:
+    guarded = Guarded()
+    step = AuditEvent("kek.advance/k.000001/0003", Outcome.INTENT, "kek.advance", "kek/k", "worker", "schedule", "so")
+    AuditTrail(SimRecords(guarded.world), guarded.world.clock).record(step)
+    guarded.tick(TOLD_AFTER)
+    assert list(guarded.world.alerts) == [f"intent/{step.job}"]
+    whole = guarded.world.streams[step.stream]
+    guarded.world.streams[step.stream] = [replace(whole[0], canonical=b"{}"), *whole[1:]]
+    guarded.watch = new_watch(guarded.world)
+    guarded.tick(MINUTES)
+    assert list(guarded.world.alerts) == [f"intent/{step.job}"]
+    guarded.world.streams[step.stream] = whole
+    guarded.tick(timedelta(days=20))
+    guarded.watch = new_watch(guarded.world)
+    guarded.tick(MINUTES)
+    assert list(guarded.world.alerts) == [f"intent/{step.job}"]
 
 
 def test_an_alert_about_a_step_is_repeated_a_few_times_a_day_and_not_by_every_tick(

@@ -304,6 +304,34 @@ def test_an_order_that_makes_no_sense_ends_as_a_letter(action: SecretAction, fie
     scene.check_secret()
 
 
+@pytest.mark.parametrize(("is_compromised", "severity"), [(False, Severity.WARNING), (True, Severity.CRITICAL)])
+def test_a_letter_about_a_secret_names_it_and_the_record_says_who_had_ordered_what(
+    is_compromised: bool, severity: Severity
+) -> None:
+    scene = Scene()
+    order = SecretOrder(
+        SecretAction.ROTATE, "nobody", "by-hand", Trigger.MANUAL, "alice@atp", "ticket 4711", compromised=is_compromised
+    )
+    scene.drop(SECRET_JOBS, order.to_json())
+    scene.settle()
+    (alert,) = scene.world.alerts.values()
+    assert (alert.subject, alert.severity) == ("secret/nobody", severity)
+    (record,) = (each for each in scene.world.audited() if each["subject"] == "secret/nobody")
+    assert (record["outcome"], record["actor"], record["trigger"]) == ("failed", "alice@atp", "manual")
+    assert record["reason"].startswith("Rejected: the catalog has no secret of that name")
+    assert record["reason"].endswith("asked because: ticket 4711")
+
+
+def test_who_has_handed_a_value_over_is_on_record_once() -> None:
+    scene = Scene()
+    for _ in range(2):
+        order = SecretOrder(SecretAction.DRIVE, NAME, "cli-1", Trigger.MANUAL, "alice@atp", "ticket 4711", 0)
+        scene.drop(SECRET_JOBS, order.to_json())
+        scene.settle()
+    (record,) = (each for each in scene.world.audited() if each["action"] == "secret.drop")
+    assert (record["actor"], record["reason"], record["subject"]) == ("alice@atp", "ticket 4711", f"secret/{NAME}")
+
+
 def test_a_second_rotation_is_refused_while_the_first_is_not_over() -> None:
     scene = rotated()
     scene.send(SecretAction.ROTATE, "too-soon")

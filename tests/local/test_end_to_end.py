@@ -408,7 +408,7 @@ retention_day = 365
 """)
     said = start_with(scene, tmp_path, ATP_CATALOG=str(catalog))
     assert f"{catalog}: [master-kek] interval_days: 0 is not a whole number of days from 1 to 3650" in said
-    assert f"{catalog}: [tenant-dek] retention_day: unknown field" in said
+    assert f"{catalog}: [tenant-dek] retention_day is an unknown field" in said
     assert f"{catalog}: [tenant-dek] kek: 'another-kek' is no entry of kind 'kek'" in said
 
 

@@ -41,19 +41,28 @@ FUNCTIONS = (ast.FunctionDef,)
 def texts(file: Path) -> Iterator[str | None]:
     """The text of every alert that a module makes, None where it cannot be told."""
     tree = ast.parse(file.read_text())
+    constants = {
+        node.target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+
+    def text(node: ast.expr | None) -> str | None:
+        if isinstance(node, ast.Name):
+            node = ast.Constant(constants.get(node.id))
+        return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
     for function in (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)):
         for call in calls(function, "Alert"):
             what = argument(call, "what", 2)
-            if isinstance(what, ast.Constant):
-                yield str(what.value)
-                continue
             names = [parameter.arg for parameter in function.args.args if parameter.arg != "self"]
             if not isinstance(what, ast.Name) or what.id not in names:
-                yield None
+                yield text(what)
                 continue
             for caller in calls(tree, function.name):
-                given = argument(caller, what.id, names.index(what.id))
-                yield str(given.value) if isinstance(given, ast.Constant) else None
+                yield text(argument(caller, what.id, names.index(what.id)))
 
 
 def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:

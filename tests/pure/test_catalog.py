@@ -223,8 +223,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
         KEK + DEK.replace("grace_days = 7", "grace_days = 80"),
         "[tenant-dek] spread_days and grace_days together must be shorter than interval_days",
     ),
-    "a misspelt field": (KEK + "intervall_days = 7\n" + DEK, "[master-kek] intervall_days: unknown field"),
-    "a field of another kind": (KEK + "spread_days = 7\n" + DEK, "[master-kek] spread_days: unknown field"),
+    "a misspelt field": (KEK + "intervall_days = 7\n" + DEK, "[master-kek] intervall_days is an unknown field"),
+    "a field of another kind": (KEK + "spread_days = 7\n" + DEK, "[master-kek] spread_days is an unknown field"),
     "an unknown kind": (
         KEK + DEK + '[jwt]\nkind = "jtw"\n',
         "[jwt] kind is 'jtw'; known kinds: 'kek', 'dek', 'key', 'secret', 'certificate'",
@@ -246,7 +246,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
         KEK + DEK + CERTIFICATE.replace("yearly", "weekly"),
         "[clients] calendar: 'weekly' is not one of 'monthly', 'quarterly', 'yearly'",
     ),
-    "a calendar for the DEKs": (KEK + DEK + 'calendar = "monthly"\n', "[tenant-dek] calendar: unknown field"),
+    "a calendar for the DEKs": (KEK + DEK + 'calendar = "monthly"\n', "[tenant-dek] calendar is an unknown field"),
     "a calendar for the vault": (
         KEK + DEK + KEY.replace("interval_days = 90", 'calendar = "quarterly"'),
         "[signing] calendar: Key Vault counts days from the making of a version: say interval_days",
@@ -277,11 +277,11 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "a secret rotated by somebody": (
         KEK + DEK + SECRET.replace("grace_days", 'rotated_by = "person"\ngrace_days'),
-        "[webhook] rotated_by: unknown field",
+        "[webhook] rotated_by is an unknown field",
     ),
     "a certificate that does not expire": (
         KEK + DEK + CERTIFICATE + "expires = false\n",
-        "[clients] expires: unknown field",
+        "[clients] expires is an unknown field",
     ),
     "an expiry that is no truth value": (
         KEK + DEK + KEY + 'expires = "no"\n',
@@ -358,7 +358,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "a misspelt parameter": (
         KEK + DEK + SECRET.replace("tries", "trys"),
-        "[webhook] parameters: trys: unknown field",
+        "[webhook] parameters: trys is an unknown field",
     ),
     "parameters that are no table": (
         KEK + DEK + SECRET.replace('{ url = "https://hooks.example", tries = 3 }', '"none"'),
@@ -494,7 +494,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("bad name", "the name must"),
         ("bad name", "owner"),
         ("bad name", "interval_days: 0"),
-        ("bad name", "colour: unknown field"),
+        ("bad name", "colour is an unknown field"),
         ("bad name", "scrub_percent: 101 is not a percentage from 0.1 to 100"),
         ("no-kind", "kind is None"),
         ("one-dek", "owner: is missing"),

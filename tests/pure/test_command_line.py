@@ -194,14 +194,14 @@ def test_open_alerts_are_shown_with_owner_next_step_and_runbook(
     said = capsys.readouterr().out
     assert said.splitlines()[:6] == [
         "WARNING  queue/jobs: a message could not be processed and waits for an operator",
-        "  id        a-1",
-        "  raised    2026-03-01 02:03 UTC",
-        "  owner     sre",
-        "  next      It waits as a dead letter and is not done until somebody sends it again or drops it.",
-        "  runbook   docs/runbooks/dek-rotation.md#dead-letters",
+        "  id       a-1",
+        "  raised   2026-03-01 02:03 UTC",
+        "  owner    sre",
+        "  next     It waits as a dead letter and is not done until somebody sends it again or drops it.",
+        "  runbook  docs/runbooks/dek-rotation.md#dead-letters",
     ]
-    assert "  reason    a\N{REPLACEMENT CHARACTER}b\n\nCRITICAL" in said, "nothing that a terminal would obey"
-    assert "owner     security-engineering" in said
+    assert "  reason   a\N{REPLACEMENT CHARACTER}b\n\nCRITICAL" in said, "nothing that a terminal would obey"
+    assert "owner    security-engineering" in said
     assert "a-2" not in said
 
 
@@ -245,8 +245,17 @@ def test_an_alert_is_resolved_by_hand_once(platform: Platform, capsys: pytest.Ca
 def test_a_letter_that_is_dropped_takes_its_alert_along(platform: Platform) -> None:
     platform.letter("one")
     (letter,) = platform.letters.values()
-    assert main(["letters", "drop", "one"]) == 0
-    assert platform.resolved == [(f"{letter.queue}/one",)]
+    assert main(["letters", "drop", "one", "--reason", "ticket 4711", "--actor", "ann"]) == 0
+    assert platform.resolved == [(f"{letter.queue}/one", "ann", "dropped: ticket 4711")]
+
+
+def test_whoever_drops_a_letter_has_a_name_that_can_be_recorded(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.letter("one")
+    assert main(["letters", "drop", "one", "--actor", "a name with blanks"]) == EXIT_REJECTED
+    assert "say who you are with --actor" in capsys.readouterr().err
+    assert len(platform.letters) == 1
 
 
 def test_tables_say_what_their_times_are(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:

@@ -528,7 +528,7 @@ MISTAKES: Final[Mapping[str, tuple[str, Mapping[str, Any], str]]] = {
     "no key": ("test", {"template": "a"}, "test: template: must be ASCII and hold {key} once"),
     "no status": ("test", {"accepted": []}, "test: accepted and refused: name at least one status each"),
     "a strange status": ("test", {"refused": [200]}, "test: refused: [200] is not a list of whole numbers"),
-    "unknown": ("revoke", {"verb": "DELETE"}, "revoke: verb: unknown field"),
+    "unknown": ("revoke", {"verb": "DELETE"}, "revoke: verb is an unknown field"),
 }
 
 

@@ -306,7 +306,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "two headers": ({**HOW, "test": {**ASKING, "header": "A: {value}\r\nB: c"}}, "test: header:"),
     "a status that says both": ({**HOW, "test": {**ASKING, "accepted": [401]}}, "in common"),
     "no status that says yes": ({**HOW, "test": {**ASKING, "accepted": []}}, "each name a status"),
-    "a misspelt field": ({**HOW, "test": {**ASKING, "refuse": [401]}}, "refuse: unknown field"),
+    "a misspelt field": ({**HOW, "test": {**ASKING, "refuse": [401]}}, "refuse is an unknown field"),
 }
 
 

@@ -594,7 +594,7 @@ MISTAKES: Final[Mapping[str, tuple[str, dict[str, object], str]]] = {
     "two keys in it": ("storage-account", {"template": "{key}{key}"}, "[it] template: must hold {key} once"),
     "a longer key": ("storage-account", {"template": "x{key}"}, "[it] template: must hold {key} once"),
     "no test": ("service-bus", {"test": "no"}, "[it] test: 'no' is not one of 'service', 'listed'"),
-    "unknown": ("service-bus", {"colour": "blue"}, "[it] colour: unknown field"),
+    "unknown": ("service-bus", {"colour": "blue"}, "[it] colour is an unknown field"),
 }
 
 
