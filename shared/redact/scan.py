@@ -6,6 +6,7 @@ expression, so the value of a telling name counts only if it could be one. Print
 
 import argparse
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -65,16 +66,15 @@ def tree(root: Path) -> Iterator[Text]:
     for name in sorted({*names} - {""}):
         path = root / name
         if path.is_file() and path.stat().st_size <= _LARGEST:
-            raw = path.read_bytes()
-            if b"\0" not in raw:
-                yield Text(name, 1, raw.decode(errors="replace"))
+            yield Text(name, 1, _plain(path.read_bytes().decode(errors="replace")))
 
 
 def history(root: Path) -> Iterator[Text]:
     """Every line that a commit of any branch or tag has added, merges included."""
     seen: set[str] = set()
-    log = _git(root, "log", "--all", "--diff-merges=first-parent", "--format=%x00%h", *_PATCH)
-    for commit in log.split("\0")[1:]:
+    mark = f"commit {secrets.token_hex(16)} "  # nothing that a commit holds can pass for it
+    log = _git(root, "log", "--all", "--diff-merges=first-parent", f"--format={mark}%h", *_PATCH)
+    for commit in log.split(mark)[1:]:
         name, _, patch = commit.partition("\n")
         for added in _added(patch):
             if added.text not in seen:
@@ -89,6 +89,7 @@ def staged(root: Path) -> Iterator[Text]:
 
 _PATCH: Final = (
     "--patch",
+    "--text",
     "--unified=0",
     "--no-color",
     "--no-ext-diff",
@@ -100,7 +101,7 @@ _PATCH: Final = (
 
 def _added(patch: str) -> Iterator[Text]:
     place, first, lines = "", 0, list[str]()
-    for line in patch.splitlines():
+    for line in patch.split("\n"):
         if lines and not line.startswith("+"):
             yield Text(place, first, "\n".join(lines))
             lines = []
@@ -111,9 +112,14 @@ def _added(patch: str) -> Iterator[Text]:
         elif hunk := _HUNK.match(line):
             first = int(hunk.group(1))
         elif line.startswith("+") and first:
-            lines.append(line[1:])
+            lines.append(_plain(line[1:]))
     if lines:
         yield Text(place, first, "\n".join(lines))
+
+
+def _plain(text: str) -> str:
+    """The text without NUL: so what is in UTF-16, as PowerShell writes it, can be read, and what is in binary files."""
+    return text.replace("\0", "")
 
 
 def _could_be_a_secret(value: str) -> bool:

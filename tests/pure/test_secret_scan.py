@@ -71,6 +71,24 @@ def test_a_secret_in_a_file_is_found_in_its_line_whether_it_is_committed_or_not(
         git(repository, "commit", "-q", "-m", "more", check=False)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        f"first\ntoken = {SECRET}\n".encode("utf-16"),
+        f"first\ntoken = {SECRET}\n".encode("utf-16-be"),
+        b"\0\1\2\n\xff\xfe" + SECRET.encode() + b"\0\0\3",
+    ],
+    ids=["UTF-16", "UTF-16, big-endian", "binary"],
+)
+def test_a_secret_in_a_file_with_nul_bytes_is_found_in_the_tree_and_in_its_commit(repository: Path, raw: bytes) -> None:
+    (repository / "new.bin").write_bytes(raw)
+    assert scan(repository, "--tree").stdout == "new.bin:2: npm-token\n"
+    git(repository, "add", ".")
+    assert scan(repository, "--staged").stdout == "new.bin:2: npm-token\n"
+    git(repository, "commit", "-q", "-m", "binary")
+    assert "new.bin:2: npm-token\n" in scan(repository, "--history").stdout
+
+
 def test_a_secret_in_a_commit_that_was_removed_since_is_found(repository: Path) -> None:
     (repository / "old.txt").write_text(f"a\nb\n{SECRET}\n")
     git(repository, "add", ".")
