@@ -162,9 +162,9 @@ def lost_alert(sight: Sight, now: datetime) -> Alert | None:
     )
 
 
-def missing_alert(entry: Entry, vault: str, now: datetime) -> Alert:
-    """That the vault does not have the entry's object."""
-    severity = Severity.CRITICAL if entry.kind is EntryKind.KEK else Severity.WARNING
+def missing_alert(entry: Entry, vault: str, now: datetime, *, is_used: bool) -> Alert:
+    """That the vault does not have the entry's object; `is_used`: it is on record that it had."""
+    severity = Severity.CRITICAL if is_used else Severity.WARNING
     return _missing(entry, vault, severity, "the catalog names an object that Key Vault does not have", now)
 
 

@@ -75,6 +75,13 @@ class Overview:
         version = used or versions[-1]
         return Sight(entry, version, rotation, kek, used is None, STATE_TAG in version.tags, said)
 
+    def is_used(self, entry: Entry) -> bool:
+        """Whether a version of the object is on record: DEKs are wrapped under it, or consumers were given it."""
+        if entry.kind is EntryKind.KEK:
+            return self._keks.read(entry.name) is not None
+        rotation = self._rotations.read(entry.name) if entry.kind is EntryKind.SECRET else None
+        return rotation is not None and bool(rotation.current)
+
     def is_signing_key(self, found: VaultObject) -> bool:
         """Whether checkpoints are signed with the object."""
         is_key_of_first_vault = (found.kind, found.vault) == (ObjectKind.KEY, self._objects.vaults[0])

@@ -120,7 +120,8 @@ class VaultScan:
 
     def _miss(self, look: "_Look", entry: Entry) -> None:
         if not self._objects.versions(entry.object_kind, entry.object, look.vault):  # nor was it made since the list
-            self._tell(look, missing_alert(entry, look.vault, self._clock()))
+            is_used = self._overview.is_used(entry)
+            self._tell(look, missing_alert(entry, look.vault, self._clock(), is_used=is_used))
 
     def _wants_a_look(self, entry: Entry, found: VaultObject) -> bool:
         """Whether its versions must be read, which a list does not name. Of most objects they need not."""

@@ -56,6 +56,10 @@ def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bo
     try:
         versions = Versions(ports.secrets, policy.entry, ports.clock)
         newest = versions.newest()
+        if newest is None and row.current:
+            gone = f"the vault has no version, and {row.current} is on record: recover it, or nothing can be rotated"
+            yield labelled("current version", gone, LABEL)
+            return False
         if newest is None:
             is_first = True
             yield labelled("current version", "none", LABEL)

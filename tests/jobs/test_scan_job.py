@@ -213,6 +213,17 @@ def test_an_object_of_the_catalog_that_vanishes_is_told_once_until_it_is_there_a
     assert scene.open() == {}
 
 
+def test_a_secret_or_a_kek_in_use_that_vanishes_is_critical(scene: Scene) -> None:
+    scene.add_tenant("acme")
+    del scene.world.secrets[VAULT_URL, NAME]
+    scene.world.keks.clear()
+    scene.scan()
+    assert {alert.id: alert.severity for alert in scene.world.alerts.values()} == {
+        f"missing/{HOST}/secret/{NAME}": Severity.CRITICAL,
+        f"missing/{HOST}/key/master-kek": Severity.CRITICAL,
+    }
+
+
 def test_an_object_that_is_made_while_the_vault_is_listed_is_not_missing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -480,6 +480,13 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(operator: Operator
     assert operator.orders() == []
 
 
+def test_a_dry_run_says_that_the_secret_was_deleted(operator: Operator) -> None:
+    del operator.world.secrets[VAULT_URL, NAME]
+    assert operator.types("secret", "rotate", NAME, "--dry-run") == 0, operator.err
+    assert operator.told()["current version"].startswith("the vault has no version, and ")
+    assert operator.told()["dual running"] == "7 days"
+
+
 def test_a_dry_run_for_a_compromised_credential_has_no_dual_running(operator: Operator) -> None:
     operator.rotates()
     assert operator.types("secret", "rotate", NAME, "--compromised", "--dry-run") == 0
@@ -491,6 +498,7 @@ def test_a_dry_run_for_a_compromised_credential_has_no_dual_running(operator: Op
 
 def test_a_dry_run_of_a_first_credential_revokes_nothing(operator: Operator) -> None:
     operator.world.secrets.clear()
+    operator.world.rotations.clear()
     assert operator.types("secret", "rotate", NAME, "--dry-run") == 0
     told = operator.told()
     assert (told["current version"], told["dual running"]) == ("none", "none: it is the first one")
