@@ -88,8 +88,12 @@ class PrimaryKek:
 
 
 def adopted(name: str, keks: Keks, vault: Vault, clock: Clock) -> KeyPointer:
-    """The pointer of a KEK that has none yet, on the newest version; whoever adopts first decides."""
-    pointer = KeyPointer(name, vault.newest(name).kid, clock())
+    """The pointer of a KEK that has none yet, on the newest version; whoever adopts first decides.
+
+    It may have been in use before: its age counts from when it was made.
+    """
+    newest = vault.newest(name)
+    pointer = KeyPointer(name, newest.kid, newest.created or clock())
     try:
         keks.add(pointer)
     except Conflict:

@@ -148,6 +148,7 @@ class KekVersion:
     operations: frozenset[str]  # JSON Web Key names: wrapKey, unwrapKey, ...
     kind: KeyKind = KeyKind.RSA
     run: str = ""  # id of the KEK rotation that had it made; empty for a version that came into being otherwise
+    created: datetime | None = None
 
     @property
     def shape(self) -> KeyShape:

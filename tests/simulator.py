@@ -227,7 +227,7 @@ class World:
         kid = Kid(f"{vault}/keys/{name}/{len(self.keks) + 1:032x}")
         kind = changes.get("kind", KeyKind.RSA)
         public = None if kind is KeyKind.OCT_HSM else private_key(_number(kid)).public_key()
-        kek = KekVersion(kid, public, True, None, None, frozenset({"wrapKey", "unwrapKey"}))
+        kek = KekVersion(kid, public, True, None, None, frozenset({"wrapKey", "unwrapKey"}), created=self.now)
         self.keks[kid] = replace(kek, **changes)  # type: ignore[arg-type] # any field, by name
         return kid
 

@@ -204,6 +204,7 @@ def _described(key: KeyVaultKey) -> KekVersion:
         operations=frozenset(str(getattr(name, "value", name)) for name in key.key_operations),
         kind=kind,
         run=(key.properties.tags or {}).get(RUN_TAG, ""),
+        created=date_of(key.properties.created_on),
     )
 
 

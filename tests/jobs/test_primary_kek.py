@@ -2,6 +2,7 @@ import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import override
 
 import pytest
@@ -75,3 +76,12 @@ def test_a_repaired_kek_is_used_again_within_half_a_minute_and_a_sound_one_is_re
     assert kek().primary.enabled
     seconds[0] = 31 + 61
     assert not kek().primary.enabled
+
+
+def test_a_kek_that_was_there_before_the_app_is_as_old_as_its_version() -> None:
+    world = World()
+    made = world.now
+    world.add_kek()
+    world.now += timedelta(days=300)
+    PrimaryKek("master-kek", SimKeks(world), SimVault(world), world.clock)()
+    assert world.pointers["master-kek"].since == made
