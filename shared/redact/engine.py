@@ -18,8 +18,9 @@ except ImportError:
     re2 = None
 
 MASK: Final = "[REDACTED:"
-_MOST_HEADS: Final = 10_000
-"""Telling names in one text; what is behind the last of them is masked, for the same reason."""
+_MOST_HEADS: Final = 6_000
+_MOST_PARTS: Final = 4_000
+"""Telling names in one text, and parts of a value; what is behind the last of them is masked, as with `MOST`."""
 PRIVATE_KEY: Final = "private-key"
 VALUE: Final = "credential"
 """Kinds of what is found by its armour, and by its name."""
@@ -85,6 +86,8 @@ _PART: Final = re.compile(
     re.ASCII,
 )
 """Of a container: what opens or closes one, what separates, a quote, a word."""
+_SCAFFOLD: Final = re.compile(r"[A-Za-z_.]*[(\[{]*[A-Za-z_.-]*[:=]?")
+"""What can stand before the first value in brackets and is no part of it."""
 _MASKED: Final = re.compile(r"\[REDACTED:[a-z0-9-]{0,40}\]?|\[RE?D?A?C?T?E?D?(?![A-Za-z0-9])")
 """A mask, or one that was cut off."""
 _COLON: Final = re.compile(r"\s{0,4}(?:=>|[:=])")
@@ -283,6 +286,8 @@ def _assigned(text: str) -> Iterator[Finding]:
             if spans is None:
                 spans = [(start, end)]
             else:
+                if end - start >= least and not _SCAFFOLD.fullmatch(text[start:end].partition(MASK)[0]):
+                    spans.append((start, end))
                 least = 1
         for begin, end in spans:
             if MASK.startswith(small[begin:end].upper()) or text.startswith(MASK, begin):
@@ -305,8 +310,8 @@ def _head(text: str, small: str, name: re.Match[str]) -> re.Match[str] | None:
         if begins not in "pi":
             return head if _is_option(before) else None
         # A function of SQL; that of a program, `read_password("x")`, is given something else.
-        called = head.group(1) and (small[name.start() - 1 : name.start()].isalnum() or small[name.start() - 1] == "_")
-        return None if called else head
+        previous = small[max(0, name.start() - 1) : name.start()]
+        return None if head.group(1) and (previous.isalnum() or previous == "_") else head
     if head := _OPTION.match(text, behind):
         return head if _is_option(before) else None
     head = _PAIR.match(text, behind)
@@ -322,7 +327,7 @@ def _is_option(before: str) -> bool:
     word = before[len(rest) :]
     if rest.endswith("\\") and (escaped := _ESCAPED_LETTER.match(word)):
         word = word[escaped.end() :]
-    return word.startswith("-")
+    return word.startswith("-") or before[before.rfind(" ") + 1 :].lstrip("\\\"'[,(:{").startswith("-")
 
 
 def _structure(text: str, name: int, head: re.Match[str], end: int) -> tuple[Spans | None, int]:
@@ -343,11 +348,13 @@ def _structure(text: str, name: int, head: re.Match[str], end: int) -> tuple[Spa
         quote = front.group(1)
         if not quote:
             last = _end_of_bare(text, front.end(), _END_OF_BARE)
+            if text.startswith(("[", "{", "("), front.end()):
+                return _in_container(text, front.end(), front.end())
             return ([(start, last)] if max(last - front.end(), end - start) >= _SHORTEST else []), 1
         if not _CLOSING.match(text, front.end()):
             return [(start, _end_of_quoted(text, front.end(), len(quote) - 1, quote[-1]))], 1
     if opens := _OPENS.match(text, start):
-        return _in_container(text, start, opens.end() - 1, end)
+        return _in_container(text, start, opens.end() - 1)
     if line and (line.group(2) or text.startswith("-", start)):
         depth = len(line.group(2)) + text.startswith("-", start)
         if depth > len(before) - len(before.lstrip(" \t-")):
@@ -355,19 +362,20 @@ def _structure(text: str, name: int, head: re.Match[str], end: int) -> tuple[Spa
     return None, 0
 
 
-def _in_container(text: str, start: int, at: int, end: int) -> tuple[Spans, int]:
+def _in_container(text: str, start: int, at: int) -> tuple[Spans, int]:
     """All that stands in brackets, but the names: `["x", "y"]`, `{"value": "x"}`, `Secret("x")`."""
     found: Spans = []
     depth = parts = 0
-    masked: re.Match[str] | None = None
     follows = False  # whether a part may follow here: behind a bracket or what separates
-    while (part := _PART.match(text, at)) and parts < _MOST_HEADS:
+    while part := _PART.match(text, at):
         parts += 1
+        if parts > _MOST_PARTS:
+            found.append((at, len(text)))
+            break
         at = part.end()
         opened, closed, separated, quote, word = part.groups()
-        if opened and (mask := _MASKED.match(text, part.start(1))):
-            masked = mask
-            at = mask.end()
+        if opened and (masked := _MASKED.match(text, part.start(1))):
+            at = masked.end()
             follows = False
         elif opened:
             depth += 1
@@ -405,8 +413,6 @@ def _in_container(text: str, start: int, at: int, end: int) -> tuple[Spans, int]
                 found.append((begin, last))
             at = last
             follows = False
-    if not found and not masked and end - start >= _SHORTEST and text[end - 1] not in ":=":
-        found.append((start, end))
     return found, parts
 
 
@@ -415,8 +421,11 @@ def _in_block(text: str, at: int, line_break: str, indent: str) -> tuple[Spans, 
     found: Spans = []
     parts = 0
     rest = _REST if line_break == "\n" else _REST_ESCAPED
-    while parts < _MOST_HEADS:
+    while True:
         parts += 1
+        if parts > _MOST_PARTS:
+            found.append((at, len(text)))
+            break
         named = _NAMED.match(text, at)
         begin = named.end() if named else at
         line = rest.match(text, begin)
@@ -451,18 +460,27 @@ def _end_of_quoted(text: str, start: int, depth: int, quote: str) -> int:
     closed ends with the line.
     """
     closing = "\\" * depth + quote
+    if text.startswith(closing * 2, start) and (end := text.find(closing * 3, start + 2 * len(closing))) >= 0:
+        return end  # three quotes, as in Python
     done = start
+    doubled = 0
     for match in _QUOTE.finditer(text, start):
         if match.start() < done:
             continue
         backslashes, character = len(match.group(1)), match.group(2)
         if character == "\n":
+            if backslashes % 2:
+                continue  # the line goes on in the next
             return match.start()
         if character != quote and backslashes >= depth:
             continue
         if character == quote and backslashes == depth and text.startswith(closing, match.end()):
             done = match.end() + len(closing)
-            continue
+            doubled += 1
+            if doubled <= _MOST_PARTS:
+                continue
+            line_end = text.find("\n", done)
+            return line_end if line_end >= 0 else len(text)
         if backslashes <= depth:
             return match.start()
         if (backslashes - depth) % (2 * (depth + 1)) == 0:

@@ -391,7 +391,7 @@ def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tu
     if plain is not raw:
         found.append(_whole_words(plain))
         dense += b" " + plain.translate(_TO_BASE64)
-    if b"\xc3" in plain or b"\xc2" in plain:
+    if not plain.isascii() and (0xC3 in plain or 0xC2 in plain):
         found.append(_whole_words(_as_latin(plain)))
     # Splitting is faster, but for a text that is all short words.
     candidates = dense.split() if len(raw) < _LONG else _BASE64.findall(dense)

@@ -153,6 +153,10 @@ ASSIGNED = [
     f"SET PASSWORD FOR 'app'@'%' = '{VALUE}'",
     f"SET PASSWORD FOR app = PASSWORD('{VALUE}')",
     f"password = '''{VALUE}'''",
+    f'password = """\n{VALUE}"""',
+    f'password: "begun\\\n  {VALUE}"',
+    f"secret: !map {{value: {VALUE}}}",
+    f"secrets: ['', '{VALUE}']",
     f"the password is '{VALUE}'",
 ]
 
