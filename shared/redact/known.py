@@ -1,10 +1,10 @@
 """The exact values that this process has handled, found in text in whichever way they are written there.
 
 A value has a few encodings in mind and a text has few places that can be one, so the work starts from the text: it is
-read once in every way in which bytes can be written - as it is, with its escapes undone, as base64 at each of the four
-alignments, as hex at both, as a list of numbers - and what comes out is compared with the values. Of a value four
-overlapping windows of four bytes are indexed, at its end; of what was read every fourth position is looked up, all of
-them by one call into C. So a value is found wherever it begins, and adding one takes a microsecond.
+read once in every way in which bytes can be written - as it is, with its escapes undone, as Latin-1, as base64 at each
+of the four alignments, as hex at both, as a list of numbers - and what comes out is compared with the values. Of a
+value four overlapping windows of four bytes are indexed, at its end; of what was read every fourth position is looked
+up, all of them by one call into C. So a value is found wherever it begins, and adding one takes a microsecond.
 """
 
 import json
@@ -92,6 +92,8 @@ class _Escapes(dict[bytes, bytes]):
 
     @staticmethod
     def _meant(escape: bytes) -> bytes:
+        if escape[0] > 0x7F:
+            return escape.decode().encode("latin-1")
         if escape[:1] == b"%":
             return bytes.fromhex(escape[-2:].decode())
         said = escape.lstrip(b"\\")
@@ -121,6 +123,9 @@ _BACKSLASH: Final = _Escapes(
 )
 """Escapes of JSON, repr and C, however often they were escaped again: any number of backslashes counts as one, and a
 backslash that escapes nothing as none. The values are read in the same way, so that the two still meet."""
+_LATIN: Final = _Escapes(rb"([\xc2\xc3][\x80-\xbf])")
+"""Characters that are a byte each: what becomes of bytes that somebody has decoded as Latin-1."""
+_NO_BYTE: Final = re.compile("[^\x00-\xff\udc80-\udcff]")
 
 
 class _Places:
@@ -147,6 +152,15 @@ def unescaped(raw: bytes) -> bytes:
         # The same in C for the two that texts are full of; what backslashes may be left in front of them means nothing.
         raw = raw.replace(b'\\"', b'"').replace(b"\\n", b"\n")
     return _BACKSLASH.undone(raw) if b"\\" in raw else raw
+
+
+def _as_latin(raw: bytes) -> bytes:
+    """`_LATIN.undone(raw)`, in C, but for the characters that are no byte."""
+    text = raw.decode("utf-8", "surrogateescape")
+    try:
+        return text.encode("latin-1", "surrogateescape")
+    except UnicodeEncodeError:
+        return _NO_BYTE.sub("?", text).encode("latin-1", "surrogateescape")
 
 
 class KnownSecrets:
@@ -290,6 +304,11 @@ class KnownSecrets:
             outer, inner = _PERCENT.places(raw), _BACKSLASH.places(once)
             for span in (*self._matches(plain), *self._encoded(plain)):
                 yield outer.span(*inner.span(*span))
+        latin = _LATIN.undone(plain)
+        if latin != plain:
+            outer, inner, innermost = _PERCENT.places(raw), _BACKSLASH.places(once), _LATIN.places(plain)
+            for span in self._matches(latin):
+                yield outer.span(*inner.span(*innermost.span(*span)))
 
     def _encoded(self, raw: bytes) -> Iterator[tuple[int, int]]:
         for run in _BASE64.finditer(raw):
@@ -372,6 +391,8 @@ def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tu
     if plain is not raw:
         found.append(_whole_words(plain))
         dense += b" " + plain.translate(_TO_BASE64)
+    if not plain.isascii() and (0xC3 in plain or 0xC2 in plain):
+        found.append(_whole_words(_as_latin(plain)))
     # Splitting is faster, but for a text that is all short words.
     candidates = dense.split() if len(raw) < _LONG else _BASE64.findall(dense)
     runs = [run for run in candidates if len(run) >= _LEAST_BASE64 and run not in clean]

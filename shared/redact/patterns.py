@@ -171,9 +171,9 @@ VENDORS: Final = (
 
 NAME_ENDS: Final = (
     r"password|passwd|passphrase|passcode|passwort|pwd|secret|token|key|credential"
-    r"|connection[_-]?string|access[_-]?signature"
+    r"|connection[_-]?string|access[_-]?signature|identified\s{1,4}by"
 )
-"""How names end whose values are secrets: `db_password`, `dbPassword`, `x-api-key`; in small letters."""
+"""How names of secrets end: `db_password`, `dbPassword`, `x-api-key`; in small letters; the last one is SQL."""
 KEY_OWNERS: Final = (
     r"(?:api|account|access|shared|private|auth|secret|client|app|functions?|storage|subscription|master|host|primary"
     r"|secondary|admin|cosmos|redis|sas)[_-]?"

@@ -1,6 +1,7 @@
 """What leaves otherwise than by a log line: rows, messages, errors; and a sweep of what was written before."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -56,6 +57,30 @@ def test_free_text_of_a_row_is_masked_and_all_else_stays_as_it_is() -> None:
     assert gated(clean) is clean or gated(clean) == clean
 
 
+@pytest.mark.parametrize("text", ["--password hunter2hunter2", "credentials:\n  password: hunter2hunter2"])
+def test_what_is_masked_alone_is_masked_in_a_row_and_in_a_log_record_among_others(text: str) -> None:
+    assert "hunter2" not in str(gated({"PartitionKey": "secret", "verdict": text, "reason": "x"}, ("verdict",)))
+    record = logging.makeLogRecord({"name": "a", "msg": text, "tenant": "acme"})
+    assert "hunter2" not in str(vars(log.masked_copy(record)))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "credentials: password: {}",
+        "ran psql\n--password {}",
+        "psql\t--password {}",
+        "ALTER ROLE app PASSWORD '{}'",
+        'ran ["psql", "--password", "{}"]',
+        "secret:\n  value: {}",
+    ],
+)
+def test_no_secret_of_a_reason_gets_into_a_record(reason: str) -> None:
+    (record,) = chained([event(reason=reason.format("hunter2hunter2"))], 1, GENESIS, NOW)
+    assert b"hunter2" not in record.canonical
+    assert not find(record.canonical.decode())
+
+
 @pytest.mark.parametrize("column", ["PartitionKey", "kid", "job"])
 def test_a_row_with_a_secret_in_a_typed_column_is_not_stored(column: str) -> None:
     with pytest.raises(ValueError, match=f"a secret is in {column}") as caught:
@@ -95,6 +120,9 @@ def test_a_record_with_a_secret_is_not_appended() -> None:
 
 REASONS = st.lists(
     st.sampled_from([PLANTED, "password=", "token: ", '"', "\\", "secret", " ", "x" * 57, "Bearer ", "://a:b@c", ","])
+    | st.sampled_from(
+        [" PASSWORD '", "\n--password hunter2", "secret: [", "{", "'", ": ", "\n  ", "|", "(", "]", "- ", "str = "]
+    )
 ).map("".join)
 
 

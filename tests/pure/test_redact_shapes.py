@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.redact import MASK, mask, masked
+from shared.redact import MASK, find, mask, masked
 from shared.redact.engine import MOST, Engine
 from shared.redact.patterns import AZURE, GENERAL, VENDORS
 from tests.pure import credentials
@@ -90,6 +90,74 @@ ASSIGNED = [
     f"password&quot;:&quot;{VALUE}&quot;",
     f"PGPASSWORD={VALUE}",
     f"password:\n  {VALUE}",
+    f"password             = {VALUE}",
+    f"password:\n{' ' * 30}{VALUE}",
+    # An option wherever a word can begin, and as a list of arguments.
+    f"ran psql\n--password {VALUE}",
+    f"psql\t--password {VALUE}",
+    f"psql;--password {VALUE}",
+    f"é--password {VALUE}",
+    f"--password\t{VALUE}",
+    f"--password \\\n    {VALUE}",
+    f"args:\n  - --password\n  - {VALUE}",
+    f'["psql","--password","{VALUE}"]',
+    f"Command '['psql', '--db-password', '{VALUE}']' returned 1",
+    json.dumps(["psql", "--client-secret", VALUE], indent=2),
+    # Names within what belongs to a name.
+    f"credentials: password: {VALUE}",
+    f"credentials:\n  password: {VALUE}",
+    f"credentials:\n  user: atp\n  pass: {VALUE}",
+    f"secret: password: {VALUE}",
+    f"secret: {{password: {VALUE}}}",
+    f"secret=password='{VALUE}'",
+    f"bad secret: --password {VALUE}",
+    f"secret:\n  value: {VALUE}",
+    f"secret:\n  value: '{VALUE} x'",
+    f"token:\n    current:\n      v1: {VALUE}\n    old: x",
+    f"passwords:\n- {VALUE}\n- second",
+    f"passwords:\n  - second one\n  - {VALUE}",
+    f"jobs:\n  - name: a\n    secret:\n      value: {VALUE}\n  - name: b",
+    # Containers.
+    f'{{"secrets":["{VALUE}"]}}',
+    f'{{"secrets":["a-first-one", "{VALUE}"]}}',
+    f"{{'secrets': ('a-first-one', b'{VALUE}')}}",
+    json.dumps({"passwords": ["a-first-one", VALUE]}, indent=4),
+    f'{{"secret":{{"value":"{VALUE}"}}}}',
+    f"{{'secret': {{'kind': None, 'values': [{{'current': '{VALUE} x'}}]}}}}",
+    f"secret: {{kind: a, value: {VALUE}}}",
+    f"secrets: [first, {VALUE}]",
+    f"secrets: {{'a', '{VALUE}'}}",
+    # Between the name and the value: calls, types, tags.
+    f"password=SecretStr('{VALUE}')",
+    f"Login(user='atp', password=Password(value='{VALUE}'))",
+    f"password = os.environ.get('X', '{VALUE}')",
+    f"password: str = '{VALUE}'",
+    f"password: str | None = '{VALUE} x'",
+    f'password: Final[str] = "{VALUE}"',
+    f'let password: &\'static str = "{VALUE}"',
+    f"password = (\n '{VALUE}'\n)",
+    f"password: !tag {VALUE}",
+    f"password: !!str '{VALUE} x'",
+    f"password: &anchor {VALUE}",
+    f"password: |\n  {VALUE}",
+    f"password: >-\n  two words\n  and {VALUE}\nuser: atp",
+    f"password: !!binary |\n  {VALUE}",
+    # SQL.
+    f"ALTER ROLE app PASSWORD '{VALUE}'",
+    f"CREATE USER app WITH ENCRYPTED PASSWORD E'{VALUE}' VALID UNTIL 'infinity'",
+    f"CREATE LOGIN app WITH PASSWORD = N'{VALUE}', CHECK_POLICY = ON",
+    f"ALTER LOGIN app WITH PASSWORD = N'x''{VALUE}'",
+    f"CREATE USER 'app'@'%' IDENTIFIED BY '{VALUE}'",
+    f'ALTER USER app IDENTIFIED BY "{VALUE}"',
+    f"CREATE USER app IDENTIFIED WITH caching_sha2_password BY '{VALUE}'",
+    f"SET PASSWORD FOR 'app'@'%' = '{VALUE}'",
+    f"SET PASSWORD FOR app = PASSWORD('{VALUE}')",
+    f"password = '''{VALUE}'''",
+    f'password = """\n{VALUE}"""',
+    f'password: "begun\\\n  {VALUE}"',
+    f"secret: !map {{value: {VALUE}}}",
+    f"secrets: ['', '{VALUE}']",
+    f"the password is '{VALUE}'",
 ]
 
 
@@ -119,6 +187,13 @@ NOT_ASSIGNED = [
     "tokens: 12345",
     '{"event": "wrong password", "tenant": "hunter2hunter2"}',
     '{"field": "password", "tenant": "hunter2hunter2"}',
+    "no option: a-password is-not-enough",
+    "the tenant is identified by: tenant and version",
+    "could not read the secret 'db-password' of the vault",
+    "value = client.get_secret('database-of-acme')",
+    "value = read_password('database-of-acme')",
+    '{"tokens": {"prompt": 12345, "completion": 678}, "secrets": [], "passwords": {}}',
+    "credentials:\n  user: atp\n  port: 5432\nname: administrator",
     'a file called "password": nothing',
 ]
 
@@ -175,6 +250,18 @@ PIECES = st.sampled_from(
         "@",
         "sig=",
         "\n",
+        "\n  ",
+        "secret: [",
+        "token: {",
+        "--password ",
+        "PASSWORD ",
+        ",",
+        ": ",
+        "(",
+        "]",
+        "}",
+        "|\n  ",
+        "- ",
     ]
 )
 
@@ -196,3 +283,17 @@ def test_a_masked_line_of_json_is_still_json(text: str, name: str) -> None:
 @example(f"half a character \ud800 and password={VALUE}")
 def test_a_text_is_masked_whatever_is_in_it(text: str) -> None:
     assert mask(text) == text or MASK in mask(text)
+
+
+@given(st.sampled_from([*ASSIGNED, *(text for _, _, text in CORPUS)]), st.sampled_from(["x", "a: b", "--", "secret"]))
+def test_what_is_found_in_a_text_is_found_when_others_are_joined_with_it(text: str, other: str) -> None:
+    assert find(f"{other}\n{text}")
+    assert find(f"{text}\n{other}")
+
+
+@given(st.lists(PIECES, max_size=6).map("".join), st.lists(PIECES, max_size=2).map("".join))
+def test_joined_texts_have_something_masked_if_one_of_them_has(text: str, other: str) -> None:
+    if mask(text) != text:
+        assert find(f"x\n{text}")
+        assert find(f"{other}\n{text}")
+        assert find(f"{text}\n{other}")
