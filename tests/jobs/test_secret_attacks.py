@@ -633,6 +633,22 @@ def test_the_planner_does_not_disturb_a_worker(at: int) -> None:
     assert not scene.world.messages
 
 
+@pytest.mark.parametrize("at", range(3, 12))
+def test_the_scan_does_not_disturb_a_worker(at: int) -> None:
+    scene = Scene()
+    newest, value = scene.versions()[-1]
+    scene.versions()[-1] = (replace(newest, expires=scene.world.now + DAY), value)
+    scene.send(SecretAction.ROTATE)
+    scene.world.interruptions = {scene.world.calls + at: Process(scene.world).scan.run}
+    order = scene.world.messages[0]
+    scene.deliver(order)
+    assert not scene.world.interruptions
+    assert (phase(scene), order in scene.world.messages) == (SecretPhase.GRACE, False)
+    scene.settle()
+    assert scene.row.generation == 1
+    assert not scene.world.letters
+
+
 def test_a_clock_that_was_years_ahead_stops_neither_the_planner_nor_the_workers() -> None:
     scene = stopped_at(SecretPhase.INTENDED)
     ahead = scene.world.now + 700 * DAY
