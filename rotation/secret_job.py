@@ -159,6 +159,7 @@ class _Work:
         row = self._take()
         match self._decide(row, order):
             case Decision.NOTHING:
+                self._count(row, order)
                 return
             case Decision.BEGIN:
                 self._begin(row, order)
@@ -212,12 +213,15 @@ class _Work:
 
     def _look(self) -> None:
         """STEADY: what consumers use now, whoever published it. No generation is used again that the vault knows."""
-        row = self._stored
         newest = self._versions.newest()
+        row = replace(self._stored, generation=max(self._stored.generation, self._versions.newest_generation()))
         if newest is None or newest.version == row.current:
+            if row != self._stored:
+                self._store(row)
             return
-        generation = max(row.generation, self._versions.newest_generation())
-        row = replace(row, generation=generation, current=newest.version, slot=self._slot(newest), since=newest.created)
+        is_known = row.current and self._versions.are_same(newest.version, row.current)  # stored again by hand
+        slot, since = (row.slot, row.since) if is_known else (self._slot(newest), newest.created)
+        row = replace(row, current=newest.version, slot=slot, since=since)
         before = self._versions.before(newest)
         if before is not None:
             previous, until = before
@@ -244,6 +248,12 @@ class _Work:
         until = self._stored.claimed_until
         if until is None or self._clock() > until - CLAIM_MARGIN:
             raise Conflict("a worker stood still for too long", entry=self._policy.name)
+
+    def _count(self, row: SecretRotation, order: SecretOrder) -> None:
+        """The planner's next order has ended before: the row is older than that, and its generation is used up."""
+        is_next = row.phase is SecretPhase.STEADY and order.generation == row.generation + 1
+        if is_next and order.action is SecretAction.ROTATE:
+            self._store(replace(row, generation=row.generation + 1))
 
     def _newest_in_use(self, row: SecretRotation) -> SecretVersion | None:
         """What consumers read. Integrity if somebody else gave them another value: that one must not be touched."""

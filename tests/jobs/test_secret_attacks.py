@@ -422,6 +422,59 @@ def test_a_row_from_a_backup_locks_nobody_out(kind: type, at: SecretPhase) -> No
     scene.check_secret()
 
 
+def failed(how: str, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """The planner's first rotation has failed."""
+    scene = Scene()
+    scene.world.now += INTERVAL
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, how, raises(Rejected("no")))
+        scene.plan()
+        scene.settle()
+    assert outcomes(scene, f"{ROTATE}/g1") == {"intent", "failed"}
+    return scene
+
+
+@pytest.mark.parametrize("how", ["obtain", "install"])
+def test_a_row_of_before_a_failure_does_not_stop_the_planner(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Scene().row
+    scene = failed(how, monkeypatch)
+    scene.world.rotations[NAME] = replace(before, etag=scene.world.etag())
+    for _ in range(3):
+        scene.pass_time(DAY)
+    assert (scene.row.phase, scene.row.generation) == (SecretPhase.GRACE, 2)
+    assert not scene.world.letters
+
+
+def test_a_row_of_before_a_failure_gives_no_generation_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Scene().row
+    scene = failed("install", monkeypatch)
+    scene.world.rotations[NAME] = replace(before, etag=scene.world.etag())
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    assert scene.row.generation == 2
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+@pytest.mark.parametrize("compromised", [False, True])
+def test_the_value_in_use_stored_again_by_hand_is_where_it_was(
+    kind: type, compromised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(kind=kind)
+    first = scene.row
+    scene.world.now += DAY
+    scene.world.add_secret(NAME, scene.versions()[-1][1])
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "locate", raises(Rejected("the target has no such credential")))
+        scene.send(SecretAction.DRIVE, generation=0)
+        scene.settle()
+        assert (scene.row.slot, scene.row.since) == (first.slot, first.since)
+        assert scene.row.current == scene.versions()[-1][0].version
+        scene.send(SecretAction.ROTATE, compromised=compromised)
+        scene.settle()
+    assert not scene.world.letters
+    assert scene.row.generation == 1
+
+
 # Revocation, restoring and what is on record of them
 
 
@@ -750,7 +803,7 @@ def test_the_target_is_told_nothing_by_a_worker_whose_claim_is_nearly_over() -> 
     def sleep() -> None:
         scene.world.now += CLAIM
 
-    scene.world.interruptions = {scene.world.calls + at: sleep for at in range(4, 12)}
+    scene.world.interruptions = {scene.world.calls + at: sleep for at in range(4, 30)}
     scene.deliver(scene.world.messages[0])
     assert len(scene.target.accepted) == told
     scene.world.interruptions.clear()
