@@ -262,6 +262,14 @@ class _Work:
         if is_next and order.action is SecretAction.ROTATE:
             self._store(replace(row, generation=row.generation + 1))
 
+    def _ensure_in_use(self, row: SecretRotation) -> None:
+        """As `_newest_in_use`, but what is on record may be disabled: consumers have nothing to lose then."""
+        try:
+            self._newest_in_use(row)
+        except Disabled as error:
+            if error.fields["version"] != row.current:
+                raise
+
     def _newest_in_use(self, row: SecretRotation) -> SecretVersion | None:
         """What consumers read. Integrity if somebody else gave them another value: that one must not be touched."""
         newest = self._versions.newest()
@@ -485,6 +493,7 @@ class _Work:
         row = self._stored
         if not row.previous:
             raise Rejected("there is nothing to go back to", entry=row.name, phase=row.phase)
+        self._ensure_in_use(row)
         try:
             old = Credential(row.previous_slot, self._versions.value(row.previous))
         except Disabled as error:
@@ -499,6 +508,7 @@ class _Work:
         """RESTORING: publish the credential before again."""
         again = self._versions.restored(row.generation)
         if again is None:
+            self._ensure_in_use(row)
             old = Credential(row.previous_slot, self._versions.value(row.previous))
             until = self._clock() + self._policy.entry.grace
             again = self._versions.restore(row.generation, old, row.current, until)

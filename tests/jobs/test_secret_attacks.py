@@ -321,6 +321,39 @@ def test_there_is_a_way_back_as_long_as_the_new_credential_does_not_work() -> No
     assert alerts(scene) == set()
 
 
+def store_by_hand(scene: Scene) -> bytes:
+    """A person changes the password of the other user and gives it to consumers."""
+    scene.target.accepted["user-b"] = b"made-by-a-person-0123456789"
+    scene.world.add_secret(NAME, scene.target.accepted["user-b"])
+    return scene.target.accepted["user-b"]
+
+
+def restoring() -> Scene:
+    """A rollback whose worker has died before it gave the credential before back."""
+    return killed(rolled_back, lambda scene: phase(scene) is SecretPhase.RESTORING)
+
+
+@pytest.mark.parametrize("ordered", [rolled_back, restoring])
+def test_a_rollback_is_not_published_over_what_somebody_else_has_stored(ordered: Callable[[], Scene]) -> None:
+    scene = ordered()
+    first, second = (value for _, value in scene.versions())
+    by_hand = store_by_hand(scene)
+    scene.settle()
+    scene.pass_time(GRACE + DAY)
+    scene.consume()
+    assert scene.versions()[-1][1] == by_hand
+    assert scene.target.accepted == {"user-a": first, "user-b": by_hand}
+    assert any("newest version is not the one on record" in each.reason for each in scene.world.letters.values())
+    scene.target.accepted["user-b"] = second
+    scene.world.add_secret(NAME, second)  # the person takes it back
+    scene.world.now += ASKED_AGAIN_AFTER
+    scene.pass_time(GRACE + DAY)
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.consume()
+    assert len(scene.target.accepted) == 1
+
+
 def test_a_rollback_is_published_over_a_version_that_somebody_has_disabled() -> None:
     scene = rotated()
     scene.world.now += HOUR
