@@ -493,6 +493,20 @@ class _Work:
         row = self._stored
         if not row.previous:
             raise Rejected("there is nothing to go back to", entry=row.name, phase=row.phase)
+        try:
+            self._ensure_way_back(row)
+        except Disabled:
+            raise  # it is waited for
+        except (Rejected, Integrity):
+            if self._is_intended(row, order):
+                self._audit.record(_ordered(row, order, Outcome.FAILED))
+            raise
+        self._audit.record(_event(row, SecretAction.ROTATE, Outcome.SUCCEEDED))
+        self._audit.record(_ordered(row, order, Outcome.INTENT))
+        self._advance(row, SecretPhase.RESTORING, **_by(order))
+
+    def _ensure_way_back(self, row: SecretRotation) -> None:
+        """Rejected or Integrity unless consumers may be given the credential before again."""
         self._ensure_in_use(row)
         try:
             old = Credential(row.previous_slot, self._versions.value(row.previous))
@@ -500,9 +514,6 @@ class _Work:
             raise Rejected("somebody has disabled the credential to go back to", **error.fields) from error
         if not self._rotator.test(old):
             raise Rejected("the credential to go back to does not work any more", entry=row.name)
-        self._audit.record(_event(row, SecretAction.ROTATE, Outcome.SUCCEEDED))
-        self._audit.record(_ordered(row, order, Outcome.INTENT))
-        self._advance(row, SecretPhase.RESTORING, **_by(order))
 
     def _restore(self, row: SecretRotation) -> bool:
         """RESTORING: publish the credential before again."""

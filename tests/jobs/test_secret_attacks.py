@@ -374,6 +374,23 @@ def test_rotators_are_given_all_versions_though_the_newest_is_disabled() -> None
     assert [each.version for each in versions.all()] == before
 
 
+@pytest.mark.parametrize("hand", ["disables", "clears up", "stores"])
+def test_a_rollback_that_is_refused_after_its_intent_has_an_outcome(hand: str) -> None:
+    job = f"secret.rollback/{NAME}/g1"
+    scene = killed(rolled_back, lambda scene: outcomes(scene, job) == {"intent"})
+    assert phase(scene) is SecretPhase.GRACE
+    match hand:
+        case "disables":
+            switch(scene, scene.row.previous, enabled=False)
+        case "clears up":
+            scene.target.accepted.pop("user-a")
+        case _:
+            store_by_hand(scene)
+    scene.settle()
+    assert outcomes(scene, job) == {"intent", "failed"}
+    assert len(scene.world.letters) == 1
+
+
 def test_nobody_is_sent_back_to_a_credential_that_somebody_has_disabled() -> None:
     scene = rotated()
     old = scene.row.previous
