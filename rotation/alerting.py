@@ -218,6 +218,11 @@ KINDS: Final = _table(
         f"{_SECRETS}#the-credential-in-use-does-not-work",
     ),
     Kind(
+        "the rotation of a secret needs a version that somebody has disabled",
+        "It waits for that version and never enables it by itself: find out why it is disabled, then enable it.",
+        f"{_SECRETS}#a-version-is-disabled",
+    ),
+    Kind(
         "a person has to rotate a secret",
         "The rotation waits for what the task says, and goes on by itself after that.",
         f"{_SECRETS}#what-a-person-does",

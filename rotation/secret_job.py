@@ -16,6 +16,9 @@ dies leaves the row in a phase, and the next delivery goes on from there:
 
 A claim in the row keeps everybody else away from the secret: what targets are told cannot be made conditional. Nobody
 begins a step without enough of the claim left; who stood still for longer finds that the row has changed.
+
+A step that needs a version which a person has disabled waits, whatever the phase, and somebody is told. Nothing enables
+it but a person.
 """
 
 import logging
@@ -50,7 +53,7 @@ from rotation.secret import (
 from rotation.secret_versions import RESTORES_TAG, Versions
 from rotation.tasks import ids, task_of, text
 from shared.clock import Clock
-from shared.errors import AtpError, Conflict, Integrity, MissingPackage, Rejected, Transient, Waiting
+from shared.errors import AtpError, Conflict, Disabled, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.ports import Alerts, SecretRotations, Secrets
 from shared.values import SLOT_TAG, Alert, SecretPhase, SecretRotation, SecretVersion, Severity
 
@@ -154,11 +157,15 @@ class _Work:
         except Waiting as task:  # before anything is under way that could wait: the order does
             self._tell_task(str(task))
             raise Transient("a person has to do something before the order", entry=self._policy.name) from task
+        except Disabled as error:
+            self._tell_disabled(error, is_urgent=order.compromised)
+            raise Transient("a version that somebody has disabled is needed: enable it", **error.fields) from error
 
     def _perform(self, order: SecretOrder) -> None:
         row = self._take()
         match self._decide(row, order):
             case Decision.NOTHING:
+                self._count(row, order)
                 return
             case Decision.BEGIN:
                 self._begin(row, order)
@@ -212,12 +219,16 @@ class _Work:
 
     def _look(self) -> None:
         """STEADY: what consumers use now, whoever published it. No generation is used again that the vault knows."""
-        row = self._stored
         newest = self._versions.newest()
+        self._resolve(self._stored, "disabled")
+        row = replace(self._stored, generation=max(self._stored.generation, self._versions.newest_generation()))
         if newest is None or newest.version == row.current:
+            if row != self._stored:
+                self._store(row)
             return
-        generation = max(row.generation, self._versions.newest_generation())
-        row = replace(row, generation=generation, current=newest.version, slot=self._slot(newest), since=newest.created)
+        is_known = row.current and self._versions.are_same(newest.version, row.current)  # stored again by hand
+        slot, since = (row.slot, row.since) if is_known else (self._slot(newest), newest.created)
+        row = replace(row, current=newest.version, slot=slot, since=since)
         before = self._versions.before(newest)
         if before is not None:
             previous, until = before
@@ -244,6 +255,20 @@ class _Work:
         until = self._stored.claimed_until
         if until is None or self._clock() > until - CLAIM_MARGIN:
             raise Conflict("a worker stood still for too long", entry=self._policy.name)
+
+    def _count(self, row: SecretRotation, order: SecretOrder) -> None:
+        """The planner's next order has ended before: the row is older than that, and its generation is used up."""
+        is_next = row.phase is SecretPhase.STEADY and order.generation == row.generation + 1
+        if is_next and order.action is SecretAction.ROTATE:
+            self._store(replace(row, generation=row.generation + 1))
+
+    def _ensure_in_use(self, row: SecretRotation) -> None:
+        """As `_newest_in_use`, but what is on record may be disabled: consumers have nothing to lose then."""
+        try:
+            self._newest_in_use(row)
+        except Disabled as error:
+            if error.fields["version"] != row.current:
+                raise
 
     def _newest_in_use(self, row: SecretRotation) -> SecretVersion | None:
         """What consumers read. Integrity if somebody else gave them another value: that one must not be touched."""
@@ -390,13 +415,15 @@ class _Work:
             self._versions.clear_aside()
             self._rotator.announce(self._notice(row))
             self._end_task(row)
-            self._resolve(row, "failed", "stalled", "broken")
+            self._resolve(row, "failed", "stalled", "broken", "disabled")
             row = self._store(replace(row, announced=True, task=""))
         if not row.previous:
             return self._end(row, row.verdict or "first credential")
         if not is_grace_over(row, self._clock()):
             return False
-        self._ensure_works(row, self._in_use(row))  # as long as it does not, there is a way back
+        # As long as the one in use does not work, or the one before cannot be read to be revoked, there is a way back.
+        self._ensure_works(row, self._in_use(row))
+        self._versions.value(row.previous)
         self._audit.record(_event(row, _REVOKE, Outcome.INTENT))
         self._store(moved(row, SecretPhase.REVOKING, self._clock()))
         return True
@@ -456,7 +483,7 @@ class _Work:
     def _end(self, row: SecretRotation, verdict: str) -> bool:
         """Nothing is under way any more; whoever says now that it stands still looks at the row afterwards."""
         self._store(ended(row, self._clock(), verdict))
-        self._resolve(row, "stalled")
+        self._resolve(row, "stalled", "disabled")
         return False
 
     def _roll_back(self, order: SecretOrder) -> None:
@@ -466,16 +493,33 @@ class _Work:
         row = self._stored
         if not row.previous:
             raise Rejected("there is nothing to go back to", entry=row.name, phase=row.phase)
-        if not self._rotator.test(Credential(row.previous_slot, self._versions.value(row.previous))):
-            raise Rejected("the credential to go back to does not work any more", entry=row.name)
+        try:
+            self._ensure_way_back(row)
+        except Disabled:
+            raise  # it is waited for
+        except (Rejected, Integrity):
+            if self._is_intended(row, order):
+                self._audit.record(_ordered(row, order, Outcome.FAILED))
+            raise
         self._audit.record(_event(row, SecretAction.ROTATE, Outcome.SUCCEEDED))
         self._audit.record(_ordered(row, order, Outcome.INTENT))
         self._advance(row, SecretPhase.RESTORING, **_by(order))
+
+    def _ensure_way_back(self, row: SecretRotation) -> None:
+        """Rejected or Integrity unless consumers may be given the credential before again."""
+        self._ensure_in_use(row)
+        try:
+            old = Credential(row.previous_slot, self._versions.value(row.previous))
+        except Disabled as error:
+            raise Rejected("somebody has disabled the credential to go back to", **error.fields) from error
+        if not self._rotator.test(old):
+            raise Rejected("the credential to go back to does not work any more", entry=row.name)
 
     def _restore(self, row: SecretRotation) -> bool:
         """RESTORING: publish the credential before again."""
         again = self._versions.restored(row.generation)
         if again is None:
+            self._ensure_in_use(row)
             old = Credential(row.previous_slot, self._versions.value(row.previous))
             until = self._clock() + self._policy.entry.grace
             again = self._versions.restore(row.generation, old, row.current, until)
@@ -486,7 +530,7 @@ class _Work:
 
     def _refused(self, error: Rejected) -> bool:
         """The target will not: undo it, and tell."""
-        if isinstance(error, MissingPackage):
+        if isinstance(error, MissingPackage | Disabled):
             raise error
         row = self._stored
         log.error("a secret could not be rotated", extra={"entry": row.name, "because": str(error)})
@@ -517,6 +561,19 @@ class _Work:
             details |= {"task": text(known), "deadline": known.deadline.isoformat(timespec="seconds")}
         severity = Severity.CRITICAL if row.compromised else Severity.WARNING
         self._alerts.raise_alert(self._alert("task", severity, "a person has to rotate a secret", details))
+
+    def _tell_disabled(self, error: Disabled, *, is_urgent: bool) -> None:
+        row = self._stored
+        details = {"version": str(error.fields["version"]), "phase": row.phase.value}
+        severity = Severity.CRITICAL if is_urgent or row.compromised else Severity.WARNING
+        self._alerts.raise_alert(
+            self._alert(
+                "disabled",
+                severity,
+                "the rotation of a secret needs a version that somebody has disabled",
+                details,
+            )
+        )
 
     def _end_task(self, row: SecretRotation) -> None:
         """Nobody has to do anything any more."""
@@ -552,7 +609,10 @@ class _Work:
         return Change(row.name, row.generation, Place(row.pending_slot, row.before), current)
 
     def _notice(self, row: SecretRotation) -> Notice:
-        previous = self._credential(row.previous, row.previous_slot)
+        try:
+            previous = self._credential(row.previous, row.previous_slot)
+        except Disabled:  # nobody can read it, and nobody has to be told of it
+            previous = None
         return Notice(row.name, row.generation, row.current, self._in_use(row), previous, row.grace_until)
 
 

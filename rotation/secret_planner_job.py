@@ -11,7 +11,7 @@ from typing import Final
 
 from rotation.catalog import SecretPolicy
 from rotation.message import SECRET_JOBS, SecretOrder
-from rotation.secret import has_just_ended, is_stalled, next_order, unknown, was_asked
+from rotation.secret import has_just_ended, is_claimed, is_stalled, next_order, unknown, was_asked
 from rotation.secret_job import alert_id
 from rotation.tasks import due, task_of
 from shared.clock import Clock
@@ -57,11 +57,13 @@ class SecretPlanner:
         log.info("planned secrets", extra={"entries": len(self._policies)})
 
     def ask(self, rotation: SecretRotation, order: SecretOrder) -> bool:
-        """Send the order, unless it was sent lately; whether it was."""
+        """Send the order, unless it was sent lately; whether it was. Not noted in the row that a worker has claimed."""
         now = self._clock()
         if was_asked(rotation, order, now):
             return False
         self._queues.send(SECRET_JOBS, order.to_json())
+        if is_claimed(rotation, now):
+            return True  # its worker would take a word in the row for somebody else's work
         try:
             self._rotations.put(replace(rotation, asked=order.id, asked_at=now))
         except Conflict:

@@ -3,6 +3,9 @@
 Consumers read the newest version; its tag `atp-previous` names the one that works until `atp-previous-until`. A new
 value waits in another secret, `<name>-pending`, because the newest version of a secret is read at once. A write cannot
 be made conditional there, so each names in its tags what it was made for, and is looked for before it is made.
+
+Nothing here enables a version. One that a person has disabled stays so until a person enables it: who needs its value
+meanwhile is told `Disabled`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from typing import Final
 from rotation.catalog import PENDING_SUFFIX, Entry
 from rotation.rotators.base import Credential, fingerprint
 from shared.clock import Clock
-from shared.errors import Integrity, Rejected
+from shared.errors import Disabled, Integrity, Rejected
 from shared.ports import Secrets
 from shared.secret import Secret
 from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretVersion
@@ -49,12 +52,22 @@ class Versions:
         self._vault = entry.vault
 
     def newest(self) -> SecretVersion | None:
-        """What consumers read, None if there is none."""
-        return self._secrets.newest(self._name, self._vault)
+        """What consumers read, None if there is none. Disabled if a person has disabled it."""
+        try:
+            return self._secrets.newest(self._name, self._vault)
+        except Rejected as error:
+            versions = self._secrets.versions(self._name, self._vault)
+            raise self._because(error, versions[-1] if versions else None) from error
 
     def all(self) -> Sequence[SecretVersion]:
-        """Every version, oldest first; the last one is what consumers read, also of two made in one second."""
-        newest = self.newest()
+        """Every version, oldest first; the last one is what consumers read, also of two made in one second.
+
+        Where that is disabled and consumers read nothing, those of one second are in any order.
+        """
+        try:
+            newest = self.newest()
+        except Disabled:
+            newest = None
         versions = self._secrets.versions(self._name, self._vault)
         last = [] if newest is None else [newest]
         return [each for each in versions if newest is None or each.version != newest.version] + last
@@ -87,12 +100,20 @@ class Versions:
         return None
 
     def value(self, version: str) -> Secret:
-        """The value of that version."""
-        return self._secrets.value(self._name, version, self._vault)
+        """The value of that version. Disabled if a person has disabled it, Rejected if we have, or there is none."""
+        try:
+            return self._secrets.value(self._name, version, self._vault)
+        except Rejected as error:
+            raise self._because(error, self._found(version)) from error
 
     def are_same(self, version: str, other: str) -> bool:
-        """Whether two versions have the same value."""
-        return version == other or fingerprint(self.value(version)) == fingerprint(self.value(other))
+        """Whether two versions are known to have the same value: what cannot be read may have any."""
+        if version == other:
+            return True
+        try:
+            return fingerprint(self.value(version)) == fingerprint(self.value(other))
+        except Rejected:
+            return False
 
     def value_aside(self, version: str) -> Secret:
         """The value of that version of what was set aside."""
@@ -138,21 +159,21 @@ class Versions:
         """Tag a version as the one that is used no more and still works."""
         found = self._found(version)
         if found is not None:
-            self._change(self._name, found, VersionState.PREVIOUS, enabled=True)
+            self._change(self._name, found, VersionState.PREVIOUS, enabled=None)
 
     def end_dual_running(self) -> None:
         """Take the name of the previous version off the newest one: who uses both by its tags uses one from now on."""
         newest = self.newest()
-        if newest is not None and newest.enabled and PREVIOUS_TAG in newest.tags:
+        if newest is not None and PREVIOUS_TAG in newest.tags:
             tags = {tag: text for tag, text in newest.tags.items() if tag not in (PREVIOUS_TAG, PREVIOUS_UNTIL_TAG)}
-            self._secrets.change(self._name, newest.version, tags, enabled=True, vault=self._vault)
+            self._secrets.change(self._name, newest.version, tags, enabled=None, vault=self._vault)
 
     def mark_revoked(self, version: str, current: str) -> None:
         """Tag a version as one that works no more, and disable it; whatever else is left of its rotation before it."""
         versions = self._secrets.versions(self._name, self._vault)
         for each in sorted(versions, key=lambda each: each.version == version):
-            is_ours = each.tags.get(STATE_TAG) in (VersionState.PREVIOUS, VersionState.CURRENT)
-            if each.enabled and each.version != current and (is_ours or each.version == version):
+            is_left = each.enabled and each.tags.get(STATE_TAG) in (VersionState.PREVIOUS, VersionState.CURRENT)
+            if each.version != current and (is_left or each.version == version):
                 self._change(self._name, each, VersionState.REVOKED, enabled=False)
 
     def is_revoked(self, version: str) -> bool:
@@ -175,7 +196,13 @@ class Versions:
         versions = self._secrets.versions(self._name, self._vault)
         return next((each for each in versions if each.version == version), None)
 
-    def _change(self, name: str, version: SecretVersion, state: VersionState, *, enabled: bool) -> None:
+    def _because(self, error: Rejected, version: SecretVersion | None) -> Rejected:
+        """The error, or Disabled if a person has disabled that version."""
+        if version is None or version.enabled or version.tags.get(STATE_TAG) == VersionState.REVOKED:
+            return error
+        return Disabled("somebody has disabled a version of the secret", name=self._name, version=version.version)
+
+    def _change(self, name: str, version: SecretVersion, state: VersionState, *, enabled: bool | None) -> None:
         tags = {**version.tags, STATE_TAG: state.value}
         self._secrets.change(name, version.version, tags, enabled=enabled, vault=self._vault)
 

@@ -65,6 +65,10 @@ class Different(AtpError):
     """What was compared on request is not the same. Nothing has failed."""
 
 
+class Disabled(Rejected):
+    """A version of a secret that is needed was disabled by a person, and only a person enables it again."""
+
+
 class UnusableKey(Rejected):
     """A Key Vault key version that must not be used for what was asked: disabled, outside nbf/exp, wrong operation."""
 

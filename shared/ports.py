@@ -201,9 +201,12 @@ class Secrets(Protocol):
         """
 
     def change(
-        self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool, vault: str | None = None
+        self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool | None, vault: str | None = None
     ) -> None:
-        """Set the tags of a version, all of them, and whether it is enabled. Rejected if there is none."""
+        """Set the tags of a version, all of them, and whether it is enabled; `None` leaves that as it is.
+
+        Rejected if there is none.
+        """
 
 
 class SecretRotations(Protocol):

@@ -760,13 +760,14 @@ class SimSecrets(Secrets):
 
     @override
     def change(
-        self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool, vault: str | None = None
+        self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool | None, vault: str | None = None
     ) -> None:
         def effect() -> None:
             versions = self._versions(name, vault)
             for number, (each, value) in enumerate(versions):
                 if each.version == version:
-                    versions[number] = (replace(each, tags=dict(tags), enabled=enabled), value)
+                    is_enabled = each.enabled if enabled is None else enabled
+                    versions[number] = (replace(each, tags=dict(tags), enabled=is_enabled), value)
                     return
             raise Rejected("there is no such version of the secret", name=name, version=version)
 

@@ -87,7 +87,7 @@ class AzureSecrets(Secrets):
 
     @override
     def change(
-        self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool, vault: str | None = None
+        self, name: str, version: str, tags: Mapping[str, str], *, enabled: bool | None, vault: str | None = None
     ) -> None:
         client, checked = self._client(vault), dict(gated(tags))
         try:

@@ -93,6 +93,10 @@ def test_the_value_of_a_disabled_version_is_refused_until_it_is_enabled_again(ba
         backend.secrets.value(name, old.version)
     assert [each.enabled for each in backend.secrets.versions(name)] == [False, True]
     assert backend.secrets.newest(name) == newest
+    backend.secrets.change(name, old.version, TAGS, enabled=None)
+    backend.secrets.change(name, newest.version, TAGS, enabled=None)
+    found = backend.secrets.versions(name)
+    assert [(each.enabled, each.tags) for each in found] == [(False, TAGS), (True, TAGS)]
     backend.secrets.change(name, old.version, {}, enabled=True)
     assert backend.secrets.value(name, old.version).reveal() == b"value 1"
 

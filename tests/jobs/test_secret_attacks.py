@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Never
 
 import pytest
@@ -11,17 +12,18 @@ import pytest
 from rotation.catalog import PENDING_SUFFIX
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import ASKED_AGAIN_AFTER, CLAIM, TRIED_AGAIN_AFTER
-from rotation.secret_versions import GENERATION_TAG
-from shared.errors import Integrity, MissingPackage, Rejected, Waiting
+from rotation.secret_versions import GENERATION_TAG, Versions
+from shared.errors import Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.values import SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ApiKeys, ByHand, Keys, Logins
-from tests.simulator import Fault
+from tests.simulator import Fault, SimSecrets
 
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
 ROTATE: Final = f"secret.rotate/{NAME}"
+_BEFORE: Final = (SecretPhase.INTENDED, SecretPhase.STAGED, SecretPhase.INSTALLED, SecretPhase.TESTED)
 
 
 def rotated(kind: type = Logins, **fields: Any) -> Scene:
@@ -79,6 +81,18 @@ def outcomes(scene: Scene, job: str) -> set[str]:
 def records(scene: Scene, action: str, outcome: str) -> list[dict[str, Any]]:
     found = [json.loads(each.canonical) for stream in scene.world.streams.values() for each in stream]
     return [each for each in found if (each["action"], each["outcome"]) == (action, outcome)]
+
+
+def switch(scene: Scene, version: str, *, enabled: bool) -> None:
+    """A person disables a version in the vault, or enables it."""
+    versions = scene.versions()
+    versions[:] = [
+        (replace(each, enabled=enabled) if each.version == version else each, value) for each, value in versions
+    ]
+
+
+def is_enabled(scene: Scene, version: str) -> bool:
+    return next(each.enabled for each, _ in scene.versions() if each.version == version)
 
 
 def raises(error: Exception) -> Callable[..., Never]:
@@ -307,15 +321,192 @@ def test_there_is_a_way_back_as_long_as_the_new_credential_does_not_work() -> No
     assert alerts(scene) == set()
 
 
-def test_a_rotation_of_a_secret_whose_newest_version_is_disabled_tells_a_person() -> None:
-    scene = Scene()
-    versions = scene.versions()
-    versions[-1] = (replace(versions[-1][0], enabled=False), versions[-1][1])
-    scene.send(SecretAction.ROTATE)
+def store_by_hand(scene: Scene) -> bytes:
+    """A person changes the password of the other user and gives it to consumers."""
+    scene.target.accepted["user-b"] = b"made-by-a-person-0123456789"
+    scene.world.add_secret(NAME, scene.target.accepted["user-b"])
+    return scene.target.accepted["user-b"]
+
+
+def restoring() -> Scene:
+    """A rollback whose worker has died before it gave the credential before back."""
+    return killed(rolled_back, lambda scene: phase(scene) is SecretPhase.RESTORING)
+
+
+@pytest.mark.parametrize("ordered", [rolled_back, restoring])
+def test_a_rollback_is_not_published_over_what_somebody_else_has_stored(ordered: Callable[[], Scene]) -> None:
+    scene = ordered()
+    first, second = (value for _, value in scene.versions())
+    by_hand = store_by_hand(scene)
+    scene.settle()
+    scene.pass_time(GRACE + DAY)
+    scene.consume()
+    assert scene.versions()[-1][1] == by_hand
+    assert scene.target.accepted == {"user-a": first, "user-b": by_hand}
+    assert any("newest version is not the one on record" in each.reason for each in scene.world.letters.values())
+    scene.target.accepted["user-b"] = second
+    scene.world.add_secret(NAME, second)  # the person takes it back
+    scene.world.now += ASKED_AGAIN_AFTER
+    scene.pass_time(GRACE + DAY)
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.consume()
+    assert len(scene.target.accepted) == 1
+
+
+def test_a_rollback_is_published_over_a_version_that_somebody_has_disabled() -> None:
+    scene = rotated()
+    scene.world.now += HOUR
+    new = scene.row.current
+    switch(scene, new, enabled=False)
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.deliver(scene.world.messages[0])
+    scene.consume()
+    assert (scene.row.rolled_back, scene.row.announced) == (True, True)
+    assert not is_enabled(scene, new)
+
+
+def test_rotators_are_given_all_versions_though_the_newest_is_disabled() -> None:
+    scene = rotated()
+    versions = Versions(SimSecrets(scene.world), scene.target.policy.entry, scene.world.clock)
+    before = [each.version for each in versions.all()]
+    switch(scene, before[-1], enabled=False)
+    assert [each.version for each in versions.all()] == before
+
+
+@pytest.mark.parametrize("hand", ["disables", "clears up", "stores"])
+def test_a_rollback_that_is_refused_after_its_intent_has_an_outcome(hand: str) -> None:
+    job = f"secret.rollback/{NAME}/g1"
+    scene = killed(rolled_back, lambda scene: outcomes(scene, job) == {"intent"})
+    assert phase(scene) is SecretPhase.GRACE
+    match hand:
+        case "disables":
+            switch(scene, scene.row.previous, enabled=False)
+        case "clears up":
+            scene.target.accepted.pop("user-a")
+        case _:
+            store_by_hand(scene)
+    scene.settle()
+    assert outcomes(scene, job) == {"intent", "failed"}
+    assert len(scene.world.letters) == 1
+
+
+def test_nobody_is_sent_back_to_a_credential_that_somebody_has_disabled() -> None:
+    scene = rotated()
+    old = scene.row.previous
+    switch(scene, old, enabled=False)
+    scene.send(SecretAction.ROLLBACK, generation=1)
     scene.settle()
     (letter,) = scene.world.letters.values()
     assert "disabled" in letter.reason
-    assert scene.row.generation == 0
+    assert (phase(scene), is_enabled(scene, old)) == (SecretPhase.GRACE, False)
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+@pytest.mark.parametrize("compromised", [False, True])
+def test_an_order_waits_for_the_person_who_enables_the_version_in_use(kind: type, compromised: bool) -> None:
+    scene = Scene(kind=kind)
+    first = scene.row.current
+    switch(scene, first, enabled=False)
+    scene.send(SecretAction.ROTATE, compromised=compromised)
+    for _ in range(3):
+        scene.deliver(scene.world.messages[0])
+    assert (phase(scene), scene.row.generation) == (SecretPhase.STEADY, 0)
+    assert not is_enabled(scene, first)
+    assert not scene.world.letters
+    alert = scene.world.alerts[f"secret/{NAME}/disabled"]
+    assert alert.details["version"] == first
+    assert alert.severity is (Severity.CRITICAL if compromised else Severity.WARNING)
+    switch(scene, first, enabled=True)
+    scene.settle()
+    assert alerts(scene) == set()
+    scene.pass_time(GRACE + DAY)
+    assert (phase(scene), scene.row.generation) == (SecretPhase.STEADY, 1)
+    assert not scene.works(first)
+    scene.check_secret()
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+def test_the_way_back_stays_open_as_long_as_the_version_to_be_revoked_is_disabled(kind: type) -> None:
+    scene = rotated(kind)
+    old = scene.row.previous
+    switch(scene, old, enabled=False)
+    scene.world.now += GRACE
+    scene.plan()
+    scene.deliver(scene.world.messages[0])
+    assert (phase(scene), alerts(scene)) == (SecretPhase.GRACE, {"disabled"})
+    assert scene.works(old)
+    assert not is_enabled(scene, old)
+    scene.send(SecretAction.ROTATE, "leak", compromised=True)
+    scene.deliver(scene.world.messages[-1])
+    assert scene.world.alerts[f"secret/{NAME}/disabled"].severity is Severity.CRITICAL
+    assert not scene.world.letters
+    switch(scene, old, enabled=True)
+    scene.settle()
+    assert (phase(scene), scene.row.generation, alerts(scene)) == (SecretPhase.STEADY, 2, set())
+    assert not scene.world.letters
+    scene.check_secret()
+
+
+@pytest.mark.parametrize("at", [*_BEFORE, SecretPhase.GRACE, SecretPhase.REVOKING])
+@pytest.mark.parametrize("which", ["current", "previous"])
+def test_whatever_version_a_person_disables_in_whatever_phase_stays_disabled_and_is_waited_for(
+    at: SecretPhase, which: str
+) -> None:
+    def ordered() -> Scene:
+        scene = rotated()
+        scene.world.now += GRACE
+        scene.plan()
+        return scene
+
+    scene = stopped_at(at) if at is not SecretPhase.REVOKING else killed(ordered, lambda scene: phase(scene) is at)
+    version = getattr(scene.row, which)
+    if not version:
+        return
+    accepted = dict(scene.target.accepted)
+    switch(scene, version, enabled=False)
+    for _ in range(3):
+        scene.world.now += GRACE
+        scene.plan()
+        scene.deliver(scene.world.messages[-1])
+    assert not is_enabled(scene, version)
+    assert "disabled" in alerts(scene)
+    assert accepted.items() <= scene.target.accepted.items()
+    switch(scene, version, enabled=True)
+    scene.settle()
+    scene.pass_time(GRACE + DAY)
+    assert (phase(scene), alerts(scene)) == (SecretPhase.STEADY, set())
+    scene.check_secret()
+
+
+def test_a_version_that_is_disabled_before_consumers_are_told_stays_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, "announce", raises(Transient("a receiver is away")))
+        scene.send(SecretAction.ROTATE)
+        scene.deliver(scene.world.messages[0])
+        assert (phase(scene), scene.row.announced) == (SecretPhase.GRACE, False)
+        old = scene.row.previous
+        switch(scene, old, enabled=False)
+        scene.deliver(scene.world.messages[0])
+    scene.settle()
+    assert not is_enabled(scene, old)
+    assert scene.row.announced
+    assert scene.target.notices[-1].previous is None
+
+
+def test_a_version_that_is_disabled_while_it_is_marked_stays_disabled() -> None:
+    for calls in range(1, 40):
+        scene = stopped_at(SecretPhase.GRACE)
+        old = scene.row.previous
+        scene.send(SecretAction.DRIVE, generation=1)
+        disable = partial(switch, scene, old, enabled=False)
+        scene.world.interruptions = {scene.world.calls + calls: disable}
+        scene.deliver(scene.world.messages[0])
+        if scene.world.interruptions:
+            break
+        assert not is_enabled(scene, old), calls
+    assert calls > 5
 
 
 def test_what_was_changed_in_the_target_since_the_test_is_not_published() -> None:
@@ -420,6 +611,59 @@ def test_a_row_from_a_backup_locks_nobody_out(kind: type, at: SecretPhase) -> No
     scene.pass_time(DAY)
     assert (scene.row.phase, scene.row.generation) == (SecretPhase.STEADY, 1)
     scene.check_secret()
+
+
+def failed(how: str, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """The planner's first rotation has failed."""
+    scene = Scene()
+    scene.world.now += INTERVAL
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, how, raises(Rejected("no")))
+        scene.plan()
+        scene.settle()
+    assert outcomes(scene, f"{ROTATE}/g1") == {"intent", "failed"}
+    return scene
+
+
+@pytest.mark.parametrize("how", ["obtain", "install"])
+def test_a_row_of_before_a_failure_does_not_stop_the_planner(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Scene().row
+    scene = failed(how, monkeypatch)
+    scene.world.rotations[NAME] = replace(before, etag=scene.world.etag())
+    for _ in range(3):
+        scene.pass_time(DAY)
+    assert (scene.row.phase, scene.row.generation) == (SecretPhase.GRACE, 2)
+    assert not scene.world.letters
+
+
+def test_a_row_of_before_a_failure_gives_no_generation_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Scene().row
+    scene = failed("install", monkeypatch)
+    scene.world.rotations[NAME] = replace(before, etag=scene.world.etag())
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    assert scene.row.generation == 2
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+@pytest.mark.parametrize("compromised", [False, True])
+def test_the_value_in_use_stored_again_by_hand_is_where_it_was(
+    kind: type, compromised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(kind=kind)
+    first = scene.row
+    scene.world.now += DAY
+    scene.world.add_secret(NAME, scene.versions()[-1][1])
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "locate", raises(Rejected("the target has no such credential")))
+        scene.send(SecretAction.DRIVE, generation=0)
+        scene.settle()
+        assert (scene.row.slot, scene.row.since) == (first.slot, first.since)
+        assert scene.row.current == scene.versions()[-1][0].version
+        scene.send(SecretAction.ROTATE, compromised=compromised)
+        scene.settle()
+    assert not scene.world.letters
+    assert scene.row.generation == 1
 
 
 # Revocation, restoring and what is on record of them
@@ -633,6 +877,22 @@ def test_the_planner_does_not_disturb_a_worker(at: int) -> None:
     assert not scene.world.messages
 
 
+@pytest.mark.parametrize("at", range(3, 12))
+def test_the_scan_does_not_disturb_a_worker(at: int) -> None:
+    scene = Scene()
+    newest, value = scene.versions()[-1]
+    scene.versions()[-1] = (replace(newest, expires=scene.world.now + DAY), value)
+    scene.send(SecretAction.ROTATE)
+    scene.world.interruptions = {scene.world.calls + at: Process(scene.world).scan.run}
+    order = scene.world.messages[0]
+    scene.deliver(order)
+    assert not scene.world.interruptions
+    assert (phase(scene), order in scene.world.messages) == (SecretPhase.GRACE, False)
+    scene.settle()
+    assert scene.row.generation == 1
+    assert not scene.world.letters
+
+
 def test_a_clock_that_was_years_ahead_stops_neither_the_planner_nor_the_workers() -> None:
     scene = stopped_at(SecretPhase.INTENDED)
     ahead = scene.world.now + 700 * DAY
@@ -734,7 +994,7 @@ def test_the_target_is_told_nothing_by_a_worker_whose_claim_is_nearly_over() -> 
     def sleep() -> None:
         scene.world.now += CLAIM
 
-    scene.world.interruptions = {scene.world.calls + at: sleep for at in range(4, 12)}
+    scene.world.interruptions = {scene.world.calls + at: sleep for at in range(4, 30)}
     scene.deliver(scene.world.messages[0])
     assert len(scene.target.accepted) == told
     scene.world.interruptions.clear()

@@ -1,9 +1,11 @@
-"""Random histories of one secret: orders, planner runs, duplicates, faults, races, outages, refusals, lost rows.
+"""Random histories of one secret: orders, planner runs, duplicates, faults, races, outages, refusals, lost rows, hands.
 
-At every step consumers can use what they read, and what dual running promises holds; at the end one credential works.
+At every step consumers can use what they read, what dual running promises holds, and what a person has disabled is
+disabled; at the end one credential works.
 """
 
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -14,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from rotation.catalog import PENDING_SUFFIX
 from rotation.message import SecretAction
 from rotation.secret import CLAIM, MOVES, TRIED_AGAIN_AFTER
+from rotation.secret_versions import STATE_TAG
 from shared.errors import AtpError
 from shared.values import SecretPhase
 from tests.conftest import TALLY
@@ -34,6 +37,7 @@ class SecretHistory(RuleBasedStateMachine):
         self.world = self.scene.world
         self.requests = 0
         self.has_lost_row = self.is_stored_again = False
+        self.disabled: set[str] = set()
         self.last = self.scene.row
 
     @rule(compromised=st.sampled_from((False, False, True)), again=st.booleans())
@@ -119,7 +123,7 @@ class SecretHistory(RuleBasedStateMachine):
 
     @rule(lost=st.sampled_from((False, False, True)))
     def the_row_is_lost(self, lost: bool) -> None:
-        if lost and not self.is_stored_again and self.world.rotations.pop(NAME, None) is not None:
+        if lost and not self.is_stored_again and not self.disabled and self.world.rotations.pop(NAME, None) is not None:
             self.has_lost_row = True
 
     @rule()
@@ -129,10 +133,32 @@ class SecretHistory(RuleBasedStateMachine):
             self.is_stored_again = True
             self.world.add_secret(NAME, self.scene.versions()[-1][1])
 
+    @rule()
+    def somebody_disables_the_version_before(self) -> None:
+        """Not where the row is lost: a revocation that had begun is not told from the person's work then."""
+        if not self.has_lost_row and self.last.previous:
+            self._switch({self.last.previous}, enabled=False)
+
+    @rule()
+    def somebody_enables_again_what_was_disabled(self) -> None:
+        self._switch(self.disabled, enabled=True)
+
+    def _switch(self, names: set[str], *, enabled: bool) -> None:
+        """By hand, versions that the app has not revoked itself."""
+        versions = self.scene.versions()
+        chosen = {
+            each.version for each, _ in versions if each.version in names and each.tags.get(STATE_TAG) != "revoked"
+        }
+        versions[:] = [
+            (replace(each, enabled=enabled) if each.version in chosen else each, value) for each, value in versions
+        ]
+        self.disabled = self.disabled - names if enabled else self.disabled | chosen
+
     @invariant()
     def consumers_and_dual_running_are_safe(self) -> None:
         TALLY.count("interleavings of secrets, steps")
         self.scene.consume()
+        assert not any(each.enabled for each, _ in self.scene.versions() if each.version in self.disabled)
         row = self.world.rotations.get(NAME)
         if row is None:
             return
@@ -146,6 +172,7 @@ class SecretHistory(RuleBasedStateMachine):
     def teardown(self) -> None:
         TALLY.count("interleavings of secrets, histories")
         self.scene.target.refuses = self.scene.target.ignores = False
+        self._switch(set(self.disabled), enabled=True)
         self.scene.settle()
         for _ in range(3):
             self.world.now += TRIED_AGAIN_AFTER + GRACE
