@@ -31,8 +31,8 @@ class StreamState:
         """Take a record in, whatever it says."""
         if self.last is not None:
             self._tree.add_hash(self.last)
-        self.last = leaf_hash(canonical)
-        self.prev = self.last.hex()
+        self.last = last = leaf_hash(canonical)
+        self.prev = last.hex()
         self.size += 1
 
     def head(self) -> StreamHead:
