@@ -7,13 +7,13 @@ Every line ends with a line feed and is one of
 - a record: its canonical JSON, as it was hashed.
 - a checkpoint: the note, and perhaps a time-stamp of an earlier checkpoint.
 
-The records that a checkpoint signs stand right before it, by stream and number. What is stored decides every byte: who
-writes the same lines again, writes them the same.
+The records that a checkpoint signs stand right before it, by stream and number. A line without its line feed was cut
+off. What is stored decides every byte: who writes the same lines again, writes them the same.
 """
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, Final
+from typing import Annotated, BinaryIO, Final
 
 import msgspec
 
@@ -26,12 +26,14 @@ _MAX_LINE: Final = 1024 * 1024
 RECORD: Final = b'{"action":'
 _ANCHOR: Final = b'{"line":"anchor",'
 
+type _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
 
 class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="anchor", tag_field="line"):
     """Where the lines of a file begin."""
 
     schema: str
-    number: int  # of the checkpoint that signs these streams, 0 at the very beginning
+    number: _Number  # of the checkpoint that signs these streams, 0 at the very beginning
     note: str  # of that checkpoint, empty at the very beginning
     streams: list[str]  # see rotation/streams.py
     handovers: list[str]  # notes of the handovers up to that checkpoint, oldest first
@@ -42,9 +44,9 @@ class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ancho
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="checkpoint", tag_field="line"):
     """A checkpoint over all lines before it."""
 
-    number: int
+    number: _Number
     note: str
-    stamped: int = 0  # number of the checkpoint that the token is about
+    stamped: _Number = 0  # number of the earlier checkpoint that the token is about
     token: str = ""  # RFC 3161, DER in base64
 
 
@@ -83,9 +85,22 @@ def part_in(line: bytes) -> Anchor | Signed:
         raise Integrity("a line is neither a record nor an anchor nor a checkpoint") from None
     if isinstance(part, Anchor) and (part.schema != SCHEMA or len(part.streams) != STREAMS):
         raise Integrity(f"an anchor does not follow the schema {SCHEMA}")
-    if line_of(part) != line.rstrip(b"\n") + b"\n":
+    if not line.endswith(b"\n"):
+        raise Integrity("a line was cut off: it does not end with a line feed")
+    if line_of(part) != line:
         raise Integrity("an anchor or a checkpoint is not as we write it")
+    if isinstance(part, Signed) and not _is_stamp(part):
+        raise Integrity("a time-stamp is not as we write it", checkpoint=part.number)
     return part
+
+
+def _is_stamp(part: Signed) -> bool:
+    """Whether a time-stamp is there as we write it, or none is. Whether it holds is for those to say who have roots."""
+    try:
+        written = base64.b64encode(base64.b64decode(part.token)).decode()
+    except ValueError:
+        return False
+    return written == part.token and (0 < part.stamped < part.number if part.token else part.stamped == 0)
 
 
 def checkpoint_line(stored: StoredCheckpoint) -> bytes:

@@ -19,9 +19,16 @@ https://c2sp.org/signed-note has it, by ECDSA on P-256 with SHA-256:
     <empty line>
     -- contoso.example/audit <base64 of key id and signature>      (the dash is U+2014)
 
+One signature, of that key and by that name, and no other: a signed note may carry those of witnesses, and a verifier is
+to ignore the ones that it does not know. Nobody can witness sixteen trees in one, so a line that we have not written
+says nothing but that the note was changed, and is refused.
+
 The signing key rotates by a handover: a checkpoint that names the next key, signed by the old key and by that one.
 Whoever trusts the old one can therefore trust the new one, from there on. Every checkpoint names the last handover
 before it, so that the way back to an older key is short.
+
+What no form can rule out: to an ECDSA signature (r, s) there is (r, -s), which anybody can write down and which holds
+for the same text. Two notes of one text are therefore one checkpoint.
 """
 
 import base64
@@ -107,6 +114,11 @@ class Checkpoint:
     text: bytes
     signatures: Sequence[tuple[bytes, bytes]]  # key id, ECDSA signature in DER
 
+    def names(self, key: ec.EllipticCurvePublicKey) -> bool:
+        """Whether it says that the key has signed it."""
+        wanted = key_id(key)
+        return any(identity == wanted for identity, _ in self.signatures)
+
     def is_signed_by(self, key: ec.EllipticCurvePublicKey) -> bool:
         """Whether the key has signed it."""
         return any(
@@ -119,10 +131,8 @@ def parse(note: str) -> Checkpoint:
     """The checkpoint in a note. Integrity if it is not as `signed` writes it, to the last byte."""
     text, separator, tail = note.partition("\n\n")
     text += "\n"
-    matched = _TEXT.fullmatch(text)
-    lines = tail.removesuffix("\n").split("\n")
-    found = [_SIGNATURE.fullmatch(line) for line in lines]
-    if len(note) > _MAX_NOTE or not separator or not matched or not tail.endswith("\n"):
+    matched = _TEXT.fullmatch(text) if len(note) <= _MAX_NOTE else None
+    if not separator or not matched or not tail.endswith("\n"):
         raise Integrity("a checkpoint is not as we write it")
     statement = Statement(
         matched["origin"],
@@ -137,13 +147,14 @@ def parse(note: str) -> Checkpoint:
         _decoded(matched["next_key"] or ""),
     )
     signatures = []
-    for each in found:
-        if each is None:
+    for line in tail.removesuffix("\n").split("\n"):
+        found = _SIGNATURE.fullmatch(line)
+        if found is None or found["name"] != statement.origin:
             raise Integrity("a signature of a checkpoint is not as we write it", checkpoint=statement.number)
-        if each["name"] != statement.origin:
-            continue  # a witness's, of whom we know nothing
-        value = _decoded(each["signature"])
+        value = _decoded(found["signature"])
         signatures.append((value[:_KEY_ID_BYTES], value[_KEY_ID_BYTES:]))
+    if not _are_of(statement, [identity for identity, _ in signatures]):
+        raise Integrity("a checkpoint does not have the signatures that it must have", checkpoint=statement.number)
     if (
         statement.to_text() != text
         or len(statement.root) != HASH_BYTES
@@ -152,6 +163,31 @@ def parse(note: str) -> Checkpoint:
     ):
         raise Integrity("a checkpoint is not as we write it", checkpoint=statement.number)
     return Checkpoint(statement, text.encode(), tuple(signatures))
+
+
+def handovers_to(note: str, handovers: Sequence[str]) -> Sequence[Checkpoint]:
+    """The handovers in these notes, oldest first, if they are all there were up to the checkpoint in `note`.
+
+    Integrity unless each names the one before, and is signed by the key that it names and by the one that was named
+    before. If `note` is a handover itself, it is the last.
+    """
+    last = parse(note).statement
+    found, number, key = [], 0, None
+    for each in handovers:
+        handover = parse(each)
+        statement = handover.statement
+        if not statement.next_key or statement.handover != number or statement.number <= number:
+            raise Integrity("handovers do not follow each other", checkpoint=statement.number)
+        if key is not None and not handover.is_signed_by(key):
+            raise Integrity("a handover is not signed by the key that was handed over to", checkpoint=statement.number)
+        number, key = statement.number, from_der(statement.next_key)
+        if statement.origin != last.origin or not handover.is_signed_by(key):
+            raise Integrity("a handover is not signed by the key it names", checkpoint=statement.number)
+        found.append(handover)
+    is_whole = handovers[-1:] == [note] if last.next_key else number == last.handover < last.number
+    if not is_whole:
+        raise Integrity("handovers do not lead to their checkpoint", checkpoint=last.number)
+    return found
 
 
 def signed(statement: Statement, signatures: Sequence[tuple[ec.EllipticCurvePublicKey, bytes]]) -> str:
@@ -206,6 +242,15 @@ def stream_leaves(heads: Mapping[int, StreamHead]) -> Sequence[bytes]:
 def leaf_text(stream: int, head: StreamHead) -> str:
     """A leaf of that tree."""
     return f"{stream:02d} {head.size} {base64.b64encode(head.root).decode()}"
+
+
+def _are_of(statement: Statement, identities: Sequence[bytes]) -> bool:
+    """Whether these are the ids of the keys that sign it, in their order: of a handover the old one and the next."""
+    if not statement.next_key:
+        return len(identities) == 1
+    key = from_der(statement.next_key)
+    is_written_so = to_der(key) == statement.next_key
+    return is_written_so and len(identities) == 2 and identities[0] != identities[1] == key_id(key)
 
 
 def _stream(line: str) -> tuple[int, StreamHead]:

@@ -31,7 +31,7 @@ from rotation.merkle import leaf_hash
 from rotation.streams import Streams, copied, extend, from_texts, heads_of, no_records, to_texts
 from rotation.trail import Trail
 from shared.clock import Clock
-from shared.errors import AtpError, Integrity, Rejected
+from shared.errors import AtpError, Conflict, Integrity, Rejected, Transient
 from shared.ports import Alerts, AuditSigner, Checkpoints, Records, TimestampAuthority
 from shared.values import Alert, Kid, Severity, SigningKey, StoredCheckpoint
 
@@ -91,7 +91,8 @@ class Checkpointer:
     def run(self) -> None:
         """Sign the next checkpoint, unless the trail contradicts the last one: that is recorded and alerted.
 
-        Conflict if another one was first, Transient to be called again; the next minute will do for both.
+        Conflict if another one was first, Transient to be called again; the next minute will do for both. An error that
+        nobody has thought of is alerted, too, and raised.
         """
         newest = 0
         try:
@@ -101,6 +102,12 @@ class Checkpointer:
         except (Integrity, Rejected) as error:
             # What is known stays known: what contradicts it now must not become the truth in a minute.
             self._refuse(error, newest + 1)
+        except (Transient, Conflict):
+            raise
+        except Exception as error:
+            # A bug; if it is a record that brings it out, nothing is signed from here on, which must not stay unsaid.
+            self._refuse(Integrity("an error of our own", cause=type(error).__name__), newest + 1)
+            raise
 
     def _sign_next(self, known: _Known) -> _Known:
         now = self._time(known)

@@ -13,6 +13,7 @@ from shared.errors import Integrity
 
 _SEPARATOR = "."
 HASH_BYTES = 32
+_SIZES = 2**53  # RFC 7493 section 2.2: below it, every reader of JSON reads the same number
 
 
 def leaf_hash(leaf: bytes) -> bytes:
@@ -77,7 +78,12 @@ class Tree:
                 tree._subtrees = [bytes.fromhex(root) for root in subtrees]
             except ValueError:
                 raise Integrity("the state of a Merkle tree is not as we write it") from None
-            if tree.size < 0 or tree.size.bit_count() != len(subtrees) or any(map(_is_no_hash, tree._subtrees)):
+            if (
+                not 0 <= tree.size < _SIZES
+                or tree.size.bit_count() != len(subtrees)
+                or any(map(_is_no_hash, tree._subtrees))
+                or tree.to_text() != text
+            ):
                 raise Integrity("the state of a Merkle tree is not as we write it")
         return tree
 

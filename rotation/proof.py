@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from rotation.audit import STREAMS, Record, parsed
-from rotation.checkpoint import Checkpoint, from_der, leaf_text, parse, stream_leaves
+from rotation.audit import STREAMS, Record, parse_time, parsed
+from rotation.checkpoint import Checkpoint, from_der, handovers_to, leaf_text, parse, stream_leaves
 from rotation.merkle import HASH_BYTES, inclusion_proof, leaf_hash, root_from, root_of
 from rotation.streams import Streams, heads_of
 from shared.errors import Integrity, Rejected
@@ -89,32 +89,20 @@ def verified(proof: Proof, keys: Sequence[EllipticCurvePublicKey]) -> tuple[Reco
     record, checkpoint = parsed(proof.record.encode()), parse(proof.checkpoint)
     if record is None or not 0 <= record.stream < STREAMS or record.seq < 1:
         raise Integrity("the record of a proof is not as we write it")
+    parse_time(record.time)
     root = root_from(leaf_hash(proof.record.encode()), record.seq - 1, proof.path.size, _split(proof.path.in_stream))
     leaf = leaf_hash(leaf_text(record.stream, StreamHead(proof.path.size, root)).encode())
     if root_from(leaf, record.stream, STREAMS, _split(proof.path.in_checkpoint)) != checkpoint.statement.root:
         raise Integrity("the record is not in the checkpoint of its proof", stream=record.stream, seq=record.seq)
     trusted = list(keys)
-    for note in proof.handovers:
-        handover = parse(note)
-        new = _handed_over_to(handover)
-        if new is None or handover.statement.number >= checkpoint.statement.number:
-            raise Integrity("a handover in a proof is none", checkpoint=handover.statement.number)
+    own = [proof.checkpoint] if checkpoint.statement.next_key else []
+    for handover in handovers_to(proof.checkpoint, [*proof.handovers, *own])[: len(proof.handovers)]:
         if any(handover.is_signed_by(key) for key in trusted):
-            trusted = [new]
-    _handed_over_to(checkpoint)
-    if not any(checkpoint.is_signed_by(key) for key in trusted):
+            trusted = [from_der(handover.statement.next_key)]
+    signers = [key for key in trusted if checkpoint.names(key)]
+    if not signers or not all(map(checkpoint.is_signed_by, signers)):
         raise Integrity("the checkpoint of a proof is signed by a key that is not trusted")
     return record, checkpoint
-
-
-def _handed_over_to(checkpoint: Checkpoint) -> EllipticCurvePublicKey | None:
-    """The key that signs from the next checkpoint on, if this is a handover. Integrity unless that has signed, too."""
-    if not checkpoint.statement.next_key:
-        return None
-    key = from_der(checkpoint.statement.next_key)
-    if not checkpoint.is_signed_by(key):
-        raise Integrity("a handover is not signed by the key it names", checkpoint=checkpoint.statement.number)
-    return key
 
 
 def fields(record: Record) -> dict[str, object]:

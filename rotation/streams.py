@@ -31,8 +31,8 @@ class StreamState:
         """Take a record in, whatever it says."""
         if self.last is not None:
             self._tree.add_hash(self.last)
-        self.last = leaf_hash(canonical)
-        self.prev = self.last.hex()
+        self.last = last = leaf_hash(canonical)
+        self.prev = last.hex()
         self.size += 1
 
     def head(self) -> StreamHead:
@@ -60,11 +60,11 @@ class StreamState:
                 state.last = bytes.fromhex(last)
             except ValueError:
                 state.last = b""
-            if len(state.last) != HASH_BYTES:
-                raise Integrity("the state of an audit stream is not as we write it")
             state._tree = Tree.from_text(tree)
             state.prev = last
             state.size = state._tree.size + 1
+            if len(state.last) != HASH_BYTES or state.to_text() != text:
+                raise Integrity("the state of an audit stream is not as we write it")
         return state
 
 

@@ -42,6 +42,7 @@ _MIN_CURVE_BITS: Final = 256
 _UNREADABLE: Final = (
     ValueError,
     TypeError,  # cryptography, at names whose parts are of odd types
+    KeyError,  # at a hash of the signer's certificate that is none of `_HASHES`
     VerificationError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,

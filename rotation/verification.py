@@ -11,18 +11,20 @@ Records are read once and forgotten, so that memory does not grow with them.
 """
 
 import base64
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import reduce
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from rotation.audit import SCHEMA, event_digest, parse_time, parsed, time_text
 from rotation.bundle import RECORD, Anchor, Signed, part_in
-from rotation.checkpoint import TOLERANCE, Checkpoint, from_der, key_id, parse, streams_root, to_der
+from rotation.checkpoint import TOLERANCE, Checkpoint, from_der, handovers_to, parse, streams_root, to_der
 from rotation.repeats import Repeats
 from rotation.streams import Streams, from_texts, heads_of, no_records, to_texts
 from shared.errors import Integrity, Rejected
@@ -33,10 +35,8 @@ MAX_GAP: Final = timedelta(minutes=10)
 STAMPED_EVERY: Final = timedelta(hours=2)
 """Where time-stamps are asked for, no stretch without one may be longer: they are taken each hour."""
 _KEPT: Final = 100
+_MOST_UNSTAMPED: Final = 1_000  # eight times as many as there are in two hours
 _PLACE_BITS: Final = 56  # of a record's place: its stream is above
-
-
-_LINE_FEED: Final = 0x0A
 
 
 class Verdict(StrEnum):
@@ -139,13 +139,18 @@ class Verification:
         self._anchored = False
         self._earliest: tuple[str, int, int] | None = None  # time of a record since the last checkpoint, and where
         self._latest: tuple[str, int, int] | None = None
-        self._trusted: dict[bytes, tuple[EllipticCurvePublicKey, int, int | None]] = {
-            to_der(key): (key, 0, None) for key in expected.keys
-        }  # with the first and the last checkpoint that the key may sign
-        self._strangers: set[str] = set()  # keys that are not trusted
+        self._trusted = {to_der(key): key for key in expected.keys}  # at the place that is reached
+        self._handed = b""  # all handovers up to there, in one hash
+        self._strangers: set[str] = set()  # some keys that are not trusted
         self._held = [parse(note) for note in expected.held]
+        self._unvouched = self._held  # those that no trusted key has signed
+        for key in expected.keys:
+            self._vouch(key)
         self._met: set[int] = set()  # numbers of those that the lines reach
         self._unstamped: dict[int, _Unstamped] = {}
+        self._unstamped_time = timedelta()  # sum of their gaps
+        self._forgotten = 0  # up to this number, nothing is known any more of which checkpoint has no time-stamp
+        self._time = ""  # of the record before, if it is one; most records share it
         self._begun = dict.fromkeys(self._streams, 0)  # records of each stream before the lines begin
         self._since, self._until = expected.since, expected.until
         self._repeats = Repeats()
@@ -159,7 +164,7 @@ class Verification:
 
     def feed(self, lines: Iterable[bytes]) -> None:
         """Check the lines of one file, each with its line feed. Integrity if they cannot be a trail's at all."""
-        begins = True
+        begins, line = True, b""
         take_record = self._record
         for line in lines:
             if line.startswith(RECORD) and not begins:
@@ -177,6 +182,9 @@ class Verification:
                 raise Integrity("a file of the audit trail has a second anchor")
         if begins:
             raise Integrity("a file of the audit trail is empty")
+        if not line.endswith(b"\n"):
+            what = "the last line of a file was cut off: it has no line feed"
+            self._find(Verdict.COMPLETENESS, what, checkpoint=self.report.to_number)
 
     def conclude(self) -> Report:
         """What all lines have come to."""
@@ -195,18 +203,17 @@ class Verification:
             else:
                 what = "the trail was cut off: it ends before the checkpoint that is held"
             self._find(Verdict.COMPLETENESS, what, checkpoint=number)
-        for held in self._held:
-            if not any(held.is_signed_by(key) for key, _, _ in self._trusted.values()):
-                raise Rejected("a checkpoint that is held is signed by no trusted key", number=held.statement.number)
+        for held in self._unvouched:
+            raise Rejected("a checkpoint that is held is signed by no trusted key", number=held.statement.number)
         if not report.checkpoints:
             self._find(Verdict.COMPLETENESS, "nothing is signed: there is no checkpoint", checkpoint=report.from_number)
         self._ensure_range()
         return report
 
     def _record(self, line: bytes) -> None:
-        canonical = line[:-1] if line[-1] == _LINE_FEED else line
-        record = parsed(canonical)
         report = self.report
+        canonical = line.removesuffix(b"\n")
+        record = parsed(canonical)
         report.records += 1
         if record is None or record.schema != SCHEMA:
             self._find(Verdict.INTEGRITY, "a line is no record of ours", checkpoint=report.to_number)
@@ -232,35 +239,52 @@ class Verification:
         state.add(canonical)
         self._touched.add(stream)
         time = record.time
-        if self._latest is None or time > self._latest[0]:
+        if time == self._time:
+            return
+        try:
+            parse_time(time)
+        except Integrity:
+            self._find(Verdict.TIME, "what a record gives for its time is no time of ours", stream, seq)
+            return
+        self._time = time
+        earliest, latest = self._earliest, self._latest
+        if earliest is None or latest is None:
+            self._earliest = self._latest = (time, stream, seq)
+        elif time > latest[0]:
             self._latest = (time, stream, seq)
-        if self._earliest is None or time < self._earliest[0]:
+        elif time < earliest[0]:
             self._earliest = (time, stream, seq)
 
     def _anchor(self, anchor: Anchor) -> None:
         streams = from_texts(anchor.streams)
+        since, until = (parse_time(text) if text else None for text in (anchor.since, anchor.until))
         if self._anchored:
             if anchor.number != self.report.to_number or anchor.note != self._last_note:
                 self._find(Verdict.COMPLETENESS, "checkpoints are missing between two files", checkpoint=anchor.number)
+            elif reduce(_folded, anchor.handovers, b"") != self._handed:
+                self._find(Verdict.INTEGRITY, "a file begins with other handovers than were", checkpoint=anchor.number)
             if not self._broken and to_texts(streams) != to_texts(self._streams):
                 self._find(Verdict.INTEGRITY, "a file begins with other streams than were", checkpoint=anchor.number)
             return
         self._anchored = True
         # An export says what it was asked for. It may say too little, and then has less than the auditor asks for.
-        self._since = self._since or (parse_time(anchor.since) if anchor.since else None)
-        self._until = self._until or (parse_time(anchor.until) if anchor.until else None)
+        self._since, self._until = self._since or since, self._until or until
         self._streams = streams
         self._begun = {stream: state.size for stream, state in streams.items()}
         self._signed = dict(heads_of(streams))
         self._root = streams_root(self._signed)
         self.report.from_number = self.report.to_number = anchor.number
-        for note in anchor.handovers:
-            self._trust_from(parse(note))
         if anchor.number == 0:
-            if any(state.size for state in streams.values()) or anchor.note:
+            if any(state.size for state in streams.values()) or anchor.note or anchor.handovers:
                 raise Integrity("the beginning of an audit trail has records already")
             return
         checkpoint = parse(anchor.note)
+        try:
+            for handover in handovers_to(anchor.note, anchor.handovers):
+                self._trust_from(handover)
+        except Integrity as error:
+            self._find(Verdict.INTEGRITY, f"of an anchor: {error.message}", checkpoint=anchor.number)
+        self._handed = reduce(_folded, anchor.handovers, b"")
         self._ensure_signed(checkpoint)
         statement = checkpoint.statement
         if statement.number != anchor.number or statement.root != self._root:
@@ -293,6 +317,7 @@ class Verification:
             self._stamp(part, statement.time)
         if statement.next_key:
             self._trust_from(checkpoint)
+            self._handed = _folded(self._handed, part.note)
             report.handovers += 1
         self._follow(checkpoint, part.note)
 
@@ -351,17 +376,23 @@ class Verification:
         self.report.longest_gap = max(self.report.longest_gap, gap)
         self._last, self._last_note = checkpoint, note
         self._earliest = self._latest = None
+        self._time = ""
         self.report.to_number, self.report.ended = statement.number, statement.time
         if self._expected.stamps:
             self._unstamped[statement.number] = _Unstamped(note, statement.time, min(gap, MAX_GAP))
-            if sum((each.gap for each in self._unstamped.values()), timedelta()) > STAMPED_EVERY:
+            self._unstamped_time += min(gap, MAX_GAP)
+            if self._unstamped_time > STAMPED_EVERY or len(self._unstamped) > _MOST_UNSTAMPED:
                 self._find(Verdict.TIME, "checkpoints have no time-stamp", checkpoint=statement.number)
-                self._unstamped.clear()
+                self._unstamped, self._unstamped_time = {}, timedelta()
+                self._forgotten = statement.number
 
     def _stamp(self, part: Signed, time: datetime) -> None:
         """Check the time-stamp that a checkpoint brings of an earlier one."""
+        if self._expected.stamps is None or part.stamped <= self._forgotten:
+            return
         about = self._unstamped.get(part.stamped)
-        if self._expected.stamps is None or about is None:  # not asked for, or of before the lines began
+        if about is None:
+            self._find(Verdict.TIME, "a time-stamp is of no checkpoint that lacks one", checkpoint=part.stamped)
             return
         try:
             when = self._expected.stamps(base64.b64decode(part.token), about.note.encode())
@@ -373,33 +404,37 @@ class Verification:
             return
         self.report.stamps += 1
         self._unstamped = {number: each for number, each in self._unstamped.items() if number > part.stamped}
+        self._unstamped_time = sum((each.gap for each in self._unstamped.values()), timedelta())
 
     def _ensure_signed(self, checkpoint: Checkpoint) -> None:
         number = checkpoint.statement.number
-        known = False
-        for key, first, last in self._trusted.values():
-            if first <= number and (last is None or number <= last):
-                if checkpoint.is_signed_by(key):
-                    return
-                known |= any(identity == key_id(key) for identity, _ in checkpoint.signatures)
-        if known:
+        signers = [key for key in self._trusted.values() if checkpoint.names(key)]
+        if not all(map(checkpoint.is_signed_by, signers)):
             self._find(Verdict.INTEGRITY, "a checkpoint's signature is wrong", checkpoint=number)
-        elif checkpoint.statement.kid not in self._strangers:
+        elif not signers and checkpoint.statement.kid not in self._strangers:
             # Once for each key: an auditor who has pinned the key of another time need not read it of every minute.
-            self._strangers.add(checkpoint.statement.kid)
+            if len(self._strangers) < _KEPT:
+                self._strangers.add(checkpoint.statement.kid)
             what = "a checkpoint is signed by a key that is not trusted: pin the key of its time"
             self._find(Verdict.INTEGRITY, f"{what}; it says it is {checkpoint.statement.kid}", checkpoint=number)
 
     def _trust_from(self, handover: Checkpoint) -> None:
         """Trust the key that a trusted one hands over to, and the old one no longer."""
-        number, der = handover.statement.number, handover.statement.next_key
-        if not der or not handover.is_signed_by(key := from_der(der)):
-            self._find(Verdict.INTEGRITY, "a handover is not signed by the key it names", checkpoint=number)
+        der = handover.statement.next_key
+        key = from_der(der)
+        if not handover.is_signed_by(key):
+            what = "a handover is not signed by the key it names"
+            self._find(Verdict.INTEGRITY, what, checkpoint=handover.statement.number)
             return
-        for old, (trusted, first, last) in tuple(self._trusted.items()):
-            if old != der and first <= number and last is None and handover.is_signed_by(trusted):
-                self._trusted[old] = (trusted, first, number)
-                self._trusted.setdefault(der, (key, number, None))
+        for old, trusted in tuple(self._trusted.items()):
+            if old != der and handover.is_signed_by(trusted):
+                del self._trusted[old]
+                self._trusted[der] = key
+                self._vouch(key)
+
+    def _vouch(self, key: EllipticCurvePublicKey) -> None:
+        """A key is trusted, and so is what is held if the key has signed it."""
+        self._unvouched = [held for held in self._unvouched if not held.is_signed_by(key)]
 
     def _ensure_range(self) -> None:
         report, since, until = self.report, self._since, self._until
@@ -418,3 +453,8 @@ class Verification:
         checkpoint: int | None = None,
     ) -> None:
         self.report.note(Finding(verdict, what, stream, seq, upto, checkpoint))
+
+
+def _folded(before: bytes, note: str) -> bytes:
+    """All notes up to this one in one hash, so that they need not be kept."""
+    return hashlib.sha256(before + hashlib.sha256(note.encode()).digest()).digest()

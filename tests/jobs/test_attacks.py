@@ -1,24 +1,31 @@
 """Every attack on the audit trail is mounted, and the verdict that must name it does."""
 
 import copy
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, override
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rotation.audit import event_id, parse_time, time_text
-from rotation.bundle import Signed
-from rotation.checkpoint import parse, signed
+from rotation.audit import STREAMS, event_id, parse_time, time_text
+from rotation.bundle import Signed, anchor_line, is_record, line_of
+from rotation.checkpoint import Statement, from_der, parse, signed, streams_root
+from rotation.streams import heads_of, no_records, to_texts
 from rotation.trail import BEGINNING
-from rotation.verification import Report, Verdict
-from shared.errors import Integrity, Rejected
+from rotation.verification import Expectations, Report, Verdict, Verification
+from shared.errors import AtpError, Integrity, Rejected
 from shared.ports import TimestampAuthority
+from shared.values import Kid
 from tests.jobs.auditing import AuditProcess, Platform, event, verified
 from tests.jobs.forging import FORGER, Forgery
-from tests.simulator import signing_secret
+from tests.pure.test_audit import STRANGE_TIMES
+from tests.simulator import SIGNING_KEY, START, VAULT_URL, signing_secret
 
 INTEGRITY, COMPLETENESS, TIME = Verdict.INTEGRITY, Verdict.COMPLETENESS, Verdict.TIME
 STREAM = 5
@@ -343,7 +350,7 @@ def test_a_rewrite_with_few_checkpoints_is_named_by_the_gaps_between_them(victim
     ensure_named(report, {COMPLETENESS: "longer than accepted"})
 
 
-NOTHING = "\u2014 nobody AAAAAAAAAAA=\n"
+NOTHING = "\u2014 atp.example/audit AAAAAAAAAAA=\n"
 
 
 def test_history_that_was_put_into_one_checkpoint_of_today_is_backdated(victim: Platform) -> None:
@@ -398,3 +405,262 @@ def test_a_gap_that_is_accepted_is_no_lack_of_time_stamps() -> None:
     lines = [platform.export()]
     assert not verified(lines, platform.keys, stamps=stamps(platform)).holds(COMPLETENESS)
     assert verified(lines, platform.keys, stamps=stamps(platform), max_gap=timedelta(days=4)).findings == []
+
+
+# What is under no signature, and what nobody would write
+
+
+@pytest.mark.parametrize("time", STRANGE_TIMES)
+def test_a_record_that_bears_no_time_is_named_by_the_time_even_with_the_stolen_key(victim: Platform, time: str) -> None:
+    forgery = Forgery.of(victim.export())
+    records, at = place_of(forgery)
+    records[at]["time"] = time
+    report = verified([forgery.resigned(STOLEN)], victim.keys)
+    ensure_named(report, {TIME: "no time of ours"})
+    assert [(each.stream, each.seq) for each in report.findings] == [(STREAM, AT)]
+
+
+@pytest.mark.parametrize("end", ["+23:00", " or any other time you like"])
+def test_a_time_with_another_end_is_no_time(victim: Platform, end: str) -> None:
+    forgery = Forgery.of(victim.export())
+    for each in forgery.rounds:
+        for record in each.records:
+            record["time"] = str(record["time"])[:-1] + end
+    report = verified([forgery.resigned(STOLEN)], victim.keys)
+    assert report.counts == {TIME: victim.recorded}
+
+
+@pytest.fixture(scope="module")
+def heirs() -> Platform:
+    """A trail over three signing keys, with time-stamps."""
+    platform = Platform()
+    platform.authority = Authority(platform)
+    platform.restart()
+    for _ in range(3):
+        platform.live(64, each=1)
+        platform.world.add_signing_key()
+    platform.live(70, each=1)
+    return platform
+
+
+def middle(platform: Platform) -> list[bytes]:
+    """An export that begins behind two handovers, with a third one in it."""
+    return platform.export(behind=190)
+
+
+def changed_text(line: bytes, name: str, change: Callable[[Any], Any]) -> bytes:
+    """An anchor or a checkpoint with another value."""
+    fields = json.loads(line)
+    fields[name] = change(fields[name])
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def first(change: Callable[[str], str]) -> Callable[[list[str]], list[str]]:
+    """The change of the first text of several that is not empty."""
+
+    def done(texts: list[str]) -> list[str]:
+        at = next(number for number, text in enumerate(texts) if text)
+        return [*texts[:at], change(texts[at]), *texts[at + 1 :]]
+
+    return done
+
+
+def doubled(note: str) -> str:
+    return note + note.partition("\n\n")[2]
+
+
+NOBODY = "\u2014 atp.example/audit AAAAAAAAAAAA\n"
+WITNESS = "\u2014 witness.example AAAAAAAAAAAA\n"
+NOTES: dict[str, Callable[[str], str]] = {
+    "its signatures twice": doubled,
+    "a line of nobody's": lambda note: note + NOBODY,
+    "a line of a witness's": lambda note: note + WITNESS,
+    "a line feed more": lambda note: f"{note}\n",
+}
+ANCHORS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "a leading zero": ("streams", first(lambda text: f"0{text}")),
+    "large letters": ("streams", first(str.upper)),
+    "a blank behind": ("streams", first(lambda text: f"{text} ")),
+    "a size that cannot be printed": (
+        "streams",
+        first(lambda _: f"{10**4300 - 2}{('.' + '00' * 32) * (10**4300 - 2).bit_count()}/{'00' * 32}"),
+    ),
+    "a time of another form": ("since", lambda _: "2026-01-01T00:00:00Z"),
+    "a time before all times": ("since", lambda _: "0001-01-01T00:00:00+14:00"),
+    "an end behind all times": ("until", lambda _: "9999-12-31T23:59:59.9-12:00"),
+    "a handover twice": ("handovers", lambda notes: [notes[0], *notes]),
+    "a handover less": ("handovers", lambda notes: notes[:-1]),
+    "no handover": ("handovers", lambda _: []),
+    "handovers in another order": ("handovers", lambda notes: notes[::-1]),
+    "two handovers in one": ("handovers", lambda notes: ["".join(notes)]),
+    **{f"a handover with {name}": ("handovers", first(change)) for name, change in NOTES.items()},
+    **{f"a note with {name}": ("note", change) for name, change in NOTES.items()},
+}
+
+
+def found(files: Sequence[Sequence[bytes]], keys: Sequence[ec.EllipticCurvePublicKey], **asked: Any) -> bool:
+    """Whether a verification finds something, or refuses to go on."""
+    try:
+        return not verified(files, keys, **asked).sound
+    except Integrity:
+        return True
+
+
+@pytest.mark.parametrize("asked", [None, START])
+@pytest.mark.parametrize("name", ANCHORS)
+def test_an_anchor_that_was_changed_is_found_whatever_is_asked_for(
+    heirs: Platform, name: str, asked: datetime | None
+) -> None:
+    lines = middle(heirs)
+    assert len(json.loads(lines[0])["handovers"]) == 2
+    assert verified([lines], heirs.keys).sound
+    changed = [changed_text(lines[0], *ANCHORS[name]), *lines[1:]]
+    assert changed != lines
+    assert found([changed], heirs.keys, since=heirs.world.now if asked else None, until=asked)
+
+
+@pytest.mark.parametrize("name", ANCHORS)
+def test_an_anchor_of_a_later_file_that_was_changed_is_found(heirs: Platform, name: str) -> None:
+    lines = middle(heirs)
+    number = json.loads(lines[0])["number"]
+    files = [heirs.export(upto=number), lines]
+    assert verified(files, heirs.keys).sound
+    assert found([files[0], [changed_text(lines[0], *ANCHORS[name]), *lines[1:]]], heirs.keys)
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_a_note_that_was_changed_is_found_wherever_it_stands(heirs: Platform, name: str) -> None:
+    lines = middle(heirs)
+    places = [at for at, line in enumerate(lines) if line.startswith(b'{"line":"checkpoint"')]
+    handover = next(at for at in places if b"next-kid" in lines[at])
+    for at in (places[0], handover, places[-1]):
+        changed = [*lines[:at], changed_text(lines[at], "note", NOTES[name]), *lines[at + 1 :]]
+        assert found([changed], heirs.keys)
+    with pytest.raises(Integrity):
+        verified([lines], heirs.keys, held=[NOTES[name](heirs.notes[-1])])
+
+
+def test_each_signature_of_a_handover_counts_if_its_key_is_trusted(heirs: Platform) -> None:
+    """Also where the other one would be enough: who has pinned both keys has asked for both."""
+    lines = heirs.export()
+    pinned = [key.public_key for key in heirs.world.signing_keys.values()]
+    at = next(at for at, line in enumerate(lines) if b"next-kid" in line)
+    assert verified([lines], pinned).sound
+    for signer in range(2):
+
+        def other(note: str, signer: int = signer) -> str:
+            checkpoint = parse(note)
+            keys = [pinned[0], from_der(checkpoint.statement.next_key)]
+            signatures = [value for _, value in checkpoint.signatures]
+            signatures[signer] = FORGER.sign(checkpoint.text, ec.ECDSA(SHA256()))
+            return signed(checkpoint.statement, list(zip(keys, signatures, strict=True)))
+
+        report = verified([[*lines[:at], changed_text(lines[at], "note", other), *lines[at + 1 :]]], pinned)
+        ensure_named(report, {INTEGRITY: "sign"})
+
+
+@pytest.mark.parametrize("behind", [0, 190])
+def test_a_file_without_its_last_line_feed_was_cut_off(heirs: Platform, behind: int) -> None:
+    lines = heirs.export(behind)
+    for upto in (1, len(lines) - 1, len(lines)):
+        cut = [*lines[: upto - 1], lines[upto - 1][:-1]]
+        assert found([cut], heirs.keys)
+    last = max(at for at, line in enumerate(lines) if is_record(line))
+    whole = verified([lines[: last + 1]], heirs.keys)
+    report = verified([[*lines[:last], lines[last][:-1]]], heirs.keys)
+    ensure_named(report, {COMPLETENESS: "cut off", INTEGRITY: "under no checkpoint"})
+    assert report.records == whole.records
+
+
+def stamped(lines: Sequence[bytes]) -> list[int]:
+    """Where the lines have time-stamps."""
+    return [at for at, line in enumerate(lines) if b'"stamped":' in line and b'"stamped":0' not in line]
+
+
+def with_stamp(lines: Sequence[bytes], at: int, about: int, token: str) -> list[bytes]:
+    """The lines with that time-stamp in one of them."""
+    line = changed_text(changed_text(lines[at], "stamped", lambda _: about), "token", lambda _: token)
+    return [*lines[:at], line, *lines[at + 1 :]]
+
+
+def test_a_time_stamp_that_covers_nothing_is_named(heirs: Platform) -> None:
+    lines = middle(heirs)
+    assert verified([lines], heirs.keys, stamps=stamps(heirs)).sound
+    at = stamped(lines)[-1]
+    about, token = (json.loads(lines[at])[name] for name in ("stamped", "token"))
+    number = json.loads(lines[0])["number"]
+    for wrong in (about, 1, number - 1, about - 1):
+        twice = with_stamp(lines, len(lines) - 1, wrong, token)
+        ensure_named(verified([twice], heirs.keys, stamps=stamps(heirs)), {TIME: "time-stamp"})
+    for wrong, junk in ((about, ""), (0, token), (about, "AB=="), (about, f"{token} "), (10**6, token), (-1, token)):
+        assert found([with_stamp(lines, at, wrong, junk)], heirs.keys)
+
+
+# What is large
+
+
+def test_keys_of_strangers_are_counted_and_not_all_kept(victim: Platform) -> None:
+    forgery = Forgery.of(victim.export())
+    for number, each in enumerate(forgery.rounds):
+        kid = Kid(f"https://mallory.vault.azure.net/keys/signing/{number:x}")
+        statement = replace(parse(each.checkpoint.note).statement, kid=kid)
+        each.checkpoint = Signed(statement.number, signed(statement, []) + NOTHING)
+    with Verification(Expectations(victim.keys)) as verification:
+        verification.feed(forgery.resigned(FORGER))
+        assert verification.conclude().counts[INTEGRITY] == len(forgery.rounds)
+        assert len(verification._strangers) == 100
+
+
+def test_checkpoints_that_bear_one_time_do_not_pile_up() -> None:
+    """Nor does what they cost: the stretch without a time-stamp is never summed up anew."""
+    platform = Platform()
+    streams, kid = no_records(), Kid(f"{VAULT_URL}/keys/{SIGNING_KEY}/{1:032x}")
+    lines = [anchor_line(0, "", to_texts(streams), [])]
+    for number in range(1, 2101):
+        statement = Statement(
+            "a", 0, streams_root(heads_of(streams)), number, platform.world.now, kid, handover=0, grown={}
+        )
+        signature = STOLEN.sign(statement.to_text().encode(), ec.ECDSA(SHA256()))
+        lines.append(line_of(Signed(number, signed(statement, [(STOLEN.public_key(), signature)]))))
+    with Verification(Expectations(platform.keys, stamps=Authority(platform).verified)) as verification:
+        verification.feed(lines)
+        report = verification.conclude()
+        assert len(verification._unstamped) == 98
+    assert report.counts == {TIME: 2}
+    ensure_named(report, {TIME: "no time-stamp"})
+
+
+def test_keys_that_have_handed_over_are_not_kept(heirs: Platform) -> None:
+    held = heirs.notes[10]
+    with Verification(Expectations(heirs.keys, [held])) as verification:
+        verification.feed(heirs.export())
+        assert verification.conclude().sound
+        assert list(verification._trusted.values()) == [list(heirs.world.signing_keys.values())[-1].public_key]
+
+
+# Whatever it is, the answer is a verdict or a refusal
+
+STRANGE_VALUES: list[Any] = [
+    *(None, True, -1, 0, 1, 2**53 - 1, 2**53, 2**63, 2**64, 10**30, 1.5, 1e300, "", "x", "\0", "\u2028", "0" * 27),
+    *([], {}, [[]], ["x"], "9" * 5000, "A" * 100_000, [""] * STREAMS, ["0/" + "00" * 32] * STREAMS, *STRANGE_TIMES),
+]
+
+
+@given(st.data())
+def test_strange_values_end_in_a_verdict_or_a_refusal(heirs: Platform, data: st.DataObject) -> None:
+    lines = data.draw(st.sampled_from([middle(heirs)[:9], heirs.export(upto=2)]))
+    at = data.draw(st.sampled_from([0, *range(len(lines))]))
+    fields = json.loads(lines[at])
+    name = data.draw(st.sampled_from(list(fields)))
+    value = data.draw(st.sampled_from(STRANGE_VALUES) | st.text(max_size=20) | st.integers())
+    if isinstance(fields[name], list) and fields[name] and data.draw(st.booleans()):
+        fields[name][data.draw(st.integers(0, len(fields[name]) - 1))] = value
+    else:
+        fields[name] = value
+    changed = [*lines[:at], json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"]
+    try:
+        report = verified([[*changed, *lines[at + 1 :]]], heirs.keys, stamps=stamps(heirs))
+    except AtpError:
+        return
+    assert isinstance(report, Report)
+    str(report)

@@ -1,21 +1,24 @@
 """Checkpoints: one each minute, each continuing the last, and none that contradicts it."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from rotation.audit_job import AuditTrail
 from rotation.bundle import part_in
 from rotation.checkpoint import parse, signed, to_der
+from rotation.merkle import leaf_hash
 from rotation.streams import no_records
 from rotation.verification import Verdict
 from shared.errors import Transient, UnusableKey
 from shared.ports import TimestampAuthority
-from shared.values import Kid, SigningKey
+from shared.values import Kid, SigningKey, StoredRecord
 from tests.jobs.auditing import AuditProcess, Platform, event, stream_with, verified
 from tests.jobs.forging import FORGER
 from tests.simulator import SimRecords, SimSigner, signing_secret
@@ -303,6 +306,45 @@ def test_a_worker_whose_clock_is_wrong_is_told_of() -> None:
     platform.world.now += timedelta(minutes=30)
     platform.sign()
     assert [alert.what for alert in platform.world.alerts.values()] == ["an audit record was dated by a wrong clock"]
+
+
+WRONG_TIMES = ["not a time", "9999-12-31T23:59:59.9-12:00", "0001-01-01T00:00:00.000000+14:00", "2026-02-30T00:00Z", ""]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("time", WRONG_TIMES)
+def test_a_record_that_bears_no_time_is_refused_recorded_and_alerted(time: str, restarted: bool) -> None:
+    platform = Platform()
+    platform.live(3)
+    platform.record(1, "acme")
+    stream = event(0, "acme").stream
+    last = platform.world.streams[stream].pop()
+    canonical = rfc8785.dumps(json.loads(last.canonical) | {"time": time})
+    platform.world.streams[stream].append(replace(last, canonical=canonical, leaf_hash=leaf_hash(canonical)))
+    if restarted:
+        platform.restart()
+    platform.sign(2)
+    assert len(platform.notes) == 3
+    assert [alert.what for alert in platform.world.alerts.values()] == ["the audit trail cannot be signed"]
+    assert platform.world.outcomes()["audit.checkpoint/4"] == {"failed"}
+
+
+def test_a_bug_that_a_record_brings_out_is_alerted_and_not_hidden() -> None:
+    platform = Platform()
+    platform.live(2)
+
+    class Odd(SimRecords):
+        """Says what nobody has thought of."""
+
+        def read(self, stream: int, first_seq: int, limit: int) -> list[StoredRecord]:
+            raise OverflowError(f"record {stream}/{first_seq + limit} has a number that somebody chose")
+
+    platform.process.checkpointer._records = Odd(platform.world)
+    with pytest.raises(OverflowError):
+        platform.process.checkpointer.run()
+    (alert,) = platform.world.alerts.values()
+    assert alert.what == "the audit trail cannot be signed"
+    assert alert.details["reason"] == "an error of our own (cause=OverflowError)"
 
 
 def test_a_new_signing_key_that_cannot_sign_is_alerted_and_the_old_one_signs_on() -> None:

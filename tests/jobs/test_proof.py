@@ -176,6 +176,7 @@ def fields() -> dict[str, object]:
 
 
 GOOD = fields()
+LAST = json.loads(PROOFS[2])
 PATH = json.loads(PROOFS[0])["path"]
 TOO_LONG = base64.b64encode(base64.b64decode(PATH["in_checkpoint"]) + bytes(32)).decode()
 MALFORMED = {
@@ -195,6 +196,9 @@ MALFORMED = {
     "no checkpoint": GOOD | {"checkpoint": ""},
     "a handover that is none": GOOD | {"handovers": [GOOD["checkpoint"]]},
     "a handover of later": GOOD | {"handovers": [json.loads(PROOFS[1])["checkpoint"]]},
+    "a handover that is missing": LAST | {"handovers": LAST["handovers"][1:]},
+    "a handover twice": LAST | {"handovers": [LAST["handovers"][0], *LAST["handovers"]]},
+    "a handover in front of none": GOOD | {"handovers": LAST["handovers"][:1]},
     "a handover that is no note": GOOD | {"handovers": ["x"]},
 }
 
@@ -217,8 +221,9 @@ def test_a_forged_handover_hands_over_to_nobody() -> None:
     last = json.loads(PROOFS[2])
     handover = parse(last["handovers"][0]).statement
     forged = replace(handover, next_key=to_der(forger.public_key()))
-    checkpoint = parse(last["checkpoint"]).statement
-    mixed = last | {"handovers": [_signed(forged, forger)], "checkpoint": _signed(checkpoint, forger)}
+    checkpoint = replace(parse(last["checkpoint"]).statement, handover=handover.number)
+    other = ec.derive_private_key(6, ec.SECP256R1())
+    mixed = last | {"handovers": [_signed(forged, other, forger)], "checkpoint": _signed(checkpoint, forger)}
     with pytest.raises(Integrity, match="not trusted"):
         verified(from_json(mixed), PLATFORM.keys)
 

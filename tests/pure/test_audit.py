@@ -128,10 +128,51 @@ def test_a_time_is_read_as_it_was_written(moment: datetime) -> None:
     assert parse_time(time_text(moment)) == moment
 
 
-@pytest.mark.parametrize("text", ["", "2026-01-01", "2026-01-01T00:00:00.000000", "2026-01-01T00:00:00Z", "yesterday"])
+STRANGE_TIMES = [
+    "",
+    "yesterday",
+    "2026-01-01",
+    "2026-01-01T00:00:00Z",
+    "2026-01-01T00:00:00.000000",
+    "2026-01-01T00:00:00.000000z",
+    "2026-01-01T00:00:00.0000000Z",
+    "2026-01-01 00:00:00.000000Z",
+    "2026-01-01T00:00:00,000000Z",
+    "2026-01-01T000000.00000000Z",
+    "20260101T000000.0000000000Z",
+    "2026-W01-1T00:00:00.000000Z",
+    "2026-01-01T24:00:00.000000Z",
+    "2026-02-30T00:00:00.000000Z",
+    "2026-13-01T00:00:00.000000Z",
+    "2026-01-01T00:00:60.000000Z",
+    "2026-01-01T00:00:00.00000\u0661Z",
+    "2026-01-01T00:00:00.000000+00:00",
+    "2026-01-01T00:00:00.000000+23:00",
+    "2026-01-01T00:00:00.00000 or any other time you like",
+    "9999-12-31T23:59:59.9-12:00",
+    "9999-12-31T24:00:00.000000Z",
+    "0001-01-01T00:00:00.000000+14:00",
+]
+
+
+@pytest.mark.parametrize("text", STRANGE_TIMES)
 def test_what_is_no_time_of_ours_is_refused(text: str) -> None:
     with pytest.raises(Integrity):
         parse_time(text)
+
+
+@given(
+    st.text("0123456789-:.,TWZ +", min_size=27, max_size=27)
+    | st.from_regex(
+        r"20[0-9]{2}-?W?[0-9]{2}-?[0-9]{1,2}[T ][0-9]{2}:?[0-9]{2}:?[0-9]{2}[.,][0-9]{6,8}Z", fullmatch=True
+    )
+)
+def test_a_text_is_the_time_that_is_written_so_or_refused(text: str) -> None:
+    try:
+        moment = parse_time(text)
+    except Integrity:
+        return
+    assert time_text(moment) == text
 
 
 # Attacks on a stored chain of six

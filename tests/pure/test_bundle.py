@@ -13,22 +13,30 @@ from rotation.bundle import SCHEMA, Anchor, Signed, anchor_line, checkpoint_line
 from shared.errors import Integrity
 from shared.values import StoredCheckpoint
 
+NUMBERS = st.integers(0, 2**53 - 1)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=50)
 ANCHORS = st.builds(
     Anchor,
     schema=st.just(SCHEMA),
-    number=st.integers(0, 2**53),
+    number=NUMBERS,
     note=TEXT,
     streams=st.lists(TEXT, min_size=STREAMS, max_size=STREAMS),
     handovers=st.lists(TEXT, max_size=3),
     since=TEXT,
     until=TEXT,
 )
-SIGNED = st.builds(Signed, st.integers(0, 2**53), TEXT, st.integers(0, 2**53), TEXT)
+PLAIN = st.builds(Signed, NUMBERS, TEXT)
+STAMPED = st.builds(
+    lambda number, about, note, token: Signed(number, note, min(about, number - 1), base64.b64encode(token).decode()),
+    st.integers(2, 2**53 - 1),
+    st.integers(1, 2**53 - 1),
+    TEXT,
+    st.binary(min_size=1, max_size=50),
+)
 EMPTY = dict.fromkeys(range(STREAMS), "")
 
 
-@given(ANCHORS | SIGNED)
+@given(ANCHORS | PLAIN | STAMPED)
 def test_a_line_that_was_written_is_read_as_it_was(part: Anchor | Signed) -> None:
     line = line_of(part)
     assert part_in(line) == part
@@ -37,9 +45,22 @@ def test_a_line_that_was_written_is_read_as_it_was(part: Anchor | Signed) -> Non
     assert not is_record(line)
 
 
-def test_a_line_without_its_line_feed_is_read_all_the_same() -> None:
-    """The last line of a file that somebody's editor has saved."""
-    assert part_in(line_of(Signed(1, "n"))[:-1]) == Signed(1, "n")
+@pytest.mark.parametrize("part", [Signed(1, "n"), Anchor(SCHEMA, 0, "", [""] * STREAMS, [])])
+def test_a_line_without_its_line_feed_is_cut_off(part: Anchor | Signed) -> None:
+    with pytest.raises(Integrity, match="cut off"):
+        part_in(line_of(part)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("stamped", "token"),
+    [
+        *((0, "AAAA"), (1, ""), (7, "AAAA"), (8, "AAAA"), (-1, "AAAA"), (2**53, "AAAA")),
+        *((1, "A"), (1, "AAAB="), (1, "AB=="), (1, "AA AA"), (1, "AAAA\n"), (1, "junk!"), (1, "\u00e9" * 4)),
+    ],
+)
+def test_a_time_stamp_that_nobody_has_written_so_is_refused(stamped: int, token: str) -> None:
+    with pytest.raises(Integrity):
+        part_in(line_of(Signed(7, "n", stamped, token)))
 
 
 def test_the_lines_are_these_bytes_for_ever() -> None:
@@ -78,6 +99,10 @@ def changed(**changes: Any) -> bytes:
         changed(line="checkpoint"),
         changed(number=1.5),
         changed(number=True),
+        changed(number=-1),
+        changed(number=2**53),
+        changed(number=10**30),
+        changed().replace(b'"number":0', b'"number":' + b"9" * 5000),
     ],
 )
 def test_a_line_that_is_none_of_ours_is_refused(line: bytes) -> None:
@@ -114,6 +139,6 @@ def test_any_bytes_are_a_line_or_refused(line: bytes) -> None:
 
 def test_a_token_travels_as_base64() -> None:
     token = bytes(range(256))
-    part = part_in(checkpoint_line(StoredCheckpoint(1, "n", trees={}, stamped=1, token=token)))
+    part = part_in(checkpoint_line(StoredCheckpoint(2, "n", trees={}, stamped=1, token=token)))
     assert isinstance(part, Signed)
     assert base64.b64decode(part.token) == token

@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,7 +17,17 @@ from hypothesis import strategies as st
 
 from rotation import checkpoint
 from rotation.audit import STREAMS
-from rotation.checkpoint import Statement, from_der, is_signature, key_id, parse, signed, streams_root, to_der
+from rotation.checkpoint import (
+    Statement,
+    from_der,
+    handovers_to,
+    is_signature,
+    key_id,
+    parse,
+    signed,
+    streams_root,
+    to_der,
+)
 from rotation.merkle import leaf_hash, root_of
 from shared.errors import Integrity
 from shared.values import Kid, StreamHead
@@ -50,14 +62,17 @@ def note(statement: Statement = STATEMENT, *keys: ec.EllipticCurvePrivateKey) ->
     return signed(statement, [(key.public_key(), key.sign(text, ec.ECDSA(SHA256()))) for key in keys or (KEY,)])
 
 
+GOOD = note()
+
+
 @given(STATEMENTS, st.booleans())
 def test_a_checkpoint_that_was_written_is_read_as_it_was(statement: Statement, handover: bool) -> None:
     if handover:
         statement = replace(statement, next_kid=HANDOVER.next_kid, next_key=HANDOVER.next_key)
-    read = parse(note(statement))
+    read = parse(note(statement, KEY, NEXT) if handover else note(statement))
     assert read.statement == statement
     assert read.is_signed_by(KEY.public_key())
-    assert not read.is_signed_by(NEXT.public_key())
+    assert read.is_signed_by(NEXT.public_key()) == handover
 
 
 def test_a_checkpoint_is_this_text_for_ever() -> None:
@@ -84,10 +99,114 @@ def test_a_signature_under_the_id_of_another_key_is_none_of_either() -> None:
     assert not read.is_signed_by(NEXT.public_key())
 
 
-def test_a_signature_by_another_name_is_a_witness_of_whom_we_know_nothing() -> None:
-    witness = "\u2014 witness.example/1 AAAAAAAAAAAA\n"
-    assert parse(GOOD + witness).is_signed_by(KEY.public_key())
-    assert not parse(GOOD.replace("\u2014 atp.example", "\u2014 btp.example")).is_signed_by(KEY.public_key())
+def resigned(sign: Callable[[list[str]], list[str]], good: str) -> str:
+    """A note with other lines of signatures."""
+    text, _, tail = good.partition("\n\n")
+    return f"{text}\n\n" + "".join(sign(tail.splitlines(keepends=True)))
+
+
+NOBODY = "\u2014 atp.example/audit AAAAAAAAAAAA\n"
+WITNESS = "\u2014 witness.example/1 AAAAAAAAAAAA\n"
+OTHER_LINES: dict[str, Callable[[list[str]], list[str]]] = {
+    "none": lambda lines: [],  # noqa: ARG005 - like the others
+    "the first twice": lambda lines: [lines[0], *lines],
+    "the last twice": lambda lines: [*lines, lines[-1]],
+    "the first for the last": lambda lines: [*lines[:-1], lines[0], *lines[len(lines) - 1 : 1]],
+    "the last for the first": lambda lines: [lines[-1]] * 2,
+    "the first and nobody's": lambda lines: [lines[0], NOBODY],
+    "nobody's at the end": lambda lines: [*lines, NOBODY],
+    "nobody's in front": lambda lines: [NOBODY, *lines],
+    "a witness's at the end": lambda lines: [*lines, WITNESS],
+    "a witness's in front": lambda lines: [WITNESS, *lines],
+    "a witness's alone": lambda lines: [WITNESS] * len(lines),
+    "in another order": lambda lines: [*lines[::-1], *lines[: 2 - len(lines)]],
+    "by another name": lambda lines: [line.replace("\u2014 atp.example", "\u2014 btp.example") for line in lines],
+}
+
+
+@pytest.mark.parametrize("lines", OTHER_LINES)
+@pytest.mark.parametrize("is_handover", [False, True])
+def test_a_note_with_other_lines_of_signatures_is_refused(is_handover: bool, lines: str) -> None:
+    good = note(HANDOVER, KEY, NEXT) if is_handover else GOOD
+    changed = resigned(OTHER_LINES[lines], good)
+    assert parse(resigned(lambda same: same, good)) == parse(good)
+    if changed != good:
+        with pytest.raises(Integrity):
+            parse(changed)
+
+
+def test_a_next_key_is_written_in_one_way_only() -> None:
+    point = NEXT.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    head = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200")
+    compressed = replace(HANDOVER, next_key=head + point)
+    assert to_der(from_der(compressed.next_key)) == HANDOVER.next_key
+    with pytest.raises(Integrity):
+        parse(note(compressed, KEY, NEXT))
+
+
+# Handovers
+
+
+def handovers(*keys: ec.EllipticCurvePrivateKey) -> list[str]:
+    """Each key hands over to the next: by checkpoints 10, 20 and so on."""
+    return [
+        note(_handover(10 * number, 10 * (number - 1), new), old, new)
+        for number, (old, new) in enumerate(pairwise(keys), 1)
+    ]
+
+
+def _handover(number: int, before: int, new: ec.EllipticCurvePrivateKey) -> Statement:
+    return replace(HANDOVER, number=number, handover=before, next_key=to_der(new.public_key()))
+
+
+THIRD, FORGER = (ec.derive_private_key(number, ec.SECP256R1()) for number in (3, 99))
+CHAIN = handovers(KEY, NEXT, THIRD)
+LAST = note(replace(STATEMENT, number=25, handover=20), THIRD)
+
+
+def test_handovers_that_follow_each_other_lead_to_their_checkpoint() -> None:
+    for last, chain in ((LAST, CHAIN), (CHAIN[1], CHAIN), (CHAIN[0], CHAIN[:1]), (GOOD, [])):
+        assert [each.statement for each in handovers_to(last, chain)] == [parse(each).statement for each in chain]
+
+
+OTHER_CHAINS: dict[str, tuple[str, list[str]]] = {
+    "none": (LAST, []),
+    "the first is missing": (LAST, CHAIN[1:]),
+    "the last is missing": (LAST, CHAIN[:1]),
+    "one twice": (LAST, [CHAIN[0], *CHAIN]),
+    "the last twice": (LAST, [*CHAIN, CHAIN[1]]),
+    "in another order": (LAST, CHAIN[::-1]),
+    "one that is none": (LAST, [*CHAIN, LAST]),
+    "junk": (LAST, [*CHAIN, "x"]),
+    "one too many": (GOOD, CHAIN),
+    "of a handover, without itself": (CHAIN[1], CHAIN[:1]),
+    "of a later one": (note(replace(STATEMENT, number=19, handover=20), THIRD), CHAIN),
+    "of the same number": (note(replace(STATEMENT, number=20, handover=20), THIRD), CHAIN),
+    "a key between that nobody has handed over to": (LAST, [CHAIN[0], note(_handover(20, 10, THIRD), FORGER, THIRD)]),
+    "a signature of the next key that is wrong": (
+        LAST,
+        [
+            CHAIN[0],
+            signed(
+                _handover(20, 10, THIRD),
+                [
+                    (NEXT.public_key(), NEXT.sign(_handover(20, 10, THIRD).to_text().encode(), ec.ECDSA(SHA256()))),
+                    (THIRD.public_key(), FORGER.sign(b"", ec.ECDSA(SHA256()))),
+                ],
+            ),
+        ],
+    ),
+    "of another trail": (
+        LAST.replace("atp.example", "btp.example"),
+        CHAIN,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_CHAINS)
+def test_other_handovers_are_refused(name: str) -> None:
+    with pytest.raises(Integrity):
+        handovers_to(*OTHER_CHAINS[name])
 
 
 def test_a_signature_over_another_text_is_none() -> None:
@@ -140,7 +259,6 @@ def test_a_signature_line_is_written_as_a_signed_note_has_it() -> None:
     assert is_signature(KEY.public_key(), base64.b64decode(value)[4:], f"{text}\n".encode())
 
 
-GOOD = note()
 ROOT_LINE = base64.b64encode(STATEMENT.root).decode()
 MALFORMED = {
     "empty": "",

@@ -54,10 +54,27 @@ def test_a_tree_that_another_worker_carries_on_is_the_same(leaves: list[bytes], 
     assert half.root() == whole.root()
 
 
-@pytest.mark.parametrize("text", ["1", "x.00", "3.00", "0.", f"1.{'0' * 62}", f"2.{'0' * 64}.{'0' * 64}", "-1"])
+HASH = "0a" * 32
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1", "x.00", "3.00", "0.", f"1.{HASH[2:]}", f"2.{HASH}.{HASH}", "-1", "00", "-0", " 0", "0\n", "\u0660"),
+        *(f"01.{HASH}", f"1_6.{HASH}", f"1.{HASH.upper()}", f"1. {HASH}", f"1.{HASH[:2]} {HASH[2:]}"),
+        f"{2**53}.{HASH}",
+        ".".join([str(10**4300 - 2), *[HASH] * (10**4300 - 2).bit_count()]),
+        ".".join([str(2**60 - 1), *[HASH] * 60]),
+    ],
+)
 def test_a_state_that_no_tree_has_is_refused(text: str) -> None:
     with pytest.raises(Integrity):
         Tree.from_text(text)
+
+
+def test_a_tree_may_be_as_large_as_the_largest_number_of_a_record() -> None:
+    text = ".".join([str(2**53 - 1), *[HASH] * 53])
+    assert Tree.from_text(text).to_text() == text
 
 
 HASHES = [leaf_hash(leaf) for leaf in LEAVES]

@@ -101,7 +101,13 @@ HASH = "ab" * 32
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "0", "0/", f"0/{HASH[:-2]}", f"0/{HASH}zz", f"1/{HASH}", f"1.{HASH[2:]}/{HASH}", f"-1/{HASH}", "/"]
+    "text",
+    [
+        *("x", "/", "0", "0/", f"/{HASH}", f"-1/{HASH}", f"1/{HASH}", f"1.{HASH[2:]}/{HASH}"),
+        *(f"0/{HASH[:-2]}", f"0/{HASH}zz", f"0/{HASH}/", f"0/{HASH}/{HASH}", f"0/{HASH} ", f"0/ab {HASH[2:]}"),
+        *(f"0/{HASH.upper()}", f"00/{HASH}", f"01.{HASH}/{HASH}", f"+1.{HASH}/{HASH}", f" 1.{HASH}/{HASH}"),
+        *(f"\u0661.{HASH}/{HASH}", f"1_6.{HASH}/{HASH}", f"1.{HASH.upper()}/{HASH}", f"1.{HASH}./{HASH}"),
+    ],
 )
 def test_a_state_that_no_stream_has_is_refused(text: str) -> None:
     with pytest.raises(Integrity):

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
 
 from local.timestamp_authority.authority import Authority, Issuer, refusal
+from rotation import timestamp
 from rotation.timestamp import roots_from_pem, verified
 from shared.errors import Integrity, Rejected
 from tests.conftest import TALLY
@@ -227,6 +228,14 @@ def test_a_bad_time_stamp_is_refused_and_the_reason_is_said(bad: Bad) -> None:
         verified(bad.response, bad.message, bad.roots)
     assert caught.value.message == bad.reason
     assert caught.value.fields.keys() <= {"cause", "status"}
+
+
+def test_a_certificate_that_is_named_by_an_unknown_hash_is_refused_like_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timestamp, "_HASHES", {})
+    with pytest.raises(Integrity, match="cannot be read"):
+        verified(AUTHORITY.granted(DIGEST, NOW), MESSAGE, [ROOT.certificate])
 
 
 def test_without_a_root_nothing_can_be_believed() -> None:
