@@ -12,18 +12,19 @@ from collections.abc import Iterable, Sequence
 from shared.errors import Integrity
 
 _SEPARATOR = "."
+_SHA256 = hashlib.sha256
 HASH_BYTES = 32
 _SIZES = 2**53  # RFC 7493 section 2.2: below it, every reader of JSON reads the same number
 
 
 def leaf_hash(leaf: bytes) -> bytes:
     """SHA-256 over 0x00 and the leaf: no leaf can pass for a node."""
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    return _SHA256(b"\x00" + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """SHA-256 over 0x01 and both children."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return _SHA256(b"\x01" + left + right).digest()
 
 
 class Tree:
@@ -41,9 +42,9 @@ class Tree:
 
     def add_hash(self, root: bytes) -> None:
         """Append a leaf whose hash is known."""
-        sha256, subtrees, size = hashlib.sha256, self._subtrees, self.size
+        subtrees, size = self._subtrees, self.size
         while size & 1:
-            root = sha256(b"\x01" + subtrees.pop() + root).digest()
+            root = _SHA256(b"\x01" + subtrees.pop() + root).digest()
             size >>= 1
         subtrees.append(root)
         self.size += 1
@@ -51,7 +52,7 @@ class Tree:
     def root(self) -> bytes:
         """32 bytes; of the empty tree the hash of nothing, as RFC 6962 has it."""
         if not self._subtrees:
-            return hashlib.sha256().digest()
+            return _SHA256().digest()
         root = self._subtrees[-1]
         for left in reversed(self._subtrees[:-1]):
             root = node_hash(left, root)
