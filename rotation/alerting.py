@@ -54,7 +54,7 @@ KINDS: Final = _table(
     ),
     Kind(
         "an order for a secret could not be carried out and waits for an operator",
-        "The credential in use works on. It waits as a dead letter until somebody sends it again or drops it.",
+        "The app asks again for what it has planned; what a person ordered waits until it is sent again or dropped.",
         f"{_SECRETS}#letters",
     ),
     Kind(

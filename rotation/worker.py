@@ -45,8 +45,6 @@ _MAX_ATTEMPTS: Final = 300
 """Put-backs before a message counts as failed: about three days at 15 minutes each."""
 _PATIENCE_WITH_UNKNOWN: Final = 2
 """Put-backs of a job whose tenant is not there yet."""
-POISON: Final = "a message could not be processed and waits for an operator"
-LOST_ORDER: Final = "an order for a secret could not be carried out and waits for an operator"
 _MAX_KEPT: Final = 16_000
 """Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
 
@@ -116,6 +114,7 @@ class Worker:
         The alert comes before the letter: when we die in between, and a duplicate does the job meanwhile, an alert too
         many is left and not a letter that nobody was told of. Every step is harmless when repeated.
         """
+        message: Message | None = None
         try:
             message = PARSERS[queue](body, message_id)
         except InvalidMessage as error:
@@ -124,7 +123,6 @@ class Worker:
             text = mask(decoded(body).decode(errors="replace"))[:_MAX_KEPT]
             letter = DeadLetter(queue, f"message/{digest}", str(error), text, self._clock(), can_resend=False)
             self._audit.record(_refusal(letter, "message.refused", f"queue/{queue}", "InvalidMessage"))
-            alert = _letter_alert(letter, f"queue/{queue}", POISON)
         else:
             reason = message.failure or "its worker died or ran out of time at every delivery"
             reason += f": {message.because}" if message.because else ""
@@ -134,11 +132,7 @@ class Worker:
             letter = DeadLetter(queue, name, reason, resend, self._clock(), can_resend=True)
             if not self._is_lost(message, letter):
                 return
-            alert = _letter_alert(letter, f"queue/{queue}", POISON)
-            if isinstance(message, SecretOrder):
-                urgency = Severity.CRITICAL if message.compromised else Severity.WARNING
-                alert = _letter_alert(letter, f"secret/{message.secret}", LOST_ORDER, urgency)
-        self._alerts.raise_alert(alert)
+        self._alerts.raise_alert(_letter_alert(letter, message))
         self._dead_letters.keep(letter)
 
     def _perform(self, message: Message) -> None:
@@ -206,7 +200,26 @@ class Worker:
         self._queues.send(queue, again.to_json(), delay)
 
 
-def _letter_alert(letter: DeadLetter, subject: str, what: str, severity: Severity = Severity.CRITICAL) -> Alert:
+def _letter_alert(letter: DeadLetter, message: Message | None) -> Alert:
+    """What is told of a letter; `message` is the one in it, None if it is none of ours."""
+    if not isinstance(message, SecretOrder):
+        return _alert(
+            letter,
+            "a message could not be processed and waits for an operator",
+            f"queue/{letter.queue}",
+            Severity.CRITICAL,
+        )
+    is_asked_again = message.trigger is not Trigger.MANUAL and not message.compromised
+    severity = Severity.WARNING if is_asked_again else Severity.CRITICAL
+    return _alert(
+        letter,
+        "an order for a secret could not be carried out and waits for an operator",
+        f"secret/{message.secret}",
+        severity,
+    )
+
+
+def _alert(letter: DeadLetter, what: str, subject: str, severity: Severity) -> Alert:
     details = {"reason": letter.reason, "letter": letter.id}
     return Alert(letter_alert(letter), severity, what, subject, letter.kept, details)
 

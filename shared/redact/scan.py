@@ -30,8 +30,7 @@ _EXPRESSION: Final = re.compile(
     | .*[(){}<>$|*?\[\]].*              # calls, templates, types, regular expressions
     | [A-Z][A-Z0-9_]*                   # constants
     | [a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)+  # attributes
-    | [A-Z][A-Za-z]*\.[A-Z][A-Z0-9_]*     # members of enums
-    | sha[0-9]{3}-[A-Za-z0-9+/]+=*      # hashes of packages
+    | sha(?:256-[A-Za-z0-9+/]{43}=|384-[A-Za-z0-9+/]{64}|512-[A-Za-z0-9+/]{86}==)  # hashes of packages
     | .*\s.*                            # sentences
     | (?:\\x[0-9a-f]{2}){1,7}           # a few bytes
     | [0-9.,:;_-]*                      # numbers, versions

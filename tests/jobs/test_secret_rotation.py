@@ -305,20 +305,27 @@ def test_an_order_that_makes_no_sense_ends_as_a_letter(action: SecretAction, fie
     scene.check_secret()
 
 
-@pytest.mark.parametrize(("is_compromised", "severity"), [(False, Severity.WARNING), (True, Severity.CRITICAL)])
+@pytest.mark.parametrize(
+    ("trigger", "is_compromised", "severity"),
+    [
+        (Trigger.SCHEDULE, False, Severity.WARNING),
+        (Trigger.MANUAL, False, Severity.CRITICAL),
+        (Trigger.VAULT, True, Severity.CRITICAL),
+    ],
+)
 def test_a_letter_about_a_secret_names_it_and_the_record_says_who_had_ordered_what(
-    is_compromised: bool, severity: Severity
+    trigger: Trigger, is_compromised: bool, severity: Severity
 ) -> None:
     scene = Scene()
     order = SecretOrder(
-        SecretAction.ROTATE, "nobody", "by-hand", Trigger.MANUAL, "alice@atp", "ticket 4711", compromised=is_compromised
+        SecretAction.ROTATE, "nobody", "by-hand", trigger, "alice@atp", "ticket 4711", compromised=is_compromised
     )
     scene.drop(SECRET_JOBS, order.to_json())
     scene.settle()
     (alert,) = scene.world.alerts.values()
     assert (alert.subject, alert.severity) == ("secret/nobody", severity)
     (record,) = (each for each in scene.world.audited() if each["subject"] == "secret/nobody")
-    assert (record["outcome"], record["actor"], record["trigger"]) == ("failed", "alice@atp", "manual")
+    assert (record["outcome"], record["actor"], record["trigger"]) == ("failed", "alice@atp", trigger)
     assert record["reason"].startswith("Rejected: the catalog has no secret of that name")
     assert record["reason"].endswith("asked because: ticket 4711")
 
