@@ -18,13 +18,13 @@ from local import demo
 from local.events import event
 from local.process import die_with_parent
 from local.server_process import ServerStartError
+from local.serving import StateInUseError
 from local.stack import (
     ANY_PORTS,
     AZURITE_PORTS,
     HOST_PORT,
     ROOT,
     VAULT_PORT,
-    FolderInUseError,
     PortTakenError,
     Stack,
     running,
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     except PortTakenError as error:
         print(f"{error}; end it, or use ARGS='--any-ports --folder <another folder>'", file=sys.stderr)
         return 2
-    except (FolderInUseError, AzuriteError, ServerStartError) as error:
+    except (StateInUseError, AzuriteError, ServerStartError) as error:
         print(error, file=sys.stderr)
         return 2
     return code

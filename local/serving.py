@@ -27,17 +27,27 @@ class StateInUseError(Exception):
 
 @contextmanager
 def only_server(state: Path, what: str) -> Iterator[None]:
-    """Make the folder and keep other processes out of it; the kernel lets go of the lock whatever this one dies of.
+    """Make the folder and keep other processes out of it.
 
     Nobody else on the machine can read what this process writes from now on. Raises StateInUseError.
     """
     os.umask(0o077)
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("w") as file:
+    with claimed(state, f"another {what} serves {state}"):
+        yield
+
+
+@contextmanager
+def claimed(folder: Path, taken: str) -> Iterator[None]:
+    """The folder is this process's alone; the kernel gives it up when the process ends, however it does.
+
+    Raises StateInUseError, which says `taken`.
+    """
+    with (folder / "lock").open("ab") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StateInUseError(f"another {what} serves {state}") from None
+            raise StateInUseError(taken) from None
         yield
 
 

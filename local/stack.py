@@ -1,6 +1,5 @@
 """The local stack as a whole: storage, vault, functions hosts, and the settings that make the app find them."""
 
-import fcntl
 import json
 import os
 import socket
@@ -13,7 +12,7 @@ from typing import Final
 
 from local.functions_host.client import HostProcess
 from local.key_vault.client import KeyVaultProcess
-from local.serving import ENDPOINT
+from local.serving import ENDPOINT, claimed
 from local.storage import AzuriteProcess, Ports
 from local.timestamp_authority.client import TimestampAuthorityProcess
 from shared.azure.wiring import Adapters, load_catalog
@@ -26,10 +25,6 @@ AZURITE_PORTS: Final[Ports] = (10000, 10001, 10002)
 VAULT_PORT: Final = 8443
 HOST_PORT: Final = 7071
 _KEK_LIFE: Final = timedelta(days=2 * 365)
-
-
-class FolderInUseError(Exception):
-    """Another stack keeps its things in that folder."""
 
 
 class PortTakenError(Exception):
@@ -119,22 +114,11 @@ def running(
     folder = folder.resolve()
     for part in ("vault", "host", "storage", "timestamps"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    with _claimed(folder):
+    with claimed(folder, f"another `make serve` runs on this folder: {folder}"):
         for port in (*azurite_ports, vault_port):
             _ensure_free(port)
         with _started(folder, azurite_ports, vault_port, keep=keep, quota=quota) as stack:
             yield stack
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """The folder is this process's alone; the kernel gives it up when the process ends, however it does."""
-    with (folder / "lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderInUseError(f"another `make serve` runs on this folder: {folder}") from None
-        yield
 
 
 def _ensure_free(port: int) -> None:
