@@ -165,9 +165,13 @@ class _Demo:
         return record.run if record else None
 
     def reach(self, phase: Phase) -> None:
-        """Show the shards of each phase on the way to that one; Unfinished if it takes too long."""
+        """Show the shards of each phase on the way to that one, until its move is on record.
+
+        Unfinished if that takes too long. Whoever moves the clock before the outcome is on record has made a step
+        that was begun days ago.
+        """
         deadline = time.monotonic() + PATIENCE_S
-        while (run := self._run()) is None or run.phase is not phase:
+        while (run := self._run()) is None or run.phase is not phase or run.move is not None:
             if run is not None:
                 self._show(run)
                 if _ORDER_OF_PHASES.index(run.phase) > _ORDER_OF_PHASES.index(Phase.CLOSED):

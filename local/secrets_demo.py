@@ -13,8 +13,6 @@ import json
 import os
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -27,6 +25,7 @@ from psycopg_pool import ConnectionPool
 
 from local.events import event
 from local.postgres import PostgresServer
+from local.posting import PATIENCE_S, post
 from local.progress import Steps
 from local.stack import Stack
 from local.webhook_receiver.client import WebhookReceiverProcess
@@ -50,7 +49,6 @@ _DAYS_LEFT: Final = 20
 _CONNECTIONS: Final = 3
 _LIFETIME_S: Final = 2.0
 _PAUSE_S: Final = 0.02
-_PATIENCE_S: Final = 10
 _KEPT_FAILURES: Final = 5
 _WHAT: Final = (OSError, http.client.HTTPException, psycopg.Error, AtpError)
 
@@ -106,7 +104,7 @@ class SecretsDemo:
         self._first = current_value(stack.adapters.secrets, DATABASE)
         self.report = SecretsReport()
         self._pool = ConnectionPool(
-            self._login, min_size=1, max_size=_CONNECTIONS, max_lifetime=_LIFETIME_S, timeout=_PATIENCE_S, open=False
+            self._login, min_size=1, max_size=_CONNECTIONS, max_lifetime=_LIFETIME_S, timeout=PATIENCE_S, open=False
         )
         self._late = 0
         self._stop = threading.Event()
@@ -135,7 +133,7 @@ class SecretsDemo:
 
     def adopt(self, show: Steps) -> None:
         """Have the app look at the secrets that somebody has made."""
-        _post(f"{self._stack.hosts[-1].url}/admin/functions/plan_secrets", b"{}", {"Content-Type": "application/json"})
+        self._stack.hosts[-1].fire("plan_secrets")
         show.until("looking at secrets", 2, lambda: sum(bool(row and row.current) for row in self._rows()))
 
     def play(self, show: Steps) -> None:
@@ -189,7 +187,7 @@ class SecretsDemo:
             body = json.dumps({"type": "demo.event", "number": number}).encode()
             try:
                 headers = signer.sign(f"demo-{number}", body) | {"Content-Type": "application/json"}
-                _post(self._receiver.url, body, headers)
+                post(self._receiver.url, body, headers)
             except _WHAT as error:
                 if clock.has_jumped():
                     self._late += 1  # signed by another time than it was verified by
@@ -212,7 +210,7 @@ class SecretsDemo:
     def _tell(self, happening: str, version: str) -> None:
         told = event(happening, f"{self._stack.settings.vault_url}/secrets/{PARTNER}/{version}", self._stack.clock)
         url = f"{self._stack.hosts[-1].url}/runtime/webhooks/EventGrid?functionName=key_vault_event"
-        _post(url, json.dumps([told]).encode(), {"aeg-event-type": "Notification", "Content-Type": "application/json"})
+        post(url, json.dumps([told]).encode(), {"aeg-event-type": "Notification", "Content-Type": "application/json"})
 
     def _conclude(self) -> None:
         counts = self._receiver.counts()
@@ -220,7 +218,7 @@ class SecretsDemo:
         self.report.refused_webhooks = counts.refused + counts.unread - self._late
         self.report.webhook_rotated = self._is_over(WEBHOOK)
         try:
-            psycopg.connect(self._first.reveal().decode() + "?sslmode=disable", connect_timeout=_PATIENCE_S).close()
+            psycopg.connect(self._first.reveal().decode() + "?sslmode=disable", connect_timeout=PATIENCE_S).close()
         except psycopg.OperationalError:
             self.report.former_login_refused = True
 
@@ -316,13 +314,3 @@ rotator = "webhook-hmac"
         text += f"\n[{name}]\n{common}interval_days = {days.get(name, 90)}{rest}"
     stack.use_catalog(text)
     load_catalog(stack.settings)
-
-
-def _post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """OSError unless the answer is a 2xx."""
-    request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310 - loopback
-    try:
-        urllib.request.urlopen(request, timeout=_PATIENCE_S).close()  # noqa: S310 - loopback
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise OSError(f"HTTP {error.code}") from None

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from rotation.audit import Outcome
+from rotation.audit_job import AuditTrail
+from rotation.intents_job import OPEN
 from rotation.wrapping import may_wrap
 from shared.clock import Clock
 from shared.errors import Integrity, Rejected
@@ -17,13 +20,15 @@ OF_A_RUN: Final = (
 )
 """Over when the rotation is."""
 _OVER: Final = (Phase.CLOSED, Phase.ROLLED_BACK)
+_ENDS: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.INTENT)
 
 
 class EndedCauses:
     """Looks at open alerts. Any number may: resolving is done once."""
 
-    def __init__(self, alerts: Alerts, vault: Vault, keks: Keks, clock: Clock) -> None:
+    def __init__(self, alerts: Alerts, audit: AuditTrail, vault: Vault, keks: Keks, clock: Clock) -> None:
         self._alerts = alerts
+        self._audit = audit
         self._vault = vault
         self._keks = keks
         self._clock = clock
@@ -37,10 +42,19 @@ class EndedCauses:
     def _is_over(self, alert: Alert) -> bool:
         if alert.what == UNUSABLE:
             return self._is_usable(Kid(alert.details.get("kid", "")))
+        if alert.what == OPEN:
+            return self._has_outcome(alert.details.get("job", ""), alert.subject)
         if alert.what in OF_A_RUN:
             runs = {run.id: run.phase for run in self._keks.history(alert.subject.partition("/")[2])}
             return runs.get(alert.details.get("run", "")) in _OVER
         return False
+
+    def _has_outcome(self, job: str, subject: str) -> bool:
+        """Whether the trail says how a job has ended, however long ago it was begun; not if it cannot be read."""
+        try:
+            return any(self._audit.find(job, outcome, subject) for outcome in _ENDS)
+        except Integrity:
+            return False
 
     def _is_usable(self, kid: Kid) -> bool:
         """Whether the vault would wrap with it; not with one that is gone, or in no vault of ours."""

@@ -5,12 +5,11 @@ the last two weeks again, far more than an intent can stay open before it is set
 """
 
 import logging
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotation.audit import STREAMS, Outcome, Record, record_in, time_text
+from rotation.audit import STREAMS, Outcome, Record, record_in
 from rotation.dek_job import DekJobs
 from rotation.intents import REPEATED_EVERY, Remedy, job_of, note, remedy
 from rotation.message import ROTATION_JOBS
@@ -42,42 +41,23 @@ class IntentWatch:
         self._alerts = alerts
         self._clock = clock
         self._streams: dict[int, _Stream] | None = None
-        self._is_whole = True  # whether all of them could be read
         self._acted: dict[str, datetime] = {}  # when something was done about a job
 
     def run(self) -> None:
         """Do about every open intent what is to be done now. The first error is raised when all had their turn."""
         errors: list[AtpError] = []
-        told = self._told()  # before the records: what is told meanwhile by others may be of a later one
-        self._acted = {job: acted for job, acted in self._acted.items() if self._clock() - acted < REPEATED_EVERY}
-        opened = self._open()
-        self._resolve(told, opened)
-        for record in opened:
+        now = self._clock()  # before the records: what gets its outcome while they are read is not old by then
+        self._acted = {job: acted for job, acted in self._acted.items() if now - acted < REPEATED_EVERY}
+        for record in self._open():
             try:
-                self._treat(record)
+                self._treat(record, now)
             except AtpError as error:
                 log.warning("an open intent stays open", extra={"job": record.job, "because": str(error)})
                 errors.append(error)
         if errors:
             raise errors[0]
 
-    def _told(self) -> dict[str, str]:
-        """Of the open alerts of ours that are about intents still in view: job and id."""
-        earliest = time_text(self._clock() - _WINDOW)
-        return {
-            alert.details.get("job", ""): alert.id
-            for alert in self._alerts.all()
-            if alert.resolved is None and alert.what == OPEN and alert.details.get("since", "") > earliest
-        }
-
-    def _resolve(self, told: Mapping[str, str], opened: Iterable[Record]) -> None:
-        if not self._is_whole:
-            return  # one that is not in view may be open all the same
-        for job in told.keys() - {record.job for record in opened}:
-            self._alerts.resolve(told[job])
-
     def _open(self) -> list[Record]:
-        self._is_whole = True
         if self._streams is None:
             sizes = self._trail.point_before(self._trail.number_at(self._clock() - _WINDOW)).sizes
             self._streams = {stream: _Stream(sizes[stream]) for stream in range(STREAMS)}
@@ -89,11 +69,9 @@ class IntentWatch:
             except Integrity as error:
                 # Whoever signs checkpoints alerts; the other streams' intents are looked after meanwhile.
                 log.error("cannot read an audit stream", extra={"because": str(error)})  # noqa: TRY400 - no bug
-                self._is_whole = False
         return [record for stream in self._streams.values() for record in stream.opened.values()]
 
-    def _treat(self, record: Record) -> None:
-        now = self._clock()
+    def _treat(self, record: Record, now: datetime) -> None:
         match remedy(record, now):
             case Remedy.SEND_AGAIN if record.job not in self._acted:
                 self._queues.send(ROTATION_JOBS, job_of(record).to_json())

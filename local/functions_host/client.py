@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, override
 
+from local.posting import post
 from local.server_process import ServerProcess
 
 
@@ -40,3 +41,7 @@ class HostProcess(ServerProcess):
             *("--port", str(port), "--lease-seconds", str(lease_s), "--name", name),
         ]
         return cls.launched("local.functions_host", arguments, state / f"{name}.json", log)
+
+    def fire(self, function: str) -> None:
+        """Have it run a function now, whatever its schedule says; OSError if it does not take that."""
+        post(f"{self.url}/admin/functions/{function}", b"{}", {"Content-Type": "application/json"})

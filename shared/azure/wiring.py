@@ -466,7 +466,7 @@ def app(settings: Settings, adapters: Adapters | None = None) -> App:
         InTurn(
             IntentWatch(trail, dek_jobs, ports.queues, alerts, ports.clock).run,
             RecordSweep(trail, alerts, ports.clock).run,
-            EndedCauses(alerts, ports.vault, ports.keks, ports.clock).run,
+            EndedCauses(alerts, audit, ports.vault, ports.keks, ports.clock).run,
         ),
         AlertDelivery(ports.alert_register, alerts, ports.alert_sinks, audit, ports.clock),
         InTurn(checkpointer.run, *copying),

@@ -391,7 +391,9 @@ def test_that_a_kek_must_not_be_used_is_over_when_the_vault_would_wrap_with_it()
     for number, text in enumerate((kid, gone, "https://elsewhere.vault.azure.net/keys/k/1", "")):
         about = Alert(f"unusable/{number}", Severity.CRITICAL, UNUSABLE, "key/master-kek", world.now, {"kid": text})
         alerts.raise_alert(about)
-    causes = EndedCauses(alerts, SimVault(world), SimKeks(world), world.clock)
+    causes = EndedCauses(
+        alerts, AuditTrail(SimRecords(world), world.clock), SimVault(world), SimKeks(world), world.clock
+    )
     causes.run()
     assert len(world.alerts) == 4
     world.keks[kid] = replace(world.keks[kid], enabled=True)
@@ -412,7 +414,9 @@ def test_what_a_kek_rotation_waited_for_is_over_with_the_rotation() -> None:
     for number, what in enumerate((*OF_A_RUN, "a KEK version that is retired is missed")):
         subject = f"kek/{run.kek}"
         alerts.raise_alert(Alert(f"a/{number}", Severity.CRITICAL, what, subject, world.now, {"run": run.id}))
-    causes = EndedCauses(alerts, SimVault(world), SimKeks(world), world.clock)
+    causes = EndedCauses(
+        alerts, AuditTrail(SimRecords(world), world.clock), SimVault(world), SimKeks(world), world.clock
+    )
     causes.run()
     assert len(world.alerts) == 4
     platform.run_until(Phase.CLOSED)

@@ -8,6 +8,7 @@ import pytest
 
 from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
+from rotation.ended_causes import EndedCauses
 from rotation.intents import GIVEN_UP_AFTER, REPEATED_EVERY, SENT_AGAIN_AFTER, TOLD_AFTER
 from rotation.intents_job import IntentWatch
 from rotation.message import Action, KekAction
@@ -17,7 +18,17 @@ from shared.values import Phase, TenantId, TenantState
 from tests.conftest import Tally
 from tests.jobs.auditing import AuditProcess
 from tests.jobs.platform import Platform, Process
-from tests.simulator import Fault, Killed, SimAlerts, SimCheckpoints, SimQueues, SimRecords, World
+from tests.simulator import (
+    Fault,
+    Killed,
+    SimAlerts,
+    SimCheckpoints,
+    SimKeks,
+    SimQueues,
+    SimRecords,
+    SimVault,
+    World,
+)
 
 ACME = TenantId("acme")
 ROTATION = f"dek.rotate/{ACME}/by-hand"
@@ -28,6 +39,12 @@ def new_watch(world: World) -> IntentWatch:
     """A watchdog in a process that has just started."""
     trail = Trail(SimRecords(world), SimCheckpoints(world))
     return IntentWatch(trail, Process(world).jobs, SimQueues(world), SimAlerts(world), world.clock)
+
+
+def resolve_what_is_over(world: World) -> None:
+    """What the same timer does after the watchdog."""
+    audit = AuditTrail(SimRecords(world), world.clock)
+    EndedCauses(SimAlerts(world), audit, SimVault(world), SimKeks(world), world.clock).run()
 
 
 @dataclass
@@ -55,6 +72,7 @@ class Guarded:
         self.world.now += after
         try:
             self.watch.run()
+            resolve_what_is_over(self.world)
         except Killed:
             self.watch = new_watch(self.world)
         except AtpError:
@@ -194,7 +212,7 @@ def test_a_step_of_a_kek_rotation_that_has_no_outcome_alerts_after_a_day() -> No
     assert guarded.world.alerts == {}, "it has its outcome"
 
 
-def test_what_was_told_of_a_step_is_not_over_because_its_stream_cannot_be_read_or_is_out_of_view() -> None:
+def test_what_was_told_of_a_step_is_over_when_it_has_its_outcome_and_not_before_whatever_can_be_read() -> None:
     guarded = Guarded()
     step = AuditEvent("kek.advance/k.000001/0003", Outcome.INTENT, "kek.advance", "kek/k", "worker", "schedule", "so")
     AuditTrail(SimRecords(guarded.world), guarded.world.clock).record(step)
@@ -209,7 +227,29 @@ def test_what_was_told_of_a_step_is_not_over_because_its_stream_cannot_be_read_o
     guarded.tick(timedelta(days=20))
     guarded.watch = new_watch(guarded.world)
     guarded.tick(MINUTES)
-    assert list(guarded.world.alerts) == [f"intent/{step.job}"]
+    assert list(guarded.world.alerts) == [f"intent/{step.job}"], "out of view is not over"
+    AuditTrail(SimRecords(guarded.world), guarded.world.clock).record(replace(step, outcome=Outcome.SUCCEEDED))
+    guarded.watch = new_watch(guarded.world)
+    guarded.tick(timedelta(days=20))
+    assert guarded.world.alerts == {}, "over, however long ago it was begun"
+
+
+def test_a_step_that_gets_its_outcome_while_a_slow_watchdog_reads_is_not_told_of() -> None:
+    guarded = Guarded()
+    world = guarded.world
+    step = AuditEvent("kek.advance/k.000001/0003", Outcome.INTENT, "kek.advance", "kek/k", "worker", "schedule", "so")
+    AuditTrail(SimRecords(world), world.clock).record(step)
+    calls = world.calls
+    new_watch(world)._open()
+    reading = world.calls - calls
+
+    def meanwhile() -> None:
+        AuditTrail(SimRecords(world), world.clock).record(replace(step, outcome=Outcome.SUCCEEDED))
+        world.now += TOLD_AFTER
+
+    world.interruptions[world.calls + reading] = meanwhile  # behind the stream of the step
+    guarded.watch.run()
+    assert world.alerts == {}
 
 
 def test_an_alert_about_a_step_is_repeated_a_few_times_a_day_and_not_by_every_tick(
@@ -524,6 +564,6 @@ def test_an_intent_closed_by_somebody_else_in_between_is_no_conflict() -> None:
     rotation(guarded.platform)
     guarded.platform.settle()
     for record in records:
-        guarded.watch._treat(record)
+        guarded.watch._treat(record, guarded.world.now)
     assert guarded.world.outcomes()[ROTATION] == {"intent", "succeeded"}
     assert guarded.world.alerts == {}

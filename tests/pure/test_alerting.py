@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotation import alerting, ended_causes
+from rotation import alerting, ended_causes, intents_job
 from rotation.alerting import (
     DEFAULT_OWNER,
     KINDS,
@@ -87,7 +87,7 @@ def test_every_alert_that_the_app_raises_has_its_line_in_the_table_and_no_line_i
 
 
 def test_every_text_by_which_ended_causes_are_recognized_is_that_of_an_alert() -> None:
-    assert {ended_causes.UNUSABLE, *ended_causes.OF_A_RUN} <= set(KINDS)
+    assert {ended_causes.UNUSABLE, intents_job.OPEN, *ended_causes.OF_A_RUN} <= set(KINDS)
 
 
 def test_a_text_has_one_line_in_the_table() -> None:
