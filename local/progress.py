@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 300.0
 _LOOK_EVERY_S: Final = 0.5
 
 
