@@ -205,7 +205,7 @@ def _rotate_under_load(
             time.sleep(2 * _CACHES.refresh_after.total_seconds())
             load.hurry()
             wanted = MIB + MIB // 16
-            show.until("services on the new DEKs", wanted, lambda: min(store.logs.size(), wanted))
+            show.until("bytes of logs to encrypt", wanted, lambda: min(store.logs.size(), wanted))
             store.write(cipher, names[0], MIB)
     finally:
         report.load_afterwards = load.work().since(report.load)

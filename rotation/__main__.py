@@ -41,6 +41,14 @@ EXIT_UNAVAILABLE: Final = 3  # try again later
 EXIT_INTEGRITY: Final = 4  # stop and call somebody
 EXIT_DIFFERENT: Final = 5  # what was compared is not the same
 
+_EXIT_CODES: Final = """exit codes:
+  0  done
+  2  the request has to change
+  3  try again later, or a person has to act first
+  4  what is stored cannot be: stop and call somebody
+  5  --check was given, and something is not the same"""
+_EXAMPLE: Final = "--settings .stack/local.settings.json"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; the exit code says how it went: 0, or one of the EXIT_ codes."""
@@ -67,11 +75,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _lines(options: argparse.Namespace) -> Iterator[str]:
     """What the command has to say, as it comes."""
-    log.configure("WARNING")
+    log.configure("ERROR")  # what a warning would say of a command that was typed, the command says itself
     if "offline" in options:
         yield from options.offline(options)
         return
-    settings = Settings.parse(_environment(options.settings))
+    settings = _settings(options.settings)
     config.apply(settings.redaction)
     # Only here: who verifies an audit trail needs no Azure package.
     from shared.azure import wiring
@@ -97,15 +105,17 @@ def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog="python -m rotation",
         description="Operate ATP key rotation.",
-        epilog=example("tenant list"),
+        epilog=f"{_EXIT_CODES}\n\n{example('tenant list')}",
         formatter_class=WHOLE_LINES,
     )
     parser.add_argument("--settings", type=Path, help="a local.settings.json to read instead of the environment")
     names = "{tenant,plan,kek,secret,inventory,policies,calendar,audit,alerts,letters}"
     nouns = parser.add_subparsers(required=True, metavar=names)
     tenant_commands.add_to(nouns)
-    kek_plan.add_to(add_group(nouns, "plan", "what a rotation would cost, without doing anything"))
-    kek = add_group(nouns, "kek", "rotate KEKs, pause, resume and roll back rotations, see how far they are")
+    purpose = "what a rotation would cost, without doing anything"
+    kek_plan.add_to(add_group(nouns, "plan", purpose, sample="plan kek master-kek --deadline 4"))
+    purpose = "rotate KEKs, pause, resume and roll back rotations, see how far they are"
+    kek = add_group(nouns, "kek", purpose, sample="kek status master-kek")
     kek_orders.add_to(kek)
     kek_status.add_to(kek)
     kek_history.add_to(kek)
@@ -126,9 +136,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _environment(settings: Path | None) -> Mapping[str, str]:
-    if settings is None:
-        return os.environ
+def _settings(file: Path | None) -> Settings:
+    if file is not None:
+        return Settings.parse(_values(file))
+    try:
+        return Settings.parse(os.environ)
+    except InvalidSettings as error:
+        raise InvalidSettings(f"{error.message}; or name a local.settings.json: {_EXAMPLE}") from None
+
+
+def _values(settings: Path) -> Mapping[str, str]:
     try:
         parsed = json.loads(settings.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -55,7 +55,7 @@ _GRAMMAR: Final[Mapping[str, re.Pattern[str]]] = {
     }.items()
 }
 _DETAILS: Final = _GRAMMAR.keys() - {"action", "subject", "actor", "trigger", "job"}
-_MAX_REASON: Final = 200
+MAX_REASON: Final = 200  # characters
 _SHA256: Final = hashlib.sha256
 _FROM_ISO: Final = datetime.fromisoformat
 _TIME_LENGTH: Final = len("2026-11-21T14:30:00.000000Z")
@@ -239,7 +239,7 @@ def _canonical(event: AuditEvent, seq: int, previous: bytes, now: datetime) -> b
             old_version=event.old_version,
             outcome=event.outcome.value,
             prev=previous.hex(),
-            reason=mask(event.reason)[:_MAX_REASON],
+            reason=mask(event.reason)[:MAX_REASON],
             schema=SCHEMA,
             seq=seq,
             stream=event.stream,

@@ -14,6 +14,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from rotation.audit import MAX_REASON
 from shared.errors import AtpError, InvalidMessage, Rejected
 from shared.redact import mask
 from shared.values import SHARDS, KeyKind, KeyShape, Kid, TenantId, tenant_id
@@ -26,7 +27,6 @@ SECRET_JOBS: Final = "secret-jobs"  # noqa: S105 - the name of a queue
 POISON_SUFFIX: Final = "-poison"  # as the Functions host names them
 
 _MAX_BYTES: Final = 8 * 1024
-_MAX_REASON: Final = 200
 _MAX_BECAUSE: Final = 400
 _REQUEST: Final = re.compile(r"[A-Za-z0-9._:+-]{1,80}")
 _ACTOR: Final = re.compile(r"[A-Za-z0-9._:@/+-]{1,80}")
@@ -150,7 +150,7 @@ class Job(_Delivered):
             request=fields.matching("request", _REQUEST, default=message_id),
             trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
             actor=fields.matching("actor", _ACTOR, default="operator"),
-            reason=mask(fields.text("reason", _MAX_REASON))[:_MAX_REASON],  # a mask can be longer than its secret
+            reason=mask(fields.text("reason", MAX_REASON))[:MAX_REASON],  # a mask can be longer than its secret
             target=fields.integer("target", 1, 2**32 - 1) if action is Action.ROTATE_DEK else None,
             **fields.way(),
         )
@@ -261,7 +261,7 @@ class KekOrder(_Delivered):
             request=fields.matching("request", _REQUEST, default=message_id),
             trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
             actor=fields.matching("actor", _ACTOR, default="operator"),
-            reason=mask(fields.text("reason", _MAX_REASON))[:_MAX_REASON],
+            reason=mask(fields.text("reason", MAX_REASON))[:MAX_REASON],
             kid=Kid(fields.matching("kid", _KID)) if rotates and "kid" in fields.left else None,
             shape=_shape(fields) if rotates else None,
             vault=fields.matching("vault", _VAULT) if rotates and "vault" in fields.left else None,
@@ -380,7 +380,7 @@ class SecretOrder(_Delivered):
             request=fields.matching("request", _REQUEST, default=message_id),
             trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
             actor=fields.matching("actor", _ACTOR, default="operator"),
-            reason=mask(fields.text("reason", _MAX_REASON))[:_MAX_REASON],
+            reason=mask(fields.text("reason", MAX_REASON))[:MAX_REASON],
             generation=fields.integer("generation", 1 if rotates else 0, 10**6),
             compromised=fields.flag("compromised") if rotates else False,
             **fields.way(),
@@ -397,7 +397,7 @@ def _shape(fields: "_Fields") -> KeyShape | None:
     if kind is None and bits is None:
         return None
     if kind is None or bits is None or bits not in _SIZES[kind]:
-        known = ", ".join(f"{each}: {sizes}" for each, sizes in _SIZES.items())
+        known = ", ".join(f"{each} {' '.join(map(str, sizes))}" for each, sizes in _SIZES.items())
         raise InvalidMessage("a new version is given by kind and bits that go together", field="bits", known=known)
     return KeyShape(kind, bits)
 

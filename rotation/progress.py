@@ -133,7 +133,8 @@ def measured(
 ) -> Progress:
     """The run with the checkpoints of its current pass, and what rotation.kek.decide makes of both."""
     alarm = isinstance(decision, Wait) and decision.alarm
-    is_walked = sum(each.state is not ShardState.WORKING for each in shards) == SHARDS
+    # A pass may be through before whoever sends its messages has noted that all are sent: then more comes by itself.
+    is_walked = run.fanned_out and sum(each.state is not ShardState.WORKING for each in shards) == SHARDS
     rests = alarm or run.phase not in TASKS or is_walked
     return Progress(
         run=run,
@@ -250,7 +251,7 @@ def _rates(progress: Progress) -> str:
 
 def _rows(progress: Progress) -> str:
     if progress.total is None:
-        return f"{progress.rows:,} DEKs so far"
+        return f"{progress.rows:,} DEK{'s' * (progress.rows != 1)} so far"
     return f"{progress.rows:,} of {progress.total:,} DEKs ({int(progress.share * 100)} %)"
 
 

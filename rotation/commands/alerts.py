@@ -1,19 +1,25 @@
 """The commands `alerts` and `alerts resolve`."""
 
 import argparse
+import re
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 from rotation.alerting import DEFAULT_OWNER, kind_of
 from rotation.commands.asking import quoted, recordable_user
 from rotation.commands.grammar import Commands, add_command, add_json, add_origin
 from rotation.commands.ports import Ports
-from rotation.commands.tables import Cell, Row, printable, rendered
+from rotation.commands.tables import Cell, Row, minute, printable, rendered
 from shared.errors import Rejected
 from shared.settings import Settings
 from shared.values import Alert, Severity
 
 _HEADLINE: Final = ("severity", "subject", "what")
+_TIME: Final = re.compile(
+    r"(?<!\S)20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|\+00:00)(?!\S)"
+)
 
 
 def add_to(nouns: Commands) -> None:
@@ -38,7 +44,11 @@ def _list(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iter
     ]
     if options.json:
         return rendered(map(_row, chosen), as_json=True)
-    return _described(chosen) if chosen else iter(["none"])
+    return _described(sorted(chosen, key=_urgency)) if chosen else iter(["none"])
+
+
+def _urgency(alert: Alert) -> tuple[bool, bool, datetime]:
+    return alert.resolved is not None, alert.severity is not Severity.CRITICAL, alert.raised
 
 
 def _row(alert: Alert) -> Row:
@@ -50,16 +60,22 @@ def _row(alert: Alert) -> Row:
 
 
 def _described(alerts: list[Alert]) -> Iterator[str]:
-    """One paragraph for each: a table of this would be wider than any terminal."""
-    for number, alert in enumerate(alerts):
-        if number:
-            yield ""
+    """How many there are, then one paragraph for each: a table of this would be wider than any terminal."""
+    counts = Counter("over" if alert.resolved else alert.severity.value for alert in alerts)
+    yield ", ".join(f"{counts[kind]} {kind}" for kind in (*map(str, reversed(Severity)), "over") if counts[kind])
+    for alert in alerts:
+        yield ""
         yield printable(f"{alert.severity.upper()}  {alert.subject}: {alert.what}")
         told = {name: cell for name, cell in _row(alert).items() if cell and name not in _HEADLINE}
         width = max(map(len, told)) + 2
         for name, cell in told.items():
-            text = cell if isinstance(cell, str) else f"{cell:%Y-%m-%d %H:%M} UTC"
-            yield printable(f"  {name:<{width}}{text}")
+            text = f"{minute(cell)} UTC" if isinstance(cell, datetime) else str(cell)
+            yield printable(f"  {name:<{width}}{_TIME.sub(_as_shown, text)}")
+
+
+def _as_shown(found: re.Match[str]) -> str:
+    """A time in the details of an alert, as all others are shown."""
+    return f"{minute(datetime.fromisoformat(found[0]))} UTC"
 
 
 def _resolve(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001

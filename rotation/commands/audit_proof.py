@@ -38,6 +38,7 @@ _SHOW_EVERY: Final = 10_000  # lines
 _MAX_BEHIND: Final = 10
 """Checkpoints that the evidence copy may lag behind: there is one a minute."""
 _PLACE: Final = re.compile(r"(?P<stream>[0-9]{1,2})/(?P<seq>[1-9][0-9]{0,15})")
+_SECOND: Final = timedelta(seconds=1)
 _NOTE_EVERY: Final = timedelta(minutes=2)
 """Without a checkpoint for longer, the report says so: there is one a minute."""
 
@@ -233,7 +234,7 @@ def _told(report: Report, *, with_stamps: bool, bounded: bool) -> Iterator[str]:
     if not bounded:
         yield f"{'note':<12}  whether anything came later is not known: say --to, or give --held a later checkpoint"
     if report.longest_gap > _NOTE_EVERY:
-        yield f"{'note':<12}  the longest time without a checkpoint was {report.longest_gap}"
+        yield f"{'note':<12}  the longest time without a checkpoint was {report.longest_gap // _SECOND * _SECOND}"
     width = max((len(_place(finding)) for finding in report.findings), default=0)
     for finding in report.findings:
         yield f"{finding.verdict.value:<12}  {_place(finding):<{width}}  {printable(finding.what)}".rstrip()
@@ -446,7 +447,7 @@ def _created(path: Path) -> Iterator[BinaryIO]:
     except FileExistsError:
         raise Rejected("it is being written, or that was broken off: then delete this file", file=part) from None
     except OSError as error:
-        raise Rejected(f"cannot be written: {error.strerror}", file=part) from None
+        raise Rejected(f"cannot be written: {error.strerror}", file=path) from None
     try:
         with file:
             yield file

@@ -1,6 +1,7 @@
 """The command `calendar`: the rotations of the months to come."""
 
 import argparse
+from calendar import monthrange
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
@@ -67,6 +68,7 @@ def _note(due: Due) -> str | None:
 
 
 def _months_later(now: datetime, months: int) -> datetime:
-    """So many months later; of the last days of a month, on the 28th."""
-    month = now.year * 12 + now.month - 1 + months
-    return datetime(month // 12, month % 12 + 1, min(now.day, 28), now.hour, now.minute, tzinfo=UTC)
+    """So many months later; on the last day of a month that has no such day."""
+    year, month = divmod(now.year * 12 + now.month - 1 + months, 12)
+    day = min(now.day, monthrange(year, month + 1)[1])
+    return datetime(year, month + 1, day, now.hour, now.minute, tzinfo=UTC)

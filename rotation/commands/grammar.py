@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from rotation.audit import time_text
+from rotation.audit import MAX_REASON, time_text
 from rotation.commands.ports import Command, OfflineCommand
 from shared.errors import Rejected
 
@@ -28,14 +28,14 @@ def example(command: str) -> str:
 
 
 def add_command(
-    commands: Commands, name: str, purpose: str, command: Command, *, sample: str | None = None
+    commands: Commands, name: str, purpose: str, command: Command, *, sample: str
 ) -> argparse.ArgumentParser:
     """A command with its help."""
     parser = commands.add_parser(
         name,
         help=purpose,
         description=purpose,
-        epilog=example(sample) if sample is not None else None,
+        epilog=example(sample),
         formatter_class=WHOLE_LINES,
     )
     parser.set_defaults(command=command)
@@ -52,9 +52,9 @@ def add_offline(
     return parser
 
 
-def add_group(commands: Commands, name: str, purpose: str, *, sample: str | None = None) -> Commands:
+def add_group(commands: Commands, name: str, purpose: str, *, sample: str) -> Commands:
     """A word that other commands stand behind."""
-    epilog = example(sample) if sample is not None else None
+    epilog = example(sample)
     parser = commands.add_parser(name, help=purpose, description=purpose, epilog=epilog, formatter_class=WHOLE_LINES)
     return parser.add_subparsers(required=True)
 
@@ -71,7 +71,12 @@ def add_check(parser: argparse.ArgumentParser, found: str) -> None:
 
 def add_origin(parser: argparse.ArgumentParser, verb: str) -> None:
     """The options that say who asks, and why."""
-    parser.add_argument("--reason", default=f"operator asked to {verb}", help="recorded in the audit trail")
+    parser.add_argument(
+        "--reason",
+        type=_reason,
+        default=f"operator asked to {verb}",
+        help=f"recorded in the audit trail: 1 to {MAX_REASON} characters",
+    )
     parser.add_argument(
         "--actor", help="recorded in the audit trail: A-Z a-z 0-9 . _ : @ / + -; default: the name of your user"
     )
@@ -107,6 +112,12 @@ def ensure_order(first: datetime | None, last: datetime | None, names: str) -> N
         raise Rejected(f"the range of time is empty: {names}", first=time_text(first), last=time_text(last))
 
 
+def _reason(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > MAX_REASON:
+        raise argparse.ArgumentTypeError(f"must have 1 to {MAX_REASON} printable characters on one line")
+    return text
+
+
 def matching(pattern: str, what: str) -> Callable[[str], str]:
     """Reads what follows a pattern."""
 
@@ -124,7 +135,7 @@ def number(what: str, most: int = MOST, besides: str = "", least: int = 1) -> Ca
     def read(text: str) -> int:
         if not re.fullmatch("[0-9]{1,6}", text) or not least <= int(text) <= most:
             limits = f"{least} or more" if most == MOST else f"{least} to {most}"
-            raise argparse.ArgumentTypeError(f"must be {what}, {limits}{besides}")
+            raise argparse.ArgumentTypeError(f"must be {what}, {limits}{besides}: {text!r}")
         return int(text)
 
     return read

@@ -15,8 +15,8 @@ from shared.settings import Settings
 def add_to(nouns: Commands) -> None:
     """Put the commands into the command line."""
     about = "messages that wait for an operator"
-    letters = add_group(nouns, "letters", about)
-    add_json(add_command(letters, "list", about, _list))
+    letters = add_group(nouns, "letters", about, sample="letters list")
+    add_json(add_command(letters, "list", about, _list, sample="letters list --json"))
     for verb, purpose in (
         ("resend", "put messages on their queue again"),
         ("drop", "forget messages; what they asked for is not done, but for rewrap/..., which the app asks for again"),

@@ -25,11 +25,13 @@ _ACTIONS: Final[Mapping[str, tuple[Action, str]]] = {
     "offboard": (Action.OFFBOARD_TENANT, "make tenants read-only; their DEKs are destroyed after the retention period"),
     "reinstate": (Action.REINSTATE_TENANT, "undo an off-boarding before the retention period is over"),
 }
+_OF_KNOWN: Final = frozenset(action for action, _ in _ACTIONS.values()) - {Action.ADD_TENANT}
+"""A slip of the pen in these would end as a dead letter, and wake somebody."""
 
 
 def add_to(nouns: Commands) -> None:
     """Put the commands into the command line."""
-    tenant = add_group(nouns, "tenant", "add, list, rotate, off-board, reinstate tenants")
+    tenant = add_group(nouns, "tenant", "add, list, rotate, off-board, reinstate tenants", sample="tenant list")
     for verb, (action, purpose) in _ACTIONS.items():
         command = add_command(tenant, verb, purpose, _ask, sample=f"tenant {verb} acme --reason 'ticket 4711' --wait")
         command.add_argument(
@@ -38,7 +40,8 @@ def add_to(nouns: Commands) -> None:
         add_origin(command, verb)
         add_wait(command, "the tenants")
         command.set_defaults(action=action)
-    add_json(add_command(tenant, "list", "all tenants, their DEK versions and due dates", _list))
+    purpose = "all tenants, their DEK versions and due dates"
+    add_json(add_command(tenant, "list", purpose, _list, sample="tenant list --json"))
 
 
 def tenants(ports: Ports) -> Iterator[Tenant]:
@@ -59,6 +62,9 @@ def _ask(options: argparse.Namespace, settings: Settings, ports: Ports) -> Itera
             "not a tenant id: 1 to 64 of a-z 0-9 . _ - beginning and ending with a letter or digit; nothing was asked",
             tenant=quoted(wrong),
         )
+    unknown = [text for text in options.tenant if options.action in _OF_KNOWN and not _is_known(ports, tenant_id(text))]
+    if unknown:
+        raise Rejected("no such tenant; nothing was asked", tenant=quoted(unknown))
     jobs = [_job(options, tenant_id(text)) for text in options.tenant]
     before = {job.tenant: _primary(ports, job.tenant) for job in jobs} if options.wait else {}
     for job in jobs:
@@ -82,6 +88,10 @@ def _is_tenant_id(text: str) -> bool:
     except Rejected:
         return False
     return True
+
+
+def _is_known(ports: Ports, tenant: TenantId) -> bool:
+    return ports.deks.read(tenant) is not None
 
 
 def _is_done(ports: Ports, job: Job, before: int) -> bool:

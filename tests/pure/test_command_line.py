@@ -141,14 +141,46 @@ def test_waiting_ends_when_the_row_shows_the_result_and_not_before(
 
 
 def test_waiting_ends_when_the_job_is_given_up(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.tenants["acme"] = active("acme")
     platform.handle = lambda job: platform.letter(job.id)  # type: ignore[method-assign] # what the app does
-    assert main(["tenant", "rotate", "nobody", "--wait"]) == EXIT_REJECTED
+    assert main(["tenant", "rotate", "acme", "--wait"]) == EXIT_REJECTED
     assert "UnknownTenant" in capsys.readouterr().err
 
 
-def test_without_waiting_nothing_is_read(platform: Platform) -> None:
-    assert main(["tenant", "rotate", "acme"]) == 0
+@pytest.mark.parametrize("verb", ["rotate", "offboard", "reinstate"])
+def test_a_slip_in_the_name_of_a_tenant_wakes_nobody(
+    platform: Platform, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    platform.tenants["acme"] = active("acme")
+    assert main(["tenant", verb, "acme", "amce", "globxe"]) == EXIT_REJECTED
+    assert "no such tenant; nothing was asked (tenant='amce', 'globxe')" in capsys.readouterr().err
+    assert platform.sent == []
+
+
+def test_a_new_tenant_is_asked_for_without_reading_anything(platform: Platform) -> None:
+    assert main(["tenant", "add", "acme"]) == 0
     assert platform.looks == 0
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "two\nlines", "x" * 201])
+def test_a_reason_that_cannot_be_recorded_is_refused_at_once(
+    platform: Platform, capsys: pytest.CaptureFixture[str], reason: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["tenant", "add", "acme", "--reason", reason])
+    assert "--reason: must have 1 to 200 printable characters on one line" in capsys.readouterr().err
+    assert platform.sent == []
+
+
+def test_without_settings_the_option_for_them_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in VALUES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(log, "configure", lambda _: None)
+    assert main(["tenant", "list"]) == EXIT_REJECTED
+    assert "ATP_VAULT_URL: is missing" in (said := capsys.readouterr().err)
+    assert "--settings .stack/local.settings.json" in said
 
 
 def test_one_letter_that_cannot_be_resent_and_none_is(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,10 +221,14 @@ def alert(name: str, severity: Severity = Severity.WARNING, **changes: Any) -> A
 def test_open_alerts_are_shown_with_owner_next_step_and_runbook(
     platform: Platform, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    platform.notes = [alert("a-1"), alert("a-2", resolved=T0), alert("a-3", Severity.CRITICAL, owner="")]
+    a_2, a_3 = alert("a-2", resolved=T0), alert("a-3", Severity.CRITICAL, owner="")
+    platform.notes = [alert("a-1", details={"reason": "a\tb", "due": "2026-03-02T04:05:06.789123+00:00"}), a_2, a_3]
     assert main(["alerts"]) == 0
     said = capsys.readouterr().out
-    assert said.splitlines()[:6] == [
+    urgent, other = said.split("\n\n")[1:]
+    assert said.startswith("1 critical, 1 warning\n\nCRITICAL")
+    assert "  id       a-3\n" in urgent
+    assert other.splitlines()[:6] == [
         "WARNING  queue/jobs: a message could not be processed and waits for an operator",
         "  id       a-1",
         "  raised   2026-03-01 02:03 UTC",
@@ -200,8 +236,9 @@ def test_open_alerts_are_shown_with_owner_next_step_and_runbook(
         "  next     It waits as a dead letter and is not done until somebody sends it again or drops it.",
         "  runbook  docs/runbooks/dek-rotation.md#dead-letters",
     ]
-    assert "  reason   a\N{REPLACEMENT CHARACTER}b\n\nCRITICAL" in said, "nothing that a terminal would obey"
-    assert "owner    security-engineering" in said
+    assert "  reason   a\N{REPLACEMENT CHARACTER}b\n" in other, "nothing that a terminal would obey"
+    assert "  due      2026-03-02 04:05 UTC" in other
+    assert "owner    security-engineering" in urgent
     assert "a-2" not in said
 
 

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rotation.__main__ import EXIT_DIFFERENT, EXIT_REJECTED, EXIT_UNAVAILABLE, main
+from rotation.commands import calendar
 from shared import log
 from shared.azure import wiring
 from shared.values import ObjectKind, RenewalPolicy
@@ -293,6 +294,17 @@ def test_an_icalendar_file_has_lines_that_end_in_crlf(capsysbinary: pytest.Captu
     assert (lines[0], lines[-2:]) == (b"BEGIN:VCALENDAR", [b"END:VCALENDAR", b""])
     assert not any(b"\n" in line or b"\r" in line for line in lines)
     assert b"[" not in b"".join(lines), "nothing of it is taken for a secret"
+
+
+@pytest.mark.parametrize(
+    ("now", "months", "until"),
+    [("2026-11-29", 12, "2027-11-29"), ("2026-08-31", 6, "2027-02-28"), ("2027-12-31", 2, "2028-02-29")],
+)
+def test_twelve_months_from_a_late_day_of_a_month_end_on_the_same_day_or_the_last(
+    now: str, months: int, until: str
+) -> None:
+    morning = datetime.fromisoformat(f"{now}T05:41:00Z")
+    assert calendar._months_later(morning, months) == datetime.fromisoformat(f"{until}T05:41:00Z")
 
 
 @pytest.mark.usefixtures("world")

@@ -205,7 +205,7 @@ def test_a_change_is_ordered_unless_it_is_so_already(
         (("rotate", "master-kek", "--kid", NEXT_KID.replace("master", "other")), "the version is one of another key"),
         (("rotate", "master-kek", "--kid", KID), "this KEK version is the primary one already"),
         (("rotate", "master-kek", "--vault", "https://atp.vault.azure.net"), "not one of the configured ones"),
-        (("rotate", "master-kek", "--reason", ""), "field=reason"),
+        (("rotate", "master-kek", "--reason", ""), "must have 1 to 200 printable characters"),
         (("rotate", "master-kek", "--actor", "CORP\\Jane"), "field=actor"),
         (("pause", "master-kek"), "this KEK has never been rotated (kek=master-kek)"),
         (("resume", "master-kek", "--shard", "64"), "must be the number of a shard, 0 to 63"),

@@ -136,6 +136,11 @@ def test_the_rate_is_that_of_the_work_once_the_work_is_over() -> None:
     assert "phase        paused since 2026-03-01 02:00 UTC, goes back to sweeping" in lines(seen)
 
 
+def test_a_run_does_not_rest_while_its_pass_is_through_and_not_yet_noted_as_sent() -> None:
+    run = replace(SWEEP, fanned_out=False)
+    assert not progress(run, shards(state=ShardState.DONE), Wait("every shard is being sent its message")).rests
+
+
 @pytest.mark.parametrize(
     ("phase", "decision", "state", "rests"),
     [

@@ -204,7 +204,7 @@ def test_a_rollback_means_the_rotation_that_the_row_shows(operator: Operator) ->
         (("rotate", "databse"), f"no secret of that name (entry='databse', known={NAME})"),
         (("rotate", "bad\aname"), "entry='(unprintable)'"),
         (("rotate", NAME, "--wait", "0"), "must be a number of seconds, 1 or more"),
-        (("rotate", NAME, "--reason", ""), "field=reason"),
+        (("rotate", NAME, "--reason", ""), "must have 1 to 200 printable characters"),
         (("rotate", NAME, "--actor", "CORP\\Jane"), "field=actor"),
         (("rollback", NAME), "there is nothing to go back to"),
         (("drop", NAME), "no rotation waits for a value of this secret"),
