@@ -163,6 +163,17 @@ def _texts(dek: bytes) -> Sequence[tuple[str, str]]:
         "tags": "password: !a ",
         "SQL": "PASSWORD 'a",
         "arguments": '"--password", ',
+        "hex with colons": "de:ad:",
+        "hex as in C": "0x",
+        "short lines": "a\n",
+        "lines of base64": f"{'QUJDREVG' * 9}\n",
+        "commands": "curl -u ",
+        "commands with passwords": "curl -u a:",
+        "sentences": "password is ",
+        "sentences with passwords": "password is abcdefg1 ",
+        "longer sentences": "password for ",
+        "known DEKs": f"{dek.hex()} ",
+        "known DEKs with colons": f"{dek.hex(':')}\n",
         "characters of Latin-1": "\\u00e9\\u0080",
     }
     begun = {

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn, override
+from typing import Final
 
 from rotation.commands import (
     alerts,
@@ -32,6 +32,7 @@ from rotation.commands.tenants import tenants
 from shared import log
 from shared.errors import AtpError, Conflict, Different, Integrity, InvalidSettings, Transient, Waiting
 from shared.redact import config, mask
+from shared.redact.command_line import Parser
 from shared.settings import Settings
 
 __all__ = ["EXIT_DIFFERENT", "EXIT_INTEGRITY", "EXIT_REJECTED", "EXIT_UNAVAILABLE", "main", "tenants"]
@@ -93,16 +94,8 @@ def _advice(error: AtpError) -> str:
     return ": no access: sign in (az login) or check the key" if refused else ""
 
 
-class _Parser(argparse.ArgumentParser):
-    """What somebody typed may hold a secret, and terminals are recorded."""
-
-    @override
-    def error(self, message: str) -> NoReturn:
-        super().error(mask(message))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = _Parser(
+    parser: argparse.ArgumentParser = Parser(
         prog="python -m rotation",
         description="Operate ATP key rotation.",
         epilog=f"{_EXIT_CODES}\n\n{example('tenant list')}",

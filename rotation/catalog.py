@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from rotation.calendar import Calendar, Every, Period, Schedule
 from rotation.fields import NAME, Fields
 from shared.errors import InvalidCatalog
+from shared.redact import let_pass
 from shared.values import ObjectKind
 
 SAMPLED_WHILE_SWEEPING: Final = 0.005
@@ -155,12 +156,18 @@ class Catalog:
 
 
 def load(path: Path, rotators: Readers) -> Catalog:
-    """The catalog in the file; InvalidCatalog names the file and every mistake in it."""
+    """The catalog in the file; InvalidCatalog names the file and every mistake in it.
+
+    The names in it are masked no longer: telling names stand in front of them, as in `secret: orders-database`.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidCatalog(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path), rotators)
+    catalog = parse(text, str(path), rotators)
+    names = {*catalog.entries, *(entry.object for entry in catalog.entries.values())}
+    let_pass({*rotators, *names, *(name + PENDING_SUFFIX for name in names)})
+    return catalog
 
 
 def parse(text: str, source: str, rotators: Readers) -> Catalog:

@@ -28,6 +28,9 @@ POISON_SUFFIX: Final = "-poison"  # as the Functions host names them
 
 _MAX_BYTES: Final = 8 * 1024
 _MAX_BECAUSE: Final = 400
+_MAX_KEPT: Final = 16_000
+"""Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
+_MAX_WRITTEN: Final = 48_000  # of these characters, as JSON writes them: a queue takes 64 KiB
 _REQUEST: Final = re.compile(r"[A-Za-z0-9._:+-]{1,80}")
 _ACTOR: Final = re.compile(r"[A-Za-z0-9._:@/+-]{1,80}")
 _KEY_NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
@@ -42,6 +45,7 @@ _SIZES: Final[Mapping[KeyKind, Sequence[int]]] = {
 PLANNED: Final = re.compile(r"v[0-9]+")
 """The planner's name for the job that makes that version."""
 _FAILURE: Final = re.compile(r"[A-Za-z]{1,40}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Action(StrEnum):
@@ -420,6 +424,51 @@ def refused[M: Message](message: M, error: AtpError) -> M:
     return replace(message, failure=type(error).__name__, because=text[:_MAX_BECAUSE].strip() or None)
 
 
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A message that is none of ours, as it goes to the poison queue: masked, and with what is wrong with it.
+
+    Once a secret in it was masked, it may be something else that is wrong.
+    """
+
+    reason: str
+    digest: str  # names it: of what is left when it is masked, so that nobody can try guesses of a secret with it
+    text: str
+
+    SCHEMA = "misfit/1"
+
+    @classmethod
+    def of(cls, body: bytes, error: InvalidMessage) -> Self:
+        """Of a message that was refused. Decoded, because in base64 no shape of a secret can be seen."""
+        read = decoded(body).decode(errors="replace")
+        text = mask(read)
+        digest = hashlib.sha256(body if text == read else text.encode(errors="replace")).hexdigest()[:32]
+        return cls(mask(str(error)), digest, text[:_MAX_KEPT])
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        """What `to_json` has written; None for anything else."""
+        try:
+            found = json.loads(body.decode(), object_pairs_hook=_without_duplicates)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(found, dict) or found.keys() != {"schema", "reason", "digest", "text"}:
+            return None
+        reason, digest, text = found["reason"], found["digest"], found["text"]
+        if found["schema"] != cls.SCHEMA or not isinstance(reason, str) or not isinstance(text, str):
+            return None
+        if not reason.isprintable() or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            return None
+        return cls(mask(reason)[:_MAX_BECAUSE], digest, mask(text)[:_MAX_KEPT])
+
+    def to_json(self) -> str:
+        """The message body."""
+        text = self.text
+        while len(json.dumps(text)) > _MAX_WRITTEN:
+            text = text[: len(text) * 3 // 4]
+        return json.dumps({"schema": self.SCHEMA, "reason": self.reason, "digest": self.digest, "text": text})
+
+
 def retry_delay(message: Message) -> timedelta:
     """How long a message waits when it is put back: 5 s doubling to 15 minutes by its attempts.
 
@@ -471,8 +520,10 @@ class _Fields:
 
     def matching(self, name: str, grammar: re.Pattern[str], default: str | None = None) -> str:
         value = self.left.pop(name, default)
-        if not isinstance(value, str) or not grammar.fullmatch(value) or mask(value) != value:
+        if not isinstance(value, str) or not grammar.fullmatch(value):
             raise InvalidMessage("a field does not follow its grammar", field=name, grammar=grammar.pattern)
+        if mask(value) != value:
+            raise InvalidMessage("a field looks like a secret", field=name)
         return value
 
     def one_of[E: StrEnum](self, name: str, choices: type[E], default: E | None = None) -> E:

@@ -5,7 +5,6 @@ wrong for an outage that lasts. So a message that met an outage is put back as a
 the message itself, or of the data, goes to the poison queue, at once.
 """
 
-import hashlib
 import logging
 from dataclasses import replace
 from typing import Final
@@ -21,12 +20,12 @@ from rotation.message import (
     Job,
     KekOrder,
     Message,
+    Misfit,
     RewrapBatch,
     SecretAction,
     SecretOrder,
     ShardPlan,
     Trigger,
-    decoded,
     refused,
     retry_delay,
 )
@@ -36,7 +35,6 @@ from rotation.secret_job import SecretJobs
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, InvalidMessage, Rejected, Transient, UnknownTenant, UnusableKey
 from shared.ports import Alerts, DeadLetters, Queues
-from shared.redact import mask
 from shared.values import Alert, DeadLetter, Severity
 
 log = logging.getLogger(__name__)
@@ -45,8 +43,6 @@ _MAX_ATTEMPTS: Final = 300
 """Put-backs before a message counts as failed: about three days at 15 minutes each."""
 _PATIENCE_WITH_UNKNOWN: Final = 2
 """Put-backs of a job whose tenant is not there yet."""
-_MAX_KEPT: Final = 16_000
-"""Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
 
 
 class Worker:
@@ -85,7 +81,7 @@ class Worker:
             message = PARSERS[queue](body, message_id)
         except InvalidMessage as error:
             log.warning("message refused", extra={"queue": queue, "message_id": message_id, "because": str(error)})
-            self._queues.send(queue + POISON_SUFFIX, body.decode(errors="replace"))
+            self._queues.send(queue + POISON_SUFFIX, Misfit.of(body, error).to_json())
             return
         if isinstance(message, Job | KekOrder | SecretOrder) and message.request == message_id:
             # Known by the id of its queue message only, which is another one in the poison queue: give it a name first.
@@ -118,10 +114,9 @@ class Worker:
         try:
             message = PARSERS[queue](body, message_id)
         except InvalidMessage as error:
-            digest = hashlib.sha256(body).hexdigest()[:32]
-            # Decoded, because in base64 no shape of a secret can be seen.
-            text = mask(decoded(body).decode(errors="replace"))[:_MAX_KEPT]
-            letter = DeadLetter(queue, f"message/{digest}", str(error), text, self._clock(), can_resend=False)
+            misfit = Misfit.parse(body) or Misfit.of(body, error)
+            name = f"message/{misfit.digest}"
+            letter = DeadLetter(queue, name, misfit.reason, misfit.text, self._clock(), can_resend=False)
             self._audit.record(_refusal(letter, "message.refused", f"queue/{queue}", "InvalidMessage"))
         else:
             reason = message.failure or "its worker died or ran out of time at every delivery"

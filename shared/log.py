@@ -17,7 +17,8 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Final
 
-from shared.redact import find, mask
+from shared.redact import MASK, find, mask
+from shared.redact.engine import VALUE
 
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _DROPPED: Final = "a log line could not be masked and was dropped"
@@ -64,11 +65,13 @@ def masked_copy(record: logging.LogRecord) -> logging.LogRecord:
     error = logging.Formatter().formatException(record.exc_info) if record.exc_info else record.exc_text
     plain = {name: fields[name] for name in _STANDARD_FIELDS & fields.keys()}
     plain |= {"msg": record.getMessage(), "args": None, "exc_info": None, "exc_text": error}
-    plain |= {name: _plain(value) for name, value in fields.items() if name not in _STANDARD_FIELDS}
+    extras = {name: _plain(value) for name, value in fields.items() if name not in _STANDARD_FIELDS}
+    plain |= extras
     plain["message"] = plain["msg"]
     texts = [*plain, *(value if isinstance(value, str) else _json(value) for value in plain.values())]
-    if find("\n".join(texts)):
+    if find("\n".join(texts)) or (extras and find(_json(extras))):
         plain = {mask(name): _masked(value) for name, value in plain.items()}
+        plain |= {mask(name): _masked_behind(name, plain[mask(name)]) for name in extras}
     return logging.makeLogRecord(plain)
 
 
@@ -85,6 +88,19 @@ def _masked(value: object) -> object:
     said = value if isinstance(value, str) else _json(value)
     masked = mask(said)
     return value if masked == said and type(value) is not str else masked
+
+
+def _masked_behind(name: str, value: object) -> object:
+    """The value of a name that may tell what it is: an extra called `password` holds one, whatever it looks like."""
+    said = _json({name: value})
+    masked = mask(said)
+    if masked == said:
+        return value
+    try:
+        (found,) = json.loads(masked).values()
+    except ValueError:
+        return f"{MASK}{VALUE}]"
+    return found
 
 
 def _json(value: object) -> str:

@@ -6,13 +6,25 @@ signatures, versions and wrapped keys pass.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from shared.redact.engine import MASK, Engine, Finding
+from shared.redact.engine import MASK, VALUE, Engine, Finding
 from shared.redact.known import KnownSecrets
 
-__all__ = ["KNOWN_SECRETS", "MASK", "MASK_KNOWN", "Engine", "Finding", "KnownSecrets", "find", "mask", "masked", "use"]
+__all__ = [
+    "KNOWN_SECRETS",
+    "MASK",
+    "MASK_KNOWN",
+    "Engine",
+    "Finding",
+    "KnownSecrets",
+    "find",
+    "let_pass",
+    "mask",
+    "masked",
+    "use",
+]
 
 MASK_KNOWN: Final = f"{MASK}known]"
 _ROUNDS: Final = 4
@@ -23,12 +35,22 @@ KNOWN_SECRETS = KnownSecrets()
 os.register_at_fork(after_in_child=KNOWN_SECRETS.renew_lock)
 
 _engine = Engine()
+_names: set[str] = set()
 
 
 def use(engine: Engine) -> None:
     """Mask with these patterns from now on."""
     global _engine  # one gate for the whole process
     _engine = engine
+
+
+def let_pass(names: Iterable[str]) -> None:
+    """From now on these, as the value of a telling name, are no secrets: `"secret": "orders-database"`.
+
+    For names that stand in files which everybody may read, as the catalog's. A value that the process has handled is
+    masked all the same, and so is what has the shape of a credential.
+    """
+    _names.update(names)
 
 
 def mask(text: str) -> str:
@@ -43,21 +65,29 @@ def masked(text: str) -> tuple[str, Sequence[str]]:
         kinds += [finding.kind for finding in known]
         text = _replaced(text, known)
     for _ in range(_ROUNDS):
-        found = _engine.find(text)
+        found = _shaped(text)
         if not found:
             return text, kinds
         kinds += [finding.kind for finding in found]
         text = _replaced(text, found)
-    return (f"{MASK}many]" if _engine.find(text) else text), kinds
+    return (f"{MASK}many]" if _shaped(text) else text), kinds
 
 
 def find(text: str) -> Sequence[Finding]:
     """Where secrets are: known ones, or else those that have a shape."""
-    return _known(text) or _engine.find(text)
+    return _known(text) or _shaped(text)
 
 
 def _known(text: str) -> Sequence[Finding]:
     return [Finding(start, end, "known") for start, end in KNOWN_SECRETS.find(text)]
+
+
+def _shaped(text: str) -> Sequence[Finding]:
+    found = _engine.find(text)
+    if not found or not _names:
+        return found
+    # Without what can stand around a name: a bracket, the end of a sentence.
+    return [each for each in found if each.kind != VALUE or text[each.start : each.end].strip("[({.:,") not in _names]
 
 
 def _replaced(text: str, found: Sequence[Finding]) -> str:

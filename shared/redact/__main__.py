@@ -11,6 +11,7 @@ from typing import Final, TextIO
 
 from shared.errors import InvalidSettings
 from shared.redact import config, mask, masked
+from shared.redact.command_line import Parser
 from shared.redact.engine import begins_private_key, continues_private_key, ends_private_key
 
 EXIT_WRONG: Final = 2
@@ -19,6 +20,9 @@ EXIT_WRONG: Final = 2
 def main(arguments: Sequence[str]) -> int:
     """Mask what comes in until it ends; 2 if a line or the command is wrong."""
     options = _parser().parse_args(arguments)
+    if sys.stdin is None or sys.stdout is None:
+        sys.stderr.write("stdin and stdout must be open\n")
+        return EXIT_WRONG
     for stream in (sys.stdin, sys.stdout):
         # Any bytes pass: what is no UTF-8 comes out as it went in.
         stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[union-attr] # they are text files
@@ -33,9 +37,19 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_WRONG
     except BrokenPipeError:
         # Whoever read has enough. What is left in the buffer must go somewhere, or Python complains at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        sys.stderr.write(f"{error.strerror}\n")
+        _forget_output()
+        return EXIT_WRONG
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
+
+
+def _forget_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Wrong(Exception):
@@ -67,7 +81,7 @@ def _json_lines(source: TextIO) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m shared.redact",
         description="Mask the secrets in what comes by stdin, line by line.",
         epilog="example: az functionapp log tail ... | python -m shared.redact; "

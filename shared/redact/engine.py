@@ -18,9 +18,12 @@ except ImportError:
     re2 = None
 
 MASK: Final = "[REDACTED:"
+_MOST_NAMES: Final = 6_000
 _MOST_HEADS: Final = 6_000
 _MOST_PARTS: Final = 4_000
-"""Telling names in one text, and parts of a value; what is behind the last of them is masked, as with `MOST`."""
+_MOST_COMMANDS: Final = 1_000
+"""Telling names in one text, those with a value, parts of a value, commands; what is behind the last of them is masked,
+as with `MOST`."""
 PRIVATE_KEY: Final = "private-key"
 VALUE: Final = "credential"
 """Kinds of what is found by its armour, and by its name."""
@@ -60,6 +63,15 @@ _SPOKEN: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 """`PASSWORD 'x'`, `IDENTIFIED BY 'x'`, `PASSWORD('x')`, `PASSWORD FOR a = 'x'`: SQL, and English."""
+_SAID: Final = re.compile(
+    r"(?:\s{1,4}(?:for|of)\s{1,4}[^\s\"'`]{1,80}\s{1,4}(?:[^\s\"'`]{1,80}\s{1,4})?)?"
+    r"\s{0,4}(?:is|was|(?:(?:is|was)\s{1,4})?(?:set|changed)\s{1,4}to)\s{0,4}:?\s{1,4}"
+    r"(?=[^\s\"'`\[\]{}<>()\\]{8})",
+    re.ASCII | re.IGNORECASE,
+)
+"""`the password is x1`, `password for app was set to x1`."""
+_NO_WORD: Final = re.compile(r"[A-Za-z][^A-Za-z0-9]*[0-9]|[0-9][^A-Za-z0-9]*[A-Za-z]")
+"""In what is neither a word nor a number or a time."""
 _OPTION: Final = re.compile(rf"{NAME_TAILS}{_BLANK}{{1,40}}(?:-\s{{1,4}})?(\\*[\"'])?", re.ASCII | re.IGNORECASE)
 _LONGEST_OPTION: Final = 60
 _WORD: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
@@ -70,6 +82,25 @@ _CLOSING: Final = re.compile(
     rf"""{_BLANK}*+(?:\Z|\\*["'`]\s*[,}}\]]{_BEHIND}|[\])}}]*{_BLANK}*+(?:\Z|\\*["'`]\s*[,}}\]]{_BEHIND}|[,\])}}]{_BEHIND}))"""
 )
 """What stands behind a quote that ends a text about a password, and does not begin one."""
+_AS_ARGUMENT: Final = r"(?:\\*[\"'])?[\s,=]{%d,9}(\\*[\"'])?"
+_COMMANDS: Final = {
+    "curl": re.compile(
+        r"(?<=[\s\"'])(?:-[A-Za-z]{0,8}u|--(?:proxy-)?user)" + _AS_ARGUMENT % 0 + r"[^\s:\"'\[]{1,100}:", re.ASCII
+    ),
+    "sshpass": re.compile(r"(?<=[\s\"'])-p" + _AS_ARGUMENT % 0, re.ASCII),
+    "redis-cli": re.compile(r"(?<=[\s\"'])-a" + _AS_ARGUMENT % 1, re.ASCII),
+    r"(?:mysql|mariadb)(?:-?dump|admin)?": re.compile(r"(?<=[\s\"'])-p(\\*[\"'])?(?=[^\s\"'\\])", re.ASCII),
+    r"(?:docker|podman|az|helm)(?:[\s\"',\\]{1,8}[a-z]{1,20})?[\s\"',\\]{1,8}login": re.compile(
+        r"(?<=[\s\"'])-p" + _AS_ARGUMENT % 1, re.ASCII
+    ),
+}
+"""Commands that take a password as an option of one letter, which tells nothing elsewhere; and that option."""
+_OPTIONS: Final = tuple(_COMMANDS.values())
+_COMMAND: Final = re.compile(
+    rf"(?<![A-Za-z0-9_-])(?:{'|'.join(f'({name})' for name in _COMMANDS)})(?=[\s\"'\\])", re.ASCII
+)
+_COMMAND_TRIGGER: Final = r"(?:curl|sshpass|redis-cli|(?:mysql|mariadb)(?:-?dump|admin)?|login)[\s\"'\\]"
+_LONGEST_COMMAND: Final = 250
 _SPACE: Final = re.compile(r"\s*")
 _QUOTE: Final = re.compile(r"(?<!\\)(\\*)([\"'`\n])")
 _FRONT: Final = re.compile(
@@ -140,8 +171,8 @@ class Engine:
         self._finders: list[Callable[[str], Iterator[Finding]]] = [
             _shaped(pattern, compiled(pattern.shape, linear=linear)) for pattern in patterns
         ]
-        self._finders += [_private_keys, _assigned]
-        triggers = [*(pattern.trigger for pattern in patterns), "-----BEGIN", _ASSIGNED_TRIGGER]
+        self._finders += [_private_keys, _in_commands, _assigned]
+        triggers = [*(pattern.trigger for pattern in patterns), "-----BEGIN", _COMMAND_TRIGGER, _ASSIGNED_TRIGGER]
         self._triggered = _all_triggers(triggers, linear=linear)
         self._allowed = [compiled(expression, linear=linear) for expression in allowed]
 
@@ -240,6 +271,24 @@ def _private_keys(text: str) -> Iterator[Finding]:
         yield Finding(start, done, PRIVATE_KEY)
 
 
+def _in_commands(text: str) -> Iterator[Finding]:
+    """Passwords among the arguments of commands: `curl -u user:x`, `mysql -px`."""
+    for number, command in enumerate(_COMMAND.finditer(text)):
+        if number == _MOST_COMMANDS:
+            yield Finding(command.end(), len(text), VALUE)
+            return
+        line_end = text.find("\n", command.end(), command.end() + _LONGEST_COMMAND)
+        ends = line_end if line_end >= 0 else command.end() + _LONGEST_COMMAND
+        for option in _OPTIONS[(command.lastindex or 0) - 1].finditer(text, command.end(), ends):
+            start, quote = option.end(), option.group(1)
+            if quote:
+                end = _end_of_quoted(text, start, len(quote) - 1, quote[-1])
+            else:
+                end = _end_of_bare(text, start, _END_OF_BARE)
+            if start < end:
+                yield Finding(start, end, VALUE)
+
+
 def _assigned(text: str) -> Iterator[Finding]:
     """The values of telling names: `password=x`, `"dbPassword": "x y"`, `--token x`, `PASSWORD 'x'`.
 
@@ -248,10 +297,19 @@ def _assigned(text: str) -> Iterator[Finding]:
     small = text.lower() if text.isascii() else "".join(_small(character) for character in text)
     done = heads = 0
     closed = False
-    for name in _NAME.finditer(small):
+    for number, name in enumerate(_NAME.finditer(small)):
+        if number == _MOST_NAMES:
+            yield Finding(max(done, name.end()), len(text), VALUE)
+            return
         if name.start() < done and (closed or name.end() < done - _LONGEST_HEAD):
             continue
         behind = name.end()
+        if name.group()[0] == "p" and (said := _SAID.match(text, behind)) and said.end() > done:
+            end = _end_of_bare(text, said.end(), _END_OF_BARE)
+            if _NO_WORD.search(text, said.end(), end):
+                done, closed = end, False
+                yield Finding(said.end(), end, VALUE)
+                continue
         head = _head(text, small, name)
         if head is None or head.end() <= done:
             continue

@@ -2,9 +2,10 @@
 
 A value has a few encodings in mind and a text has few places that can be one, so the work starts from the text: it is
 read once in every way in which bytes can be written - as it is, with its escapes undone, as Latin-1, as base64 at each
-of the four alignments, as hex at both, as a list of numbers - and what comes out is compared with the values. Of a
-value four overlapping windows of four bytes are indexed, at its end; of what was read every fourth position is looked
-up, all of them by one call into C. So a value is found wherever it begins, and adding one takes a microsecond.
+of the four alignments, as hex at both, each of them over several lines, as hex with something between its digits, as a
+list of numbers - and what comes out is compared with the values. Of a value four overlapping windows of four bytes are
+indexed, at its end; of what was read every fourth position is looked up, all of them by one call into C. So a value is
+found wherever it begins, and adding one takes a microsecond.
 """
 
 import json
@@ -31,6 +32,8 @@ _MAX_CLEAN: Final = 4_096
 _LONG: Final = 2_048
 _BLOCK: Final = 32_768
 _OVERLAP: Final = 4_096
+_MOST: Final = 500  # values in one text; one with more is masked as a whole
+_NEW_LINE, _PERCENT_SIGN, _BACKSLASH_SIGN = b"\n%\\"  # as numbers: looked for five times as fast as bytes
 _WIDEST: Final = 16  # characters for one byte: escaped, and its escape escaped twice
 _CODEC: Final = ("utf-8", "surrogatepass")  # half characters, too, can be logged
 
@@ -48,9 +51,18 @@ def _table(kept: bytes, changed: dict[bytes, bytes], other: bytes) -> bytes:
 _ALPHANUMERIC: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TO_BASE64: Final = _table(_ALPHANUMERIC + b"+/", {b"-": b"+", b"_": b"/"}, b" ")  # RFC 4648, sections 4 and 5 alike
 _TO_HEX: Final = _table(b"0123456789abcdefABCDEF", {}, b" ")
+_TO_LINES: Final = _table(_ALPHANUMERIC + b"+/\n", {b"-": b"+", b"_": b"/"}, b" ")
+_DIGITS: Final = b"0123456789abcdefABCDEF"
+_BETWEEN_DIGITS: Final = b" \t\r\n:,.-_"  # and 0x, in front of each byte
+_TO_SEPARATORS: Final = _table(b"", {bytes([each]): b":" for each in (*_BETWEEN_DIGITS, *b"xX")}, b".")
+_SEPARATED: Final = b":" * 7
+"""What is left, without digits, of hex with something between eight bytes, or groups of bytes."""
 _TO_NUMBERS: Final = _table(b",", {str(digit).encode(): b"0" for digit in range(10)}, b".")
 _BASE64: Final = re.compile(rb"[0-9A-Za-z+/_-]{11,}")
+_DENSE: Final = re.compile(rb"[0-9A-Za-z+/_-]+")
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{16,}")
+_SPACED_HEX: Final = re.compile(rb"[0-9A-Fa-f](?:(?:[ \t\r\n:,._-]|0[xX])*+[0-9A-Fa-f])*+")
+_0X: Final = re.compile(rb"0[xX]")
 _NUMBER: Final = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _NUMBERS: Final = re.compile(rb"(?<!\d)" + _NUMBER + rb"(?:\s{0,9},\s{0,9}" + _NUMBER + rb"(?!\d)){7,}")
 _UTF8: Final = re.compile(
@@ -241,13 +253,12 @@ class KnownSecrets:
             spans = self._find(raw)
         else:
             # Block by block, so that a find is located in one of them; what is on a border is whole in the next.
-            spans = _merged(
-                [
-                    (at + start, at + end)
-                    for at in range(0, len(raw), size)
-                    for start, end in self._find(raw[at : at + size + self._margin])
-                ]
-            )
+            found: list[tuple[int, int]] = []
+            for at in range(0, len(raw), size):
+                found += [(at + start, at + end) for start, end in self._find(raw[at : at + size + self._margin])]
+                if len(found) > _MOST:
+                    return [(0, len(text))]
+            spans = _merged(found)
         return spans if not spans or len(raw) == len(text) else _in_characters(raw, spans)
 
     def _find(self, raw: bytes) -> Sequence[tuple[int, int]]:
@@ -312,24 +323,41 @@ class KnownSecrets:
 
     def _encoded(self, raw: bytes) -> Iterator[tuple[int, int]]:
         for run in _BASE64.finditer(raw):
-            text = run.group().translate(_TO_BASE64)
-            for skipped in range(4):
-                for start, end in self._matches(_decoded(text, skipped)):
-                    if end * 8 <= (len(text) - skipped) * 6:
-                        # With the characters that it shares with its neighbours, and the padding behind it.
-                        last = run.start() + skipped - (-end * 8 // 6)
-                        if last == run.end():
-                            last += len(raw[last : last + 2]) - len(raw[last : last + 2].lstrip(b"="))
-                        yield run.start() + skipped + start * 8 // 6, last
+            yield from self._in_base64(raw, run.group(), range(*run.span()))
         for run in _HEX.finditer(raw):
-            for skipped in range(2):
-                at = run.start() + skipped
-                for start, end in self._matches(_unhexed(run.group(), skipped)):
-                    yield at + 2 * start, at + 2 * end
+            yield from self._in_hex(run.group(), range(*run.span()))
+        for places in _over_lines(raw) if b"\n" in raw else ():
+            text = bytes(raw[place] for place in places)
+            yield from self._in_base64(raw, text, places)
+            for run in _HEX.finditer(text):
+                yield from self._in_hex(run.group(), places[run.start() : run.end()])
+        for run in _SPACED_HEX.finditer(raw) if _is_spaced_hex(raw) else ():
+            passed = {place for sign in _0X.finditer(run.group()) for place in range(*sign.span())}
+            digits = [at for at, byte in enumerate(run.group()) if byte in _DIGITS and at not in passed]
+            if len(digits) >= _LEAST_HEX:
+                text = bytes(run.group()[at] for at in digits)
+                yield from self._in_hex(text, [run.start() + at for at in digits])
         for run in _NUMBERS.finditer(raw):
             numbers = [*re.finditer(rb"\d+", run.group())]
             for start, end in self._matches(bytes(int(number.group()) for number in numbers)):
                 yield run.start() + numbers[start].start(), run.start() + numbers[end - 1].end()
+
+    def _in_base64(self, raw: bytes, text: bytes, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Spans in `raw`, from which the characters of `text` are, at those places."""
+        text = text.translate(_TO_BASE64)
+        for skipped in range(4):
+            for start, end in self._matches(_decoded(text, skipped)):
+                if end * 8 <= (len(text) - skipped) * 6:
+                    # With the characters that it shares with its neighbours, and the padding behind it.
+                    behind = places[skipped - (-end * 8 // 6) - 1] + 1
+                    behind += len(raw[behind : behind + 2]) - len(raw[behind : behind + 2].lstrip(b"="))
+                    yield places[skipped + start * 8 // 6], behind
+
+    def _in_hex(self, text: bytes, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Spans in what the digits in `text` are from, at those places."""
+        for skipped in range(2):
+            for start, end in self._matches(_unhexed(text, skipped)):
+                yield places[skipped + 2 * start], places[skipped + 2 * end - 1] + 1
 
     def _matches(self, read: bytes) -> Iterator[tuple[int, int]]:
         """Spans in `read` of the values that stand in it as they are."""
@@ -387,7 +415,7 @@ def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tu
     """
     found = [_whole_words(raw)] if as_it_is else []
     dense = raw.translate(_TO_BASE64)
-    plain = unescaped(raw) if b"\\" in raw or b"%" in raw else raw
+    plain = unescaped(raw) if _BACKSLASH_SIGN in raw or _PERCENT_SIGN in raw else raw
     if plain is not raw:
         found.append(_whole_words(plain))
         dense += b" " + plain.translate(_TO_BASE64)
@@ -395,6 +423,9 @@ def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tu
         found.append(_whole_words(_as_latin(plain)))
     # Splitting is faster, but for a text that is all short words.
     candidates = dense.split() if len(raw) < _LONG else _BASE64.findall(dense)
+    if _NEW_LINE in plain:
+        lines = b"".join(map(bytes.strip, plain.translate(_TO_LINES).split(b"\n")))
+        candidates = [*candidates, *set(_BASE64.findall(lines)).difference(candidates)]
     runs = [run for run in candidates if len(run) >= _LEAST_BASE64 and run not in clean]
     if runs:
         text = b"/".join(runs)
@@ -404,10 +435,35 @@ def _all_readings(raw: bytes, clean: set[bytes], *, as_it_is: bool = True) -> tu
             # A pair of digits between two runs, so that both parities are read of each.
             text = b"00".join(digits)
             found += [_whole_words(_unhexed(text, skipped)) for skipped in range(2)]
+    if _is_spaced_hex(plain):
+        text = b"00".join(_0X.sub(b"", plain).translate(_TO_HEX, _BETWEEN_DIGITS).split())
+        found += [_whole_words(_unhexed(text, skipped)) for skipped in range(2)]
     if plain.translate(_TO_NUMBERS, b" \t\r\n").count(b"0,0") >= _LEAST_NUMBERS // 2:
         for run in _NUMBERS.findall(plain):
             found.append(_whole_words(bytes(map(int, run.split(b",")))))
     return found, runs
+
+
+def _is_spaced_hex(raw: bytes) -> bool:
+    """Whether hex with something between its digits can be in it."""
+    return raw.translate(_TO_SEPARATORS, _DIGITS).find(_SEPARATED) >= 0
+
+
+def _over_lines(raw: bytes) -> Iterator[Sequence[int]]:
+    """The places of dense runs that go on in the next line, one after the other without what is between them."""
+    places: list[int] = []
+    runs = 0
+    end = 0
+    for run in _DENSE.finditer(raw):
+        if b"\n" not in raw[end : run.start()]:
+            if runs > 1 and len(places) >= _LEAST_BASE64:
+                yield places
+            places, runs = [], 0
+        places.extend(range(*run.span()))
+        runs += 1
+        end = run.end()
+    if runs > 1 and len(places) >= _LEAST_BASE64:
+        yield places
 
 
 def _whole_words(read: bytes) -> bytes:

@@ -106,6 +106,7 @@ GENERAL: Final = (
         r"""(?:://|:\\{1,9}/\\{1,9}/)[^\s/"'<>\\\[\]@]*@""",
         r"""(?:://|:\\{1,9}/\\{1,9}/)([^\s:/@"'<>\\\[\]]{0,100}:[^\s/"'<>\\\[\]]{1,200})@""",
     ),
+    Pattern("credential", r"login\s", r"\blogin\s+\S+\s+password\s+([^\s\"'`\[\\]+)"),  # .netrc
     Pattern(
         "xml-password", r"(?i)password>|pwd>|secret>", r"(?i)<[a-z:]{0,40}(?:password|pwd|secret)>([^<\[]{1,200})</"
     ),
@@ -170,10 +171,10 @@ VENDORS: Final = (
 """Shapes of other issuers' tokens, most with a prefix of their own."""
 
 NAME_ENDS: Final = (
-    r"password|passwd|passphrase|passcode|passwort|pwd|secret|token|key|credential"
+    r"password|passwd|passphrase|passcode|passwort|[_-]pass|pwd|secret|token|key|credential"
     r"|connection[_-]?string|access[_-]?signature|identified\s{1,4}by"
 )
-"""How names of secrets end: `db_password`, `dbPassword`, `x-api-key`; in small letters; the last one is SQL."""
+"""How names of secrets end: `dbPassword`, `DB_PASS`, `x-api-key`; in small letters; the last one is SQL."""
 KEY_OWNERS: Final = (
     r"(?:api|account|access|shared|private|auth|secret|client|app|functions?|storage|subscription|master|host|primary"
     r"|secondary|admin|cosmos|redis|sas)[_-]?"

@@ -16,7 +16,8 @@ from typing import Final
 
 from shared.errors import InvalidSettings
 from shared.redact import config
-from shared.redact.engine import VALUE, Engine
+from shared.redact.command_line import Parser
+from shared.redact.engine import MASK, VALUE, Engine
 
 ALLOWED: Final = Path(".ci/allowed-secrets.toml")
 """Secrets that were planted on purpose, in the folder that is looked through; in the style of the redaction file."""
@@ -58,20 +59,40 @@ def look_through(texts: Iterable[Text], engine: Engine) -> Iterator[str]:
             if finding.kind in _BY_CONTEXT and not _could_be_a_secret(each.text[finding.start : finding.end]):
                 continue
             line = each.first_line + each.text.count("\n", 0, finding.start)
-            yield f"{each.place}:{line}: {finding.kind}"
+            yield f"{_masked(each.place, engine)}:{line}: {finding.kind}"
+
+
+def _masked(place: str, engine: Engine) -> str:
+    """A place without what is secret in its name."""
+    for finding in reversed(engine.find(place)):
+        place = f"{place[: finding.start]}{MASK}{finding.kind}]{place[finding.end :]}"
+    return place
 
 
 def tree(root: Path) -> Iterator[Text]:
-    """Every file that git knows or would add."""
-    names = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in sorted({*names} - {""}):
+    """Every file that git knows or would add, and its name."""
+    for name in _names(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"):
+        yield Text(f"name of {name}", 1, name)
         path = root / name
         if path.is_file() and path.stat().st_size <= _LARGEST:
             yield Text(name, 1, _plain(path.read_bytes().decode(errors="replace")))
 
 
 def history(root: Path) -> Iterator[Text]:
-    """Every line that a commit of any branch or tag has added, merges included."""
+    """Every line that a commit of any branch or tag has added, merges included; all names and messages."""
+    for name in _names(
+        root, "log", "--all", "--diff-merges=first-parent", "--no-renames", "--name-only", "-z", "--format="
+    ):
+        yield Text(f"name of {name}", 1, name)
+    for number, ref in enumerate(_git(root, "for-each-ref", "--format=%(refname)").splitlines(), 1):
+        yield Text("names of branches and tags", number, ref)
+    for tag in _git(root, "for-each-ref", "--format=%(objecttype) %(objectname)", "refs/tags").splitlines():
+        kind, _, tagged = tag.partition(" ")
+        if kind == "tag":
+            yield Text(f"tag {tagged[:7]}", 1, _git(root, "cat-file", "tag", tagged))
+    for message in _git(root, "log", "--all", "-z", "--format=%h%n%an <%ae>, %cn <%ce>%n%B").split("\0"):
+        name, _, text = message.partition("\n")
+        yield Text(f"message of {name}", 0, text)  # line 0 is its author
     seen: set[str] = set()
     mark = f"commit {secrets.token_hex(16)} "  # nothing that a commit holds can pass for it
     log = _git(root, "log", "--all", "--diff-merges=first-parent", f"--format={mark}%h", *_PATCH)
@@ -84,8 +105,10 @@ def history(root: Path) -> Iterator[Text]:
 
 
 def staged(root: Path) -> Iterator[Text]:
-    """Every line that the next commit would add."""
-    return _added(_git(root, "diff", "--cached", *_PATCH))
+    """Every line that the next commit would add, and the names of the files."""
+    for name in _names(root, "diff", "--cached", "--no-renames", "--name-only", "-z"):
+        yield Text(f"name of {name}", 1, name)
+    yield from _added(_git(root, "diff", "--cached", *_PATCH))
 
 
 _PATCH: Final = (
@@ -128,6 +151,10 @@ def _could_be_a_secret(value: str) -> bool:
     return len(value) >= _SHORTEST and not _EXPRESSION.fullmatch(value)
 
 
+def _names(root: Path, *arguments: str) -> Sequence[str]:
+    return sorted({*_git(root, *arguments).split("\0")} - {""})
+
+
 def _git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), "-c", "core.quotePath=false", *arguments]
     return subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="replace")
@@ -156,14 +183,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m shared.redact.scan",
         description="Look for secrets in a git repository: by default in its files and all its commits.",
         epilog="example: python -m shared.redact.scan --staged",
     )
     parser.add_argument("root", type=Path, nargs="?", default=Path(), help="the repository (default: this folder)")
     parser.add_argument("--tree", action="store_true", help="files that are tracked or would be added")
-    parser.add_argument("--history", action="store_true", help="lines that commits of any branch have added")
+    parser.add_argument(
+        "--history", action="store_true", help="lines that commits of any branch have added, names and messages"
+    )
     parser.add_argument("--staged", action="store_true", help="lines that the next commit would add")
     parser.add_argument(
         "--redaction", type=Path, action="append", default=[], metavar="FILE", help="further patterns, in TOML"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from shared.redact.command_line import Parser
 from shared.redact.known import other_forms, readings
 
 SCHEMA: Final = "atp-fingerprints/1"
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m shared.redact.sweep",
         description="Look for secrets, known by their fingerprints, in files that were written already.",
         epilog="example: python -m shared.redact.sweep fingerprints.json app.log",

@@ -10,10 +10,14 @@ from rotation.calendar import Calendar, Every, Period
 from rotation.catalog import DekPolicy, Entry, EntryKind, RotatedBy, SecretPolicy, ensure_vaults, load, parse
 from rotation.fields import Fields
 from rotation.rotators.registry import READERS
+from shared import redact
 from shared.errors import InvalidCatalog, Rejected
+from shared.redact import mask
+from shared.secret import Secret
 from shared.values import ObjectKind
 from tests.pure.keyrings import KEK_POLICY, POLICY
 
+ROOT = Path(__file__).parents[2]
 KEK = """
 [master-kek]
 kind = "kek"
@@ -545,3 +549,29 @@ vault = "https://other.vault.azure.net"
         ensure_vaults(catalog, ["https://atp.vault.azure.net"], "catalog.toml")
     mistake = "catalog.toml: [atp-signing] vault: 'https://other.vault.azure.net' is no vault of the settings"
     assert str(caught.value) == mistake
+
+
+def test_the_names_in_a_catalog_are_not_taken_for_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(redact, "_names", set())
+    said = [
+        "partner-api-key: http-api-key",
+        '{"secret": "postgresql-admin"}',
+        "[partner-api-key] admin: secret=partner-api-key: is no secret.",
+        "secrets: [postgresql-admin, partner-api-key-pending]",
+    ]
+    assert [text for text in said if mask(text) == text] == []
+    load(ROOT / "rotation/catalog.toml", READERS)
+    assert [text for text in said if mask(text) != text] == []
+    assert mask('{"secret": "postgresql-admins"}') == '{"secret": "[REDACTED:credential]"}'
+    assert mask("password=xpostgresql-admin") == "password=[REDACTED:credential]"
+
+
+def test_a_value_that_was_handled_or_has_a_shape_is_masked_even_if_the_catalog_has_it_for_a_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redact, "_names", set())
+    token = "glpat-" + "x1" * 10
+    redact.let_pass(["a-name-and-a-value", token])
+    Secret(b"a-name-and-a-value")
+    assert mask("secret: a-name-and-a-value") == "secret: [REDACTED:known]"
+    assert mask(f"secret: {token}") == "secret: [REDACTED:gitlab-token]"

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 import tracemalloc
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
@@ -19,7 +20,10 @@ _DRAW = random.Random(11)
 
 
 def around(value: bytes) -> bytes:
-    return _DRAW.randbytes(_DRAW.randrange(12)) + value + _DRAW.randbytes(_DRAW.randrange(12))
+    before = _DRAW.randbytes(_DRAW.randrange(12))
+    while re.search(rb"(?:%[0-9A-Fa-f]?|\\+[0-9A-Za-z]*)\Z", before):  # an escape that the value would go on with
+        before = _DRAW.randbytes(_DRAW.randrange(12))
+    return before + value + _DRAW.randbytes(_DRAW.randrange(12))
 
 
 WRITTEN: dict[str, Callable[[bytes], str]] = {
@@ -27,12 +31,23 @@ WRITTEN: dict[str, Callable[[bytes], str]] = {
     "HEX": lambda value: value.hex().upper(),
     "hex in longer hex": lambda value: around(value).hex(),
     "hex behind a digit": lambda value: f"a{value.hex()}",
+    "hex with colons": lambda value: value.hex(":"),
+    "hex with blanks in longer hex": lambda value: around(value).hex(" "),
+    "HEX with dashes": lambda value: value.hex("-").upper(),
+    "hex as in C": lambda value: ", ".join(f"0x{byte:02x}" for byte in value),
+    "hex over lines": lambda value: in_lines(around(value).hex(), 10, "\n    "),
+    "hex with colons over lines": lambda value: in_lines(value.hex(":"), 9, "\n    "),
     "base64": lambda value: base64.b64encode(value).decode(),
     "base64 without padding": lambda value: base64.b64encode(value).decode().rstrip("="),
     "base64, URL-safe": lambda value: base64.urlsafe_b64encode(value).decode(),
     "base64 in a URL": lambda value: quote(base64.b64encode(value).decode(), safe=""),
     "base64 in longer base64": lambda value: base64.b64encode(around(value)).decode(),
     "base64 in longer URL-safe base64": lambda value: base64.urlsafe_b64encode(around(value)).decode(),
+    "base64 over lines": lambda value: in_lines(base64.b64encode(around(value)).decode(), 8, "\n"),
+    "base64 over lines of Windows": lambda value: in_lines(base64.b64encode(value).decode(), 8, "\r\n"),
+    "base64 over lines, escaped": lambda value: in_lines(base64.urlsafe_b64encode(value).decode(), 8, "\\n"),
+    "base64 over indented lines": lambda value: in_lines(base64.b64encode(around(value)).decode(), 9, "\n    "),
+    "base64 of MIME": lambda value: base64.encodebytes(bytes(50) + around(value)).decode(),
     "base64 behind other characters": lambda value: f"/keys/x{base64.b64encode(value).decode()}",
     "percent": lambda value: quote(value, safe=""),
     "percent, twice": lambda value: quote(quote(value, safe=""), safe=""),
@@ -59,6 +74,11 @@ WRAPPED: dict[str, Callable[[str], str]] = {
     "in JSON in JSON": lambda text: json.dumps({"event": json.dumps({"value": text, "a": 1})}),
     "in a repr in JSON": lambda text: json.dumps(repr({"value": text})),
 }
+
+
+def in_lines(text: str, width: int, line_break: str) -> str:
+    """The text, broken after so many characters."""
+    return line_break.join(text[at : at + width] for at in range(0, len(text), width))
 
 
 def traces(value: bytes) -> list[str]:
@@ -108,6 +128,16 @@ def test_only_the_value_is_masked_and_not_what_is_encoded_beside_it(value: bytes
     assert base64.b64encode(front).decode().startswith(before[: at // 3 * 4])
     assert base64.b64encode(front + value + back).decode().endswith(behind)
     assert len(behind) >= len(back) * 4 // 3 - 1
+
+
+def test_hex_with_something_between_its_digits_and_broken_base64_are_masked_to_their_last_character() -> None:
+    value = bytes(range(100, 164))
+    secrets = KnownSecrets()
+    secrets.add(value)
+    groups = [value.hex(" ", size) for size in (1, 2, 4, 8)] + [value.hex("-", 2), value.hex("_"), value.hex(".")]
+    lines = [in_lines(base64.b64encode(value).decode(), width, "\r\n") for width in (20, 64, 76)]
+    for written in (*groups, *lines):
+        assert secrets.mask(f"at 12:30:05, {written}\nbehind") == f"at 12:30:05, {MASK_KNOWN}\nbehind"
 
 
 def test_one_of_many_values_is_found_in_a_long_text_in_its_place() -> None:

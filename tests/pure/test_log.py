@@ -396,3 +396,21 @@ def test_an_uncaught_error_that_cannot_be_masked_is_dropped(
         fail_at_the_end()
     assert capsys.readouterr().err == "ValueError: its text could not be masked and was dropped\n"
     assert log.MaskingFormatter.dropped == before + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("password", "hunter2hunter2", "[REDACTED:credential]"),
+        ("api_key", {"value": ["hunter2hunter2"]}, {"value": ["[REDACTED:credential]"]}),
+        ("clientSecret", 'a "quoted" hunter2 é', "[REDACTED:credential]"),
+        ("db_password", 8203919462, "[REDACTED:credential]"),
+        ("tenant", "hunter2hunter2", "hunter2hunter2"),
+    ],
+)
+def test_an_extra_with_a_telling_name_is_masked_for_foreign_handlers_too(
+    name: str, value: object, shown: object
+) -> None:
+    record = logging.makeLogRecord({"msg": "got it", name: value})
+    assert vars(log.masked_copy(record))[name] == shown
+    assert vars(log.masked_copy(log.masked_copy(record)))[name] == shown

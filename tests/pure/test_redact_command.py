@@ -90,3 +90,26 @@ def test_further_patterns_come_from_a_file(tmp_path: Path) -> None:
 
 def test_help_shows_an_example() -> None:
     assert b"example: " in filtered("", "--help").stdout
+
+
+def test_a_wrong_option_is_not_repeated_if_it_is_a_secret() -> None:
+    for module in ("shared.redact", "shared.redact.scan", "shared.redact.sweep"):
+        command = [sys.executable, "-m", module, "x", "--password=hunter2hunter2"]
+        ended = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert "--password=[REDACTED:credential]" in ended.stderr
+
+
+@pytest.mark.parametrize("redirected", ["<&-", ">&-", "> /dev/full"])
+def test_without_input_or_output_it_ends_with_one_sentence(redirected: str) -> None:
+    command = f"echo password=hunter2 | {sys.executable} -m shared.redact {redirected}"
+    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "hunter2" not in ended.stderr
+
+
+def test_whoever_reads_may_go_away() -> None:
+    command = f"yes password=hunter2 | {sys.executable} -m shared.redact | head -1"
+    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("password=[REDACTED:credential]\n", "")

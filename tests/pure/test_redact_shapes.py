@@ -158,6 +158,24 @@ ASSIGNED = [
     f"secret: !map {{value: {VALUE}}}",
     f"secrets: ['', '{VALUE}']",
     f"the password is '{VALUE}'",
+    f"the password is {VALUE}",
+    f"password is: {VALUE}",
+    f"the password for app_a was set to {VALUE}",
+    f"Password of user app is {VALUE}.",
+    f"machine db.example login atp password {VALUE}",
+    f"DB_PASS={VALUE}",
+    f"smtp-pass: {VALUE}",
+    # Commands, with options of one letter.
+    f"curl -u atp:{VALUE} https://db",
+    f"ran: curl -sSu 'atp:{VALUE} x' https://db",
+    f"curl --proxy-user atp:{VALUE} --user=atp:{VALUE}",
+    json.dumps(["curl", "-s", "-u", f"atp:{VALUE}"]),
+    f"Command '['curl', '-u', 'atp:{VALUE}', 'https://db']' returned 22",
+    f"mysql -u root -p{VALUE} orders",
+    f"/usr/bin/mysqldump -h db -p'{VALUE} x' orders",
+    f"sshpass -p {VALUE} ssh db",
+    f"docker login -u atp -p {VALUE} registry",
+    f"redis-cli -h db -a {VALUE} ping",
 ]
 
 
@@ -194,6 +212,13 @@ NOT_ASSIGNED = [
     "value = read_password('database-of-acme')",
     '{"tokens": {"prompt": 12345, "completion": 678}, "secrets": [], "passwords": {}}',
     "credentials:\n  user: atp\n  port: 5432\nname: administrator",
+    "the password is expired, the passphrase was changed",
+    "the password is 12345678 seconds old",
+    "the password was changed at 2026-11-20",
+    "curl -u is not enough",
+    "docker run -u 1000:1000 image",
+    "mysql -p orders",
+    "the login app_b -p is refused",
     'a file called "password": nothing',
 ]
 

@@ -123,6 +123,33 @@ def test_a_secret_in_a_merge_itself_is_found(repository: Path) -> None:
     assert "merged.txt:1: npm-token" in scan(repository).stdout
 
 
+def test_a_secret_in_a_name_or_a_message_is_found_and_not_shown(repository: Path) -> None:
+    (repository / f"{SECRET}.txt").touch()
+    git(repository, "add", ".")
+    assert scan(repository, "--staged").stdout == "name of [REDACTED:npm-token].txt:1: npm-token\n"
+    git(repository, "commit", "-q", "-m", "second")
+    git(repository, "rm", "-q", f"{SECRET}.txt")
+    git(repository, "commit", "-q", "-m", f"third\n\nwith {SECRET}")
+    message = git(repository, "rev-parse", "--short", "HEAD").stdout.strip()
+    git(repository, "commit", "-q", "-m", "fourth", "--allow-empty", "--author", f"{SECRET} <a@b.c>")
+    author = git(repository, "rev-parse", "--short", "HEAD").stdout.strip()
+    git(repository, "branch", f"side/{SECRET}")
+    git(repository, "tag", "-a", "-m", f"with {SECRET}", "one")
+    git(repository, "tag", SECRET)
+    ended = scan(repository)
+    assert ended.returncode == 1
+    assert SECRET not in ended.stdout + ended.stderr
+    found = ended.stdout.splitlines()
+    assert [line for line in found if line.startswith("tag ")] != []
+    assert {line for line in found if not line.startswith("tag ")} == {
+        "name of [REDACTED:npm-token].txt:1: npm-token",
+        "names of branches and tags:2: npm-token",
+        "names of branches and tags:3: npm-token",
+        f"message of {message}:3: npm-token",
+        f"message of {author}:0: npm-token",
+    }
+
+
 def test_the_hook_refuses_a_commit_with_a_secret_and_lets_the_others_pass(repository: Path) -> None:
     shutil.copytree(ROOT / ".ci" / "hooks", repository / ".ci" / "hooks")
     for name in ("shared", ".venv"):
