@@ -7,7 +7,7 @@ meet. Numbers begin at 1 and have no gaps.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -56,7 +56,7 @@ _GRAMMAR: Final[Mapping[str, re.Pattern[str]]] = {
 }
 _DETAILS: Final = _GRAMMAR.keys() - {"action", "subject", "actor", "trigger", "job"}
 MAX_REASON: Final = 200  # characters
-_SHA256: Final = hashlib.sha256
+_SHA256: Final = hashlib.sha256()  # to be copied: see rotation/merkle.py
 _FROM_ISO: Final = datetime.fromisoformat
 _TIME_LENGTH: Final = len("2026-11-21T14:30:00.000000Z")
 
@@ -115,7 +115,9 @@ def event_id(job: str, outcome: str) -> str:
 
 def event_digest(job: str, outcome: str) -> bytes:
     """The same as 16 bytes."""
-    return _SHA256(f"{job}\0{outcome}".encode()).digest()[:16]
+    digest = _SHA256.copy()
+    digest.update(f"{job}\0{outcome}".encode())
+    return digest.digest()[:16]
 
 
 def stream_of(subject: str) -> int:
@@ -163,17 +165,32 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
         return parse_time(self.time)
 
 
-_DECODE: Final = msgspec.json.Decoder(Record).decode
-_ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode  # RFC 8785: the names of objects are in order
+_DECODER: Final = msgspec.json.Decoder(Record)
+_ENCODER: Final = msgspec.json.Encoder(order="deterministic")  # RFC 8785: the names of objects are in order
+_NO_RECORD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parsed(canonical: bytes) -> Record | None:
     """The record in these bytes; None if they are not the canonical form of one, so that no two readers can differ."""
     try:
-        record = _DECODE(canonical)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        record = _DECODER.decode(canonical)
+    except _NO_RECORD:
         return None
-    return record if _ENCODE(record) == canonical else None
+    return record if _ENCODER.encode(record) == canonical else None
+
+
+def all_parsed(canonicals: Sequence[bytes]) -> Sequence[Record | None]:
+    """What `parsed` says of each; where all are records, in less time. Some dozens at a time are the quickest."""
+    lines = b"\n".join([*canonicals, b""])
+    try:
+        records = _DECODER.decode_lines(lines)
+    except _NO_RECORD:
+        records = []
+    # However the decoder tells lines apart: what is encoded has no line feed but behind each record, so that where
+    # it is the same as the lines, and there are as many of both, each of them is the canonical form of its record.
+    if len(records) == len(canonicals) and _ENCODER.encode_lines(records) == lines:
+        return records
+    return [parsed(canonical) for canonical in canonicals]
 
 
 def record_in(stored: StoredRecord) -> Record:
@@ -228,7 +245,7 @@ def parse_time(text: str) -> datetime:
 
 def _canonical(event: AuditEvent, seq: int, previous: bytes, now: datetime) -> bytes:
     """RFC 8785: names in order, no blanks; of texts and whole numbers msgspec writes what it wants."""
-    return _ENCODE(
+    return _ENCODER.encode(
         Record(
             action=event.action,
             actor=event.actor,

@@ -5,6 +5,7 @@ once. What does not fit into memory goes page by page into one temporary file th
 verifies on a laptop may open few. Memory keeps 8 bytes for each page.
 """
 
+import struct
 import tempfile
 from array import array
 from collections.abc import Iterator
@@ -15,8 +16,8 @@ from shared.errors import Rejected
 KEY_BYTES: Final = 16
 PLACES: Final = 1 << 64
 """A place is below this number."""
-_PLACE_BYTES: Final = 8
-_ENTRY_BYTES: Final = KEY_BYTES + _PLACE_BYTES
+_ENTRY: Final = struct.Struct(f">{KEY_BYTES}sQ").pack
+_ENTRY_BYTES: Final = KEY_BYTES + 8
 _BUCKETS: Final = 256
 _PAGE_BYTES: Final = 170 * _ENTRY_BYTES  # about a page of the disk
 
@@ -43,7 +44,7 @@ class Repeats:
     def add(self, key: bytes, place: int) -> None:
         """Put a key in; what looks random spreads well."""
         buffer = self._buffers[key[0]]
-        buffer += key + place.to_bytes(_PLACE_BYTES)
+        buffer += _ENTRY(key, place)
         if len(buffer) == _PAGE_BYTES:
             self._spill(key[0])
 
@@ -51,9 +52,11 @@ class Repeats:
         """Where a key was found that had been found before; by the first byte of the key, then as they were put in."""
         for bucket in range(_BUCKETS):
             content = b"".join(self._content(bucket))
-            starts = range(0, len(content), _ENTRY_BYTES)
-            if len({content[start : start + KEY_BYTES] for start in starts}) == len(starts):
+            # Nearly always their first 8 bytes tell all keys apart, and take much less time.
+            beginnings = array("Q", content)[:: _ENTRY_BYTES // 8]
+            if len(set(beginnings)) == len(beginnings):
                 continue
+            starts = range(0, len(content), _ENTRY_BYTES)
             seen: set[bytes] = set()
             for start in starts:
                 key = content[start : start + KEY_BYTES]

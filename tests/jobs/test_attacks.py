@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, override
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rotation import verification
 from rotation.audit import STREAMS, event_id, parse_time, time_text
 from rotation.bundle import Signed, anchor_line, is_record, line_of
 from rotation.checkpoint import Statement, from_der, parse, signed, streams_root
@@ -65,6 +66,16 @@ def victim() -> Platform:
         platform.record(1)
         if minute % 10 == 0:
             platform.record(3, tenant)
+        platform.sign()
+    return platform
+
+
+@pytest.fixture(scope="module")
+def busy() -> Platform:
+    """A trail with many records under each of three checkpoints."""
+    platform = Platform()
+    for _ in range(3):
+        platform.record(30)
         platform.sign()
     return platform
 
@@ -594,6 +605,65 @@ def test_a_time_stamp_that_covers_nothing_is_named(heirs: Platform) -> None:
         ensure_named(verified([twice], heirs.keys, stamps=stamps(heirs)), {TIME: "time-stamp"})
     for wrong, junk in ((about, ""), (0, token), (about, "AB=="), (about, f"{token} "), (10**6, token), (-1, token)):
         assert found([with_stamp(lines, at, wrong, junk)], heirs.keys)
+
+
+# What is read together
+
+
+def whole_report(lines: Iterable[bytes], platform: Platform) -> tuple[Report, str]:
+    """All that comes of the lines, and what they were broken off for."""
+    why = ""
+    with Verification(Expectations(platform.keys)) as verifying:
+        try:
+            verifying.feed(lines)
+        except Integrity as error:
+            why = error.message
+        return verifying.conclude(), why
+
+
+def cut_short(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """The lines, and then one that nobody can read."""
+    yield from lines
+    raise Integrity("a line is longer than any of an audit trail")
+
+
+MISCHIEF: list[Callable[[bytes], list[bytes]]] = [
+    lambda _: [],  # gone
+    lambda line: [line, line],
+    lambda line: [line[:-1]],
+    lambda line: [line[:-1] + b"\r\n"],
+    lambda line: [line.replace(b":", b": ", 1)],
+    lambda line: [b" " + line],
+    lambda line: [line + line],
+    lambda line: [line, b"\n"],
+    lambda line: [line[: len(line) // 2] + b"\n", line[len(line) // 2 :]],
+    lambda line: [line.replace(b'"seq":', b'"seq":9')],
+    lambda line: [line.replace(b'"stream":5', b'"stream":6')],
+    lambda line: [line.replace(b'"prev":"', b'"prev":"0')],
+    lambda line: [line.replace(b'"event":"', b'"event":"0')],
+    lambda line: [line.replace(b'"schema":"a', b'"schema":"b')],
+    lambda line: [line.replace(b'"time":"20', b'"time":"19')],
+    lambda line: [line.replace(b'"time":"20', b'"time":"x')],
+    lambda line: [line.replace(b'"reason":"', b'"reason":"\\u0041')],
+    lambda line: [line.replace(b'"reason":"', b'"reason":"\xff')],
+]
+
+
+@given(st.lists(st.tuples(st.integers(1, 90), st.sampled_from(MISCHIEF)), max_size=4), st.none() | st.integers(1, 90))
+def test_records_that_are_read_together_are_reported_as_if_one_by_one(
+    busy: Platform, done: list[tuple[int, Callable[[bytes], list[bytes]]]], cut: int | None
+) -> None:
+    lines = busy.export()
+    for at, mischief in sorted(done, key=lambda each: -each[0]):
+        lines[at : at + 1] = mischief(lines[at])
+    reports = []
+    for octets in (1, 2_000, 10**9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(verification, "_BATCH_BYTES", octets)
+            reports.append(whole_report(cut_short(lines[:cut]) if cut else lines, busy))
+    assert reports[0] == reports[1] == reports[2]
+    assert reports[0][1] or not cut
+    assert reports[0][0].sound or done or cut
 
 
 # What is large

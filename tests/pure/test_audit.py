@@ -12,7 +12,19 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotation.audit import GENESIS, SCHEMA, STREAMS, AuditEvent, Outcome, chained, parse_time, time_text, verify_chain
+from rotation.audit import (
+    GENESIS,
+    SCHEMA,
+    STREAMS,
+    AuditEvent,
+    Outcome,
+    all_parsed,
+    chained,
+    parse_time,
+    parsed,
+    time_text,
+    verify_chain,
+)
 from rotation.merkle import leaf_hash
 from shared.errors import Integrity
 from shared.redact import mask
@@ -325,6 +337,46 @@ def test_what_is_no_canonical_record_breaks_the_chain_even_with_a_hash_that_fits
     records = chain(3)
     records[1] = replace(records[1], canonical=canonical, leaf_hash=leaf_hash(canonical))
     assert found_at(records) == 2
+
+
+BLANKS = (b"", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\n\n", b"\0", b"\xef\xbb\xbf", b"\xff", b",", b"null", b"{}")
+
+
+def spoilt(line: bytes) -> st.SearchStrategy[bytes]:
+    """A record's line with something in it, something else in place of a byte, cut off, or there twice."""
+    places = st.integers(0, len(line))
+    junk = st.sampled_from([*BLANKS, line, b"\n" + line, line[:100], b'"', b"0"])
+    return st.one_of(
+        st.builds(lambda at, what: line[:at] + what + line[at:], st.sampled_from([0, len(line)]) | places, junk),
+        st.builds(lambda at, what: line[:at] + what + line[at + 1 :], places, junk),
+        st.builds(lambda at: line[:at], places),
+        junk,
+    )
+
+
+LINES = [record.canonical for record in chain(3)]
+
+
+@given(st.lists(st.sampled_from(LINES) | st.sampled_from(LINES).flatmap(spoilt), max_size=6))
+def test_lines_that_are_read_together_say_what_each_says_alone(lines: list[bytes]) -> None:
+    assert all_parsed(lines) == [parsed(line) for line in lines]
+
+
+@pytest.mark.parametrize("junk", BLANKS[1:])
+def test_no_junk_between_records_passes_because_they_are_read_together(junk: bytes) -> None:
+    first, second, third = LINES
+    for lines in (
+        [first + junk, second, third],
+        [junk + first, second, third],
+        [first, junk, second],
+        [first + b"\n" + second, third],
+        [first + b"\n" + second[:9], second[9:], third],
+        [first[:9], first[9:] + b"\n" + second, third],
+        [first, second, third, b""],
+    ):
+        assert all_parsed(lines) == [parsed(line) for line in lines]
+        assert None in all_parsed(lines)
+    assert None not in all_parsed(LINES)
 
 
 def test_consecutive_records_name_each_other() -> None:
