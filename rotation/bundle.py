@@ -79,6 +79,8 @@ def line_of(part: Anchor | Signed) -> bytes:
 
 def part_in(line: bytes) -> Anchor | Signed:
     """The anchor or checkpoint in a line. Integrity if it is neither."""
+    if line.endswith(b"\r\n"):
+        raise Integrity("a line ends with CR and LF: something on the way has changed the ends of lines")
     try:
         part: Anchor | Signed = _DECODE(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from rotation.audit import SCHEMA, all_parsed, event_digest, parse_time, time_text
 from rotation.bundle import RECORD, Anchor, Signed, part_in
-from rotation.checkpoint import TOLERANCE, Checkpoint, from_der, handovers_to, parse, streams_root, to_der
+from rotation.checkpoint import TOLERANCE, Checkpoint, Statement, from_der, handovers_to, parse, streams_root, to_der
 from rotation.repeats import Repeats
 from rotation.streams import Streams, from_texts, heads_of, no_records, to_texts
 from shared.errors import Integrity, Rejected
@@ -195,6 +195,8 @@ class Verification:
             size = self._signed[stream].size
             what = "records are under no checkpoint: nothing proves them"
             self._find(Verdict.INTEGRITY, what, stream, size + 1, self._streams[stream].size)
+            what = "the lines end without the checkpoint of their last records"
+            self._find(Verdict.COMPLETENESS, what, checkpoint=report.to_number)
         for place in self._repeats.places():
             stream, seq = place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1)
             self._find(Verdict.INTEGRITY, "an event is recorded twice", stream, seq)
@@ -306,6 +308,7 @@ class Verification:
             return
         if number > report.to_number + 1:
             self._find(Verdict.COMPLETENESS, "checkpoints are missing", checkpoint=report.to_number + 1)
+            self._bridge(statement)
         self._ensure_signed(checkpoint)
         grown = statement.grown
         for stream in sorted(self._touched | grown.keys()):
@@ -324,6 +327,12 @@ class Verification:
             self._handed = _folded(self._handed, part.note)
             report.handovers += 1
         self._follow(checkpoint, part.note)
+
+    def _bridge(self, statement: Statement) -> None:
+        """Learn what missing checkpoints have signed of streams that have not grown since, if this one proves it."""
+        read = {stream: self._streams[stream].head() for stream in self._touched - statement.grown.keys()}
+        if streams_root({**self._signed, **read, **statement.grown}) == statement.root:
+            self._signed |= read
 
     def _compare(self, stream: int, said: StreamHead, number: int) -> None:
         """A stream as it was read, with what a checkpoint says of it."""

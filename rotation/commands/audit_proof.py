@@ -195,7 +195,9 @@ class _Lines:
             for line in lines_in(self._file):
                 self.number += 1
                 if self.number == 1 and not is_anchor(line):
-                    raise _no_trail("the first line is no anchor", self._path)
+                    is_gzip = line.startswith(b"\x1f\x8b")
+                    what = "it is compressed: unpack it first" if is_gzip else "the first line is no anchor"
+                    raise _no_trail(what, self._path)
                 self._show(self.number)
                 yield line
         except OSError as error:
@@ -228,7 +230,10 @@ def _told(report: Report, *, with_stamps: bool, bounded: bool) -> Iterator[str]:
     for verdict in Verdict:
         holds = report.holds(verdict)
         what = told[verdict] if holds else f"{report.counts[verdict]:,} finding{'s' * (report.counts[verdict] != 1)}"
-        yield f"{verdict.value:<12}  {'holds' if holds else 'FAILS'}  {what}"
+        if holds and not report.checkpoints:
+            yield f"{verdict.value:<12}  unknown  there is no checkpoint to hold anything to"
+        else:
+            yield f"{verdict.value:<12}  {'holds' if holds else 'FAILS'}  {what}"
     if report.handovers:
         yield f"{'note':<12}  the signing key has handed over {report.handovers} times"
     if not bounded:

@@ -583,6 +583,28 @@ def test_a_file_without_its_last_line_feed_was_cut_off(heirs: Platform, behind: 
     assert report.records == whole.records
 
 
+def test_a_dropped_checkpoint_is_named_and_nothing_else_is_said_of_what_the_next_one_proves(victim: Platform) -> None:
+    forgery = Forgery.of(victim.export())
+    drop_checkpoints(forgery)
+    report = verified([forgery.lines()], victim.keys)
+    assert [(each.verdict, each.what) for each in report.findings] == [(COMPLETENESS, "checkpoints are missing")]
+    records, at = place_of(forgery)
+    records[at]["reason"] = "it never happened"
+    report = verified([forgery.lines()], victim.keys)
+    ensure_named(report, {COMPLETENESS: "checkpoints are missing", INTEGRITY: "altered"})
+    report = verified([forgery.relinked()], victim.keys)
+    ensure_named(report, {COMPLETENESS: "checkpoints are missing", INTEGRITY: "root of its streams"})
+
+
+def test_records_behind_the_last_checkpoint_are_neither_proven_nor_the_whole_of_it(victim: Platform) -> None:
+    lines = victim.export()
+    last = max(at for at, line in enumerate(lines) if is_record(line))
+    report = verified([lines[: last + 1]], victim.keys)
+    ensure_named(
+        report, {INTEGRITY: "under no checkpoint", COMPLETENESS: "without the checkpoint of their last records"}
+    )
+
+
 def stamped(lines: Sequence[bytes]) -> list[int]:
     """Where the lines have time-stamps."""
     return [at for at, line in enumerate(lines) if b'"stamped":' in line and b'"stamped":0' not in line]
