@@ -124,9 +124,9 @@ def _until(rotation: SecretRotation) -> Mapping[str, str]:
 def _roll_back(rotation: SecretRotation, order: SecretOrder) -> Decision:
     if order.generation != rotation.generation:
         raise Rejected("that is not the newest rotation", entry=rotation.name, newest=rotation.generation)
-    if rotation.rolled_back or rotation.phase in (SecretPhase.ABANDONING, SecretPhase.RESTORING):
+    if rotation.rolled_back or rotation.phase is SecretPhase.RESTORING:
         return Decision.DRIVE
-    if rotation.phase in _UNPUBLISHED:
+    if rotation.phase in (*_UNPUBLISHED, SecretPhase.ABANDONING):
         return Decision.ABANDON
     if rotation.compromised:
         raise Rejected("there is no way back to a compromised credential", entry=rotation.name)

@@ -172,8 +172,7 @@ class _Work:
             case Decision.HASTEN:
                 self._hasten(row, order)
             case Decision.ABANDON:
-                self._audit.record(_ordered(row, order, Outcome.INTENT))
-                self._give_up("rolled back", rolled_back=True, **_by(order))
+                self._undo(row, order)
             case Decision.RESTORE:
                 self._roll_back(order)
             case Decision.CONFIRM:
@@ -486,11 +485,22 @@ class _Work:
         self._resolve(row, "stalled", "disabled")
         return False
 
+    def _undo(self, row: SecretRotation, order: SecretOrder) -> None:
+        """Give up by that order what was begun; the order ends with it also where it is being given up already."""
+        self._audit.record(_ordered(row, order, Outcome.INTENT))
+        if row.phase is SecretPhase.ABANDONING:
+            self._store(replace(row, rolled_back=True, **_by(order)))
+        else:
+            self._give_up("rolled back", rolled_back=True, **_by(order))
+
     def _roll_back(self, order: SecretOrder) -> None:
         """Record the intent to give consumers the credential before again."""
         if self._stored.phase is SecretPhase.TESTED:
             self._publish(self._stored)
         row = self._stored
+        if row.phase is SecretPhase.ABANDONING:  # the target does not accept the new one any more
+            self._undo(row, order)
+            return
         if not row.previous:
             raise Rejected("there is nothing to go back to", entry=row.name, phase=row.phase)
         try:

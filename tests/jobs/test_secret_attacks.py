@@ -190,6 +190,43 @@ def test_a_rollback_that_came_too_late_is_refused_and_its_intent_has_an_outcome(
     assert outcomes(scene, job) == {"intent", "failed"}
 
 
+@pytest.mark.parametrize("at", [SecretPhase.INTENDED, SecretPhase.STAGED, SecretPhase.INSTALLED])
+def test_a_rollback_of_a_rotation_that_is_given_up_meanwhile_has_an_outcome(
+    at: SecretPhase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = f"secret.rollback/{NAME}/g1"
+    ordered = partial(sent, action=SecretAction.ROLLBACK, generation=1)
+    scene = killed(lambda: ordered(stopped_at(at)), lambda scene: outcomes(scene, job) == {"intent"})
+    assert phase(scene) is at
+    late = scene.world.messages.pop()
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, "obtain", raises(Rejected("no")))
+        patch.setattr(Logins, "install", raises(Rejected("no")))
+        patch.setattr(Logins, "test", raises(Rejected("no")))
+        patch.setattr(Logins, "abandon", raises(Transient("the target is away")))
+        scene.world.now += HOUR
+        scene.send(SecretAction.DRIVE, generation=1)
+        scene.deliver(scene.world.messages[0])
+    assert phase(scene) is SecretPhase.ABANDONING
+    scene.world.messages[:] = [late]
+    scene.settle()
+    assert phase(scene) is SecretPhase.STEADY
+    assert outcomes(scene, job) == {"intent", "succeeded"}
+    assert not scene.world.letters
+
+
+def test_a_rollback_that_finds_the_new_credential_refused_before_its_publication_gives_it_up() -> None:
+    scene = stopped_at(SecretPhase.TESTED)
+    scene.target.accepted["user-b"] = b"changed by hand"
+    scene.world.now += HOUR
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.settle()
+    assert (phase(scene), scene.row.rolled_back) == (SecretPhase.STEADY, True)
+    assert outcomes(scene, f"secret.rollback/{NAME}/g1") == {"intent", "succeeded"}
+    assert not scene.world.letters
+    scene.check_secret()
+
+
 @pytest.mark.parametrize(("trigger", "late"), [(Trigger.SCHEDULE, 0), (Trigger.SCHEDULE, 8), (Trigger.MANUAL, 0)])
 def test_an_order_that_was_overtaken_between_its_intent_and_its_first_step_has_an_outcome(
     trigger: Trigger, late: int
