@@ -156,6 +156,7 @@ def begun(rotation: SecretRotation, order: SecretOrder, slot: str, before: str, 
         announced=False,
         confirmed=False,
         verdict="",
+        **_of_nobody(),
     )
 
 
@@ -197,7 +198,24 @@ def found(
         announced=False,
         confirmed=False,
         verdict="",
+        **_of_nobody(),
     )
+
+
+def undone_by(order: SecretOrder) -> dict[str, str]:
+    """The columns that say who has ordered the rollback, and why. Who ordered the rotation is in others."""
+    return {"undone_by": order.actor, "undone_trigger": order.trigger.value, "undone_because": order.reason}
+
+
+def confirmed_by(order: SecretOrder) -> dict[str, str]:
+    """The columns that say who has confirmed a revocation, and why."""
+    return {"confirmed_by": order.actor, "confirmed_trigger": order.trigger.value, "confirmed_because": order.reason}
+
+
+def _of_nobody() -> dict[str, str]:
+    """The same columns when nobody has ordered either."""
+    columns = ("by", "trigger", "because")
+    return {f"{what}_{column}": "" for what in ("undone", "confirmed") for column in columns}
 
 
 def published(rotation: SecretRotation, policy: SecretPolicy, version: str, now: datetime) -> SecretRotation:

@@ -123,7 +123,7 @@ class SecretHistory(RuleBasedStateMachine):
 
     @rule(lost=st.sampled_from((False, False, True)))
     def the_row_is_lost(self, lost: bool) -> None:
-        if lost and not self.is_stored_again and not self.disabled and self.world.rotations.pop(NAME, None) is not None:
+        if lost and not self.is_stored_again and self.world.rotations.pop(NAME, None) is not None:
             self.has_lost_row = True
 
     @rule()
@@ -135,8 +135,7 @@ class SecretHistory(RuleBasedStateMachine):
 
     @rule()
     def somebody_disables_the_version_before(self) -> None:
-        """Not where the row is lost: a revocation that had begun is not told from the person's work then."""
-        if not self.has_lost_row and self.last.previous:
+        if self.last.previous:
             self._switch({self.last.previous}, enabled=False)
 
     @rule()
