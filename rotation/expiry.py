@@ -261,7 +261,7 @@ def order_for(sight: Sight, now: datetime) -> SecretOrder | None:
         return None
     rotation = sight.rotation or unknown(entry.name, now)
     if _is_near(sight, now):
-        is_tried = bool(rotation.order) and now - rotation.phase_since < ASKED_AGAIN_AFTER
+        is_tried = bool(rotation.order) and abs(now - rotation.phase_since) < ASKED_AGAIN_AFTER
         if rotation.phase is not SecretPhase.STEADY or is_tried:
             return None
         target = rotation.generation + 1

@@ -286,7 +286,7 @@ def next_order(rotation: SecretRotation, entry: Entry, now: datetime) -> SecretO
         if when is None:
             reason = "the vault is asked whether there is a secret now"
             return _planned(SecretAction.DRIVE, entry.name, f"look-{now:%Y%m%d}", generation, reason)
-        if now < when or (rotation.order and now - rotation.phase_since < TRIED_AGAIN_AFTER):
+        if now < when or (rotation.order and abs(now - rotation.phase_since) < TRIED_AGAIN_AFTER):
             return None
         target = generation + 1
         return _planned(SecretAction.ROTATE, entry.name, f"g{target}", target, "rotation interval is over")

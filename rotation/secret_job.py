@@ -361,6 +361,9 @@ class _Work:
         """INTENDED: obtain the credential and set it aside."""
         self._newest_in_use(row)
         aside = self._versions.aside(row.generation)
+        if aside is not None and row.slot and aside.tags.get(SLOT_TAG) == row.slot:
+            self._versions.clear_aside()  # of a row that was lost: by now that place is the one in use
+            aside = None
         if aside is None:
             try:
                 new = self._rotator.obtain(self._change(row))
@@ -438,6 +441,7 @@ class _Work:
         self._ensure_works(row, self._in_use(row))
         self._versions.value(row.previous)
         if self._versions.are_same(row.previous, row.current):
+            self._versions.mark_revoked(row.previous, row.current)
             return self._end(row, row.verdict or "rotated")  # it was found in the vault: nothing is to be revoked
         self._audit.record(_event(row, _REVOKE, Outcome.INTENT))
         self._store(moved(row, SecretPhase.REVOKING, self._clock()))

@@ -95,9 +95,12 @@ class Versions:
             except ValueError:
                 raise Integrity("a tag of a secret is not a moment", name=self._name, version=version.version) from None
             return None if self.is_revoked(named.version) else (named, until)
+        versions = self._secrets.versions(self._name, self._vault)[::-1]
         if version.tags.get(STATE_TAG) != VersionState.CURRENT:
-            return None
-        for each in self._secrets.versions(self._name, self._vault):
+            published = (each for each in versions if each.tags.get(STATE_TAG) == VersionState.CURRENT)
+            twin = next((each for each in published if self.are_same(each.version, version.version)), None)
+            return self.before(twin) if twin is not None else None  # its value was stored again by hand
+        for each in versions:
             is_left = each.tags.get(STATE_TAG) == VersionState.PREVIOUS  # enabled, or disabled by a person
             if is_left and not self.are_same(each.version, version.version):
                 return each, version.created  # its revocation was begun: it is named no more

@@ -692,6 +692,23 @@ def test_a_row_that_is_lost_before_the_publication_leaves_no_third_credential(ki
     scene.check_secret()
 
 
+@pytest.mark.parametrize("at", [SecretPhase.STAGED, SecretPhase.INSTALLED, SecretPhase.TESTED])
+def test_what_was_set_aside_for_the_place_that_is_in_use_by_now_is_void(at: SecretPhase) -> None:
+    scene = stopped_at(at)
+    store_by_hand(scene)
+    scene.world.rotations.pop(NAME)
+    scene.send(SecretAction.ROTATE, "again")
+    for _ in range(3):
+        if scene.world.messages:
+            scene.deliver(scene.world.messages[0])
+        scene.consume()
+    assert (phase(scene), scene.row.slot) == (SecretPhase.GRACE, "user-a")
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.consume()
+    assert len(scene.target.accepted) == 1
+
+
 def test_a_row_that_is_lost_after_a_failure_does_not_stop_the_planner() -> None:
     scene = Scene()
     scene.target.refuses = True
@@ -774,6 +791,34 @@ def test_a_row_of_before_a_rollback_gives_no_generation_out_again(monkeypatch: p
     scene.send(SecretAction.ROLLBACK, "again", generation=2)
     scene.settle()
     assert scene.row.rolled_back
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+@pytest.mark.parametrize("back", [False, True], ids=["rotated", "rolled back"])
+def test_a_row_that_is_lost_when_the_value_in_use_was_stored_again_finds_the_one_before(kind: type, back: bool) -> None:
+    scene = rotated(kind)
+    if back:
+        scene.send(SecretAction.ROLLBACK, generation=1)
+        scene.settle()
+    lost = scene.world.rotations.pop(NAME)
+    scene.world.add_secret(NAME, scene.versions()[-1][1])
+    scene.plan()
+    scene.settle()
+    assert (scene.row.phase, scene.row.previous) == (SecretPhase.GRACE, lost.previous)
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    assert not scene.works(lost.previous)
+    scene.check_secret()
+
+
+def test_a_clock_that_was_far_ahead_when_a_rotation_ended_keeps_no_later_one_back() -> None:
+    scene = Scene()
+    ahead = scene.world.now + 700 * DAY
+    scene.world.rotations[NAME] = replace(scene.row, order="secret.rotate/database/x", phase_since=ahead)
+    scene.world.now += INTERVAL
+    scene.plan()
+    scene.settle()
+    assert phase(scene) is SecretPhase.GRACE
 
 
 @pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
