@@ -225,6 +225,7 @@ def _entry(name: str, fields: Fields) -> Entry:
     owner = fields.name("owner")
     is_internal = kind in (EntryKind.KEK, EntryKind.DEK)
     schedule: Schedule = Every(fields.days("interval_days")) if is_internal else _schedule(fields)
+    names_alert_days = fields.has("alert_days")  # those by default may begin before a short-lived version is made
     entry = Entry(
         name=name,
         kind=kind,
@@ -242,6 +243,8 @@ def _entry(name: str, fields: Fields) -> Entry:
         fields.mistake("grace_days must be shorter than the time between two rotations")
     if not entry.alert_days:
         fields.mistake("alert_days: names no day")
+    elif names_alert_days and timedelta(days=entry.alert_days[0]) > schedule.longest:
+        fields.mistake(f"alert_days: {entry.alert_days[0]} is longer than the time between two rotations")
     if entry.rotated_by is RotatedBy.VAULT and isinstance(schedule, Calendar):
         fields.mistake("calendar: Key Vault counts days from the making of a version: say interval_days")
     if entry.rotated_by is RotatedBy.VAULT and schedule.longest < _SHORTEST_OF_VAULT:

@@ -9,7 +9,7 @@ Source: https://learn.microsoft.com/azure/event-grid/event-schema-key-vault
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from rotation.audit import AuditEvent, Outcome
-from rotation.catalog import Entry, EntryKind, RotatedBy
+from rotation.catalog import ALERT_DAYS, Entry, EntryKind, RotatedBy
 from rotation.inventory import Difference, Known, entry_row
 from rotation.kek import FINAL
 from rotation.message import SecretAction, SecretOrder, Trigger
@@ -74,7 +74,7 @@ class Sight:
     rotation: SecretRotation | None = None  # of a secret that this app rotates
     kek: KekRecord | None = None
     is_lost: bool = False  # the vault does not have the version in use: this is the newest one
-    is_ours: bool = False  # this app has made the version, as its tags say
+    is_ours: bool = False  # this app has made the version, as its tags and the row say
     said: Happening | None = None  # what an event says of that version
 
 
@@ -114,19 +114,39 @@ def vault_name(url: str) -> str:
 
 def expiry_alert(sight: Sight, now: datetime) -> Alert | None:
     """That the version expires or has expired, more urgent at each of the entry's `alert_days`; None before."""
-    left, days = _left(sight, now), sight.entry.alert_days
-    if left is None:
+    told = _telling(_left(sight.version, now, sight.said), sight.entry.alert_days)
+    return None if told is None else _alert(EXPIRY, sight, *told, now)
+
+
+def stranger_expiry_alert(found: VaultObject, now: datetime, said: Happening | None = None) -> Alert | None:
+    """The same of an object that no entry of the catalog is about, at the days that entries have by default.
+
+    One alert for all of its versions: a list does not name them.
+    """
+    told = _telling(_left(found, now, said), ALERT_DAYS)
+    if told is None or found.expires is None:
         return None
-    if left <= timedelta():
-        return _alert(EXPIRY, sight, Severity.CRITICAL, "an object in the vault has expired", now)
-    passed = sum(left <= timedelta(days=each) for each in days)
+    details = {
+        "vault": found.vault,
+        "expires": f"{found.expires:%Y-%m-%dT%H:%M:%SZ}",
+        "rotated_by": "unknown: no entry of the catalog is about it",
+    }
+    alert_id = f"{EXPIRY}/{_host(found.vault)}/{_subject(found).lower()}"
+    return Alert(alert_id, *told, _subject(found), now, details)
+
+
+def _telling(left: timedelta | None, days: Sequence[int]) -> tuple[Severity, str] | None:
+    """What there is to tell so long before the end, when there is something to tell at each of those days."""
+    passed = 0 if left is None else sum(left <= timedelta(days=each) for each in days)
+    if left is not None and left <= timedelta():
+        return Severity.CRITICAL, "an object in the vault has expired"
     if passed == 0:
         return None
     if passed == 1:
-        return _alert(EXPIRY, sight, Severity.WARNING, "an object in the vault expires soon", now)
+        return Severity.WARNING, "an object in the vault expires soon"
     if passed == len(days) > 2:
-        return _alert(EXPIRY, sight, Severity.CRITICAL, "last warning: an object in the vault expires", now)
-    return _alert(EXPIRY, sight, Severity.CRITICAL, "an object in the vault is about to expire", now)
+        return Severity.CRITICAL, "last warning: an object in the vault expires"
+    return Severity.CRITICAL, "an object in the vault is about to expire"
 
 
 def overdue_alert(sight: Sight, now: datetime) -> Alert | None:
@@ -241,7 +261,7 @@ def order_for(sight: Sight, now: datetime) -> SecretOrder | None:
         return None
     rotation = sight.rotation or unknown(entry.name, now)
     if _is_near(sight, now):
-        is_tried = bool(rotation.order) and now - rotation.phase_since < ASKED_AGAIN_AFTER
+        is_tried = bool(rotation.order) and abs(now - rotation.phase_since) < ASKED_AGAIN_AFTER
         if rotation.phase is not SecretPhase.STEADY or is_tried:
             return None
         target = rotation.generation + 1
@@ -253,9 +273,9 @@ def order_for(sight: Sight, now: datetime) -> SecretOrder | None:
 
 
 def is_known(sight: Sight) -> bool:
-    """Whether the version is the one on record, or tagged as one that this app has made."""
-    current = sight.rotation.current if sight.rotation else ""
-    return sight.is_ours or (current != "" and sight.version.version == current)
+    """Whether this app has made the version, or it is on record; it may have been replaced since it was read."""
+    row = sight.rotation
+    return sight.is_ours or (row is not None and sight.version.version in (row.current, row.previous))
 
 
 def state_id(cause: str, entry: Entry, version: str) -> str:
@@ -264,16 +284,16 @@ def state_id(cause: str, entry: Entry, version: str) -> str:
 
 
 def _is_near(sight: Sight, now: datetime) -> bool:
-    left = _left(sight, now)
+    left = _left(sight.version, now, sight.said)
     return left is not None and left <= NEAR
 
 
-def _left(sight: Sight, now: datetime) -> timedelta | None:
+def _left(version: VaultObject, now: datetime, said: Happening | None) -> timedelta | None:
     """How long the version has; None if it never expires. Whoever has moved its date is believed, not the event."""
-    if sight.version.expires is None:
+    if version.expires is None:
         return None
-    left = sight.version.expires - now
-    return left - SKEW if sight.said in (Happening.NEAR_EXPIRY, Happening.EXPIRED) else left
+    left = version.expires - now
+    return left - SKEW if said in (Happening.NEAR_EXPIRY, Happening.EXPIRED) else left
 
 
 def _alert(cause: str, sight: Sight, severity: Severity, what: str, now: datetime, **details: str) -> Alert:

@@ -12,6 +12,7 @@ The alert comes before the order: once the order is done, nothing would tell any
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from rotation.audit_job import AuditTrail
 from rotation.catalog import PENDING_SUFFIX, Catalog, Entry, EntryKind
@@ -19,6 +20,7 @@ from rotation.expiry import (
     DISABLED,
     EXPIRY,
     OVERDUE,
+    SKEW,
     Happening,
     Sight,
     VaultEvent,
@@ -31,6 +33,7 @@ from rotation.expiry import (
     parse,
     signing_alert,
     state_id,
+    stranger_expiry_alert,
     unmanaged_alert,
     unmanaged_event,
     vault_of,
@@ -40,13 +43,15 @@ from rotation.kek_job import KekJobs
 from rotation.message import Trigger
 from rotation.secret import unknown
 from rotation.secret_planner_job import SecretPlanner
-from rotation.secret_versions import STATE_TAG
+from rotation.secret_versions import GENERATION_TAG, RESTORES_TAG, STATE_TAG
 from shared.clock import Clock
 from shared.errors import Integrity, Rejected
 from shared.ports import Alerts, Keks, SecretRotations, VaultObjects
-from shared.values import KekRecord, ObjectKind, VaultObject
+from shared.values import KekRecord, ObjectKind, SecretRotation, VaultObject
 
 log = logging.getLogger(__name__)
+
+_PAGE: Final = 1000
 
 
 class Overview:
@@ -73,7 +78,16 @@ class Overview:
         rotation = self._rotations.read(entry.name) if entry.kind is EntryKind.SECRET else None
         used = self._in_use(versions, kek)
         version = used or versions[-1]
-        return Sight(entry, version, rotation, kek, used is None, STATE_TAG in version.tags, said)
+        return Sight(entry, version, rotation, kek, used is None, _is_ours(version, versions, rotation), said)
+
+    def rotations(self) -> Mapping[str, SecretRotation]:
+        """How the rotation of every secret stands now."""
+        found: dict[str, SecretRotation] = {}
+        after: str | None = None
+        while page := self._rotations.page(after, _PAGE):
+            found |= {each.name: each for each in page}
+            after = page[-1].name
+        return found
 
     def is_used(self, entry: Entry) -> bool:
         """Whether a version of the object is on record: DEKs are wrapped under it, or consumers were given it."""
@@ -103,6 +117,23 @@ class Overview:
         names = [entry.name for entry in self._keys if entry.kind is EntryKind.KEK]
         found = {name: self._keks.read(name) for name in names}
         return {name: record for name, record in found.items() if record is not None}
+
+
+def is_plainly_ours(found: VaultObject, rotation: SecretRotation | None) -> bool:
+    """Whether a list, which names no version, leaves no doubt that the newest one is that of the newest rotation."""
+    if rotation is None or rotation.since is None or found.created > rotation.since + SKEW:
+        return False
+    return str(rotation.generation) in (found.tags.get(GENERATION_TAG), found.tags.get(RESTORES_TAG))
+
+
+def _is_ours(version: VaultObject, versions: Sequence[VaultObject], rotation: SecretRotation | None) -> bool:
+    """Whether the newest rotation has made the version. Its tags say so; whoever copies them has made another one."""
+    if rotation is None:
+        return STATE_TAG in version.tags
+    return any(
+        [each.version for each in versions if each.tags.get(tag) == str(rotation.generation)] == [version.version]
+        for tag in (GENERATION_TAG, RESTORES_TAG)
+    )
 
 
 class ExpiryWatch:
@@ -154,7 +185,7 @@ class ExpiryWatch:
         matching = self._overview.matching(event.kind)
         entry = matching.entry_of(newest)
         if entry is None:
-            return self._meet_stranger(matching, newest)
+            return self._meet_stranger(matching, newest, event)
         sight = self._overview.sight(entry, versions, event.happening)
         about = newest if event.happening is Happening.NEW_VERSION else sight.version
         if event.version.lower() != about.version:
@@ -173,11 +204,16 @@ class ExpiryWatch:
             self._welcome(entry, versions)
         return "ordered" if order is not None else "looked at"
 
-    def _meet_stranger(self, matching: Matching, found: VaultObject) -> str:
+    def _meet_stranger(self, matching: Matching, found: VaultObject, event: VaultEvent) -> str:
         if not matching.is_stranger(found):
             return "it is part of another object"
         self._audit.record(unmanaged_event(found, Trigger.VAULT))
-        self._alerts.raise_alert(unmanaged_alert(found, self._clock()))
+        now = self._clock()
+        self._alerts.raise_alert(unmanaged_alert(found, now))
+        if event.version.lower() == found.version:
+            expiry = stranger_expiry_alert(found, now, event.happening)
+            if expiry is not None:
+                self._alerts.raise_alert(expiry)
         return "the catalog does not know it"
 
     def _welcome(self, entry: Entry, versions: Sequence[VaultObject]) -> None:

@@ -6,8 +6,10 @@ anywhere and run again, it finds the same, and what was raised or ordered before
 """
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 from rotation.audit_job import AuditTrail
@@ -27,20 +29,20 @@ from rotation.expiry import (
     missing_alert,
     order_for,
     overdue_alert,
+    stranger_expiry_alert,
     unmanaged_alert,
     unmanaged_event,
     unmanaged_id,
 )
-from rotation.expiry_job import Overview
+from rotation.expiry_job import Overview, is_plainly_ours
 from rotation.inventory import Matching
 from rotation.message import Trigger
 from rotation.secret import unknown
 from rotation.secret_planner_job import SecretPlanner
-from rotation.secret_versions import STATE_TAG
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, Rejected
 from shared.ports import Alerts, VaultObjects
-from shared.values import Alert, ObjectKind, VaultObject
+from shared.values import Alert, ObjectKind, SecretRotation, VaultObject
 
 log = logging.getLogger(__name__)
 
@@ -97,37 +99,46 @@ class VaultScan:
 
     def _scan_kind(self, look: "_Look", kind: ObjectKind) -> None:
         matching = self._overview.matching(kind)
+        rotations: Mapping[str, SecretRotation] = {}
+        if kind is ObjectKind.SECRET:
+            with look.noting(AtpError):  # without them every secret is looked at, each with its own row
+                rotations = self._overview.rotations()
         for found in self._objects.of(kind, look.vault):
             look.objects += 1
             with look.noting(*_OF_ONE_OBJECT):
-                self._see(look, matching, found)
+                self._see(look, matching, found, rotations)
         for entry in matching.entries_in(look.vault, kind):
             if entry.name not in look.seen:
                 with look.noting(*_OF_ONE_OBJECT):
                     self._miss(look, entry)
 
-    def _see(self, look: "_Look", matching: Matching, found: VaultObject) -> None:
+    def _see(
+        self, look: "_Look", matching: Matching, found: VaultObject, rotations: Mapping[str, SecretRotation]
+    ) -> None:
         entry = matching.entry_of(found)
         if entry is not None:
             look.seen.add(entry.name)
-            if self._wants_a_look(entry, found):
+            if self._wants_a_look(entry, found, is_ours=is_plainly_ours(found, rotations.get(entry.name))):
                 self._look_at(look, entry, found)
         elif matching.is_stranger(found):
             look.kept.add(unmanaged_id(found))
             if unmanaged_id(found) not in look.opened:
                 self._audit.record(unmanaged_event(found, Trigger.SCHEDULE))
                 self._alerts.raise_alert(unmanaged_alert(found, self._clock()))
+            expiry = self._as_told(look, partial(stranger_expiry_alert, found))
+            if expiry is not None:
+                self._tell(look, expiry)
 
     def _miss(self, look: "_Look", entry: Entry) -> None:
         if not self._objects.versions(entry.object_kind, entry.object, look.vault):  # nor was it made since the list
             is_used = self._overview.is_used(entry)
             self._tell(look, missing_alert(entry, look.vault, self._clock(), is_used=is_used))
 
-    def _wants_a_look(self, entry: Entry, found: VaultObject) -> bool:
+    def _wants_a_look(self, entry: Entry, found: VaultObject, *, is_ours: bool) -> bool:
         """Whether its versions must be read, which a list does not name. Of most objects they need not."""
         if entry.kind is EntryKind.KEK:
             return True  # the version in use may be another one than the newest
-        sight = Sight(entry, found, is_ours=STATE_TAG in found.tags)
+        sight = Sight(entry, found, is_ours=is_ours)
         now = self._clock()
         return any(decide(sight, now + SKEW) is not None for decide in (*_ALERTS, order_for))
 
@@ -137,14 +148,18 @@ class VaultScan:
             return  # it was deleted since it was listed
         sight, now = self._overview.sight(entry, versions), self._clock()
         for decide in (foreign_alert, lost_alert, *_ALERTS):
-            # What an event has told by the vault's clock, which may be ahead of ours, still holds.
-            ahead = decide(sight, now + SKEW)
-            alert = ahead if ahead is not None and look.has_told(ahead) else decide(sight, now)
+            alert = self._as_told(look, partial(decide, sight))
             if alert is not None:
                 self._tell(look, alert)
         order = order_for(sight, now)
         if order is not None:
             self._planner.ask(sight.rotation or unknown(entry.name, now), order)
+
+    def _as_told(self, look: "_Look", decide: Callable[[datetime], Alert | None]) -> Alert | None:
+        """What there is to tell. What an event has told by the vault's clock, which may be ahead, still holds."""
+        now = self._clock()
+        ahead = decide(now + SKEW)
+        return ahead if ahead is not None and look.has_told(ahead) else decide(now)
 
     def _tell(self, look: "_Look", alert: Alert) -> None:
         look.kept.add(alert.id)

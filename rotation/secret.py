@@ -124,9 +124,9 @@ def _until(rotation: SecretRotation) -> Mapping[str, str]:
 def _roll_back(rotation: SecretRotation, order: SecretOrder) -> Decision:
     if order.generation != rotation.generation:
         raise Rejected("that is not the newest rotation", entry=rotation.name, newest=rotation.generation)
-    if rotation.rolled_back or rotation.phase in (SecretPhase.ABANDONING, SecretPhase.RESTORING):
+    if rotation.rolled_back or rotation.phase is SecretPhase.RESTORING:
         return Decision.DRIVE
-    if rotation.phase in _UNPUBLISHED:
+    if rotation.phase in (*_UNPUBLISHED, SecretPhase.ABANDONING):
         return Decision.ABANDON
     if rotation.compromised:
         raise Rejected("there is no way back to a compromised credential", entry=rotation.name)
@@ -156,6 +156,7 @@ def begun(rotation: SecretRotation, order: SecretOrder, slot: str, before: str, 
         announced=False,
         confirmed=False,
         verdict="",
+        **_of_nobody(),
     )
 
 
@@ -197,7 +198,24 @@ def found(
         announced=False,
         confirmed=False,
         verdict="",
+        **_of_nobody(),
     )
+
+
+def undone_by(order: SecretOrder) -> dict[str, str]:
+    """The columns that say who has ordered the rollback, and why. Who ordered the rotation is in others."""
+    return {"undone_by": order.actor, "undone_trigger": order.trigger.value, "undone_because": order.reason}
+
+
+def confirmed_by(order: SecretOrder) -> dict[str, str]:
+    """The columns that say who has confirmed a revocation, and why."""
+    return {"confirmed_by": order.actor, "confirmed_trigger": order.trigger.value, "confirmed_because": order.reason}
+
+
+def _of_nobody() -> dict[str, str]:
+    """The same columns when nobody has ordered either."""
+    columns = ("by", "trigger", "because")
+    return {f"{what}_{column}": "" for what in ("undone", "confirmed") for column in columns}
 
 
 def published(rotation: SecretRotation, policy: SecretPolicy, version: str, now: datetime) -> SecretRotation:
@@ -268,7 +286,7 @@ def next_order(rotation: SecretRotation, entry: Entry, now: datetime) -> SecretO
         if when is None:
             reason = "the vault is asked whether there is a secret now"
             return _planned(SecretAction.DRIVE, entry.name, f"look-{now:%Y%m%d}", generation, reason)
-        if now < when or (rotation.order and now - rotation.phase_since < TRIED_AGAIN_AFTER):
+        if now < when or (rotation.order and abs(now - rotation.phase_since) < TRIED_AGAIN_AFTER):
             return None
         target = generation + 1
         return _planned(SecretAction.ROTATE, entry.name, f"g{target}", target, "rotation interval is over")

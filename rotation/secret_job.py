@@ -31,13 +31,14 @@ from rotation.audit import AuditEvent, Outcome
 from rotation.audit_job import AuditTrail
 from rotation.catalog import SecretPolicy
 from rotation.message import SecretAction, SecretOrder
-from rotation.rotators.base import Change, Credential, Notice, Place, Rotator
+from rotation.rotators.base import Change, Credential, Notice, Place, Rotator, fingerprint
 from rotation.secret import (
     CLAIM,
     CLAIM_MARGIN,
     SETTLING,
     Decision,
     begun,
+    confirmed_by,
     decide,
     ended,
     found,
@@ -47,6 +48,7 @@ from rotation.secret import (
     published,
     restored,
     taken_over,
+    undone_by,
     unknown,
     will_replace,
 )
@@ -172,12 +174,12 @@ class _Work:
             case Decision.HASTEN:
                 self._hasten(row, order)
             case Decision.ABANDON:
-                self._audit.record(_ordered(row, order, Outcome.INTENT))
-                self._give_up("rolled back", rolled_back=True, **_by(order))
+                self._undo(row, order)
             case Decision.RESTORE:
                 self._roll_back(order)
             case Decision.CONFIRM:
-                self._store(replace(row, confirmed=True, **_by(order)))
+                self._audit.record(_confirmation(row, order))
+                self._store(replace(row, confirmed=True, **confirmed_by(order)))  # type: ignore[arg-type] # by name
             case Decision.DRIVE:
                 pass
         self._drive()
@@ -218,10 +220,13 @@ class _Work:
         return self._stored
 
     def _look(self) -> None:
-        """STEADY: what consumers use now, whoever published it. No generation is used again that the vault knows."""
+        """STEADY: what consumers use now, whoever published it. No generation is used again that is known anywhere."""
         newest = self._versions.newest()
         self._resolve(self._stored, "disabled")
-        row = replace(self._stored, generation=max(self._stored.generation, self._versions.newest_generation()))
+        generation = max(self._stored.generation, self._versions.newest_generation())
+        while self._was_used(generation + 1):  # and no value of it is left in the vault
+            generation += 1
+        row = replace(self._stored, generation=generation)
         if newest is None or newest.version == row.current:
             if row != self._stored:
                 self._store(row)
@@ -235,6 +240,14 @@ class _Work:
             slot, back = self._slot(previous), RESTORES_TAG in newest.tags
             row = found(row, previous.version, slot, previous.created, until, self._clock(), back=back)
         self._store(row)
+
+    def _was_used(self, generation: int) -> bool:
+        """Whether the audit trail has the end of a rotation of that number, under an id that another would have."""
+        name = self._policy.name
+        return any(
+            self._audit.find(f"{action}/{name}/g{generation}", outcome, f"secret/{name}") is not None
+            for action, outcome in _NUMBERED_ENDS
+        )
 
     def _slot(self, version: SecretVersion) -> str:
         return version.tags.get(SLOT_TAG) or self._rotator.locate(self._versions.value(version.version))
@@ -257,7 +270,7 @@ class _Work:
             raise Conflict("a worker stood still for too long", entry=self._policy.name)
 
     def _count(self, row: SecretRotation, order: SecretOrder) -> None:
-        """The planner's next order has ended before: the row is older than that, and its generation is used up."""
+        """The planner's next order was superseded before: the row is older than that, and its generation is used up."""
         is_next = row.phase is SecretPhase.STEADY and order.generation == row.generation + 1
         if is_next and order.action is SecretAction.ROTATE:
             self._store(replace(row, generation=row.generation + 1))
@@ -348,6 +361,9 @@ class _Work:
         """INTENDED: obtain the credential and set it aside."""
         self._newest_in_use(row)
         aside = self._versions.aside(row.generation)
+        if aside is not None and row.slot and aside.tags.get(SLOT_TAG) == row.slot:
+            self._versions.clear_aside()  # of a row that was lost: by now that place is the one in use
+            aside = None
         if aside is None:
             try:
                 new = self._rotator.obtain(self._change(row))
@@ -411,7 +427,7 @@ class _Work:
         if not row.announced:
             self._audit.record(_event(row, *_what_happened(row)))
             if row.previous:
-                self._versions.mark_previous(row.previous)
+                self._versions.mark_previous(row.previous, row.current)
             self._versions.clear_aside()
             self._rotator.announce(self._notice(row))
             self._end_task(row)
@@ -424,6 +440,9 @@ class _Work:
         # As long as the one in use does not work, or the one before cannot be read to be revoked, there is a way back.
         self._ensure_works(row, self._in_use(row))
         self._versions.value(row.previous)
+        if self._versions.are_same(row.previous, row.current):
+            self._versions.mark_revoked(row.previous, row.current)
+            return self._end(row, row.verdict or "rotated")  # it was found in the vault: nothing is to be revoked
         self._audit.record(_event(row, _REVOKE, Outcome.INTENT))
         self._store(moved(row, SecretPhase.REVOKING, self._clock()))
         return True
@@ -444,6 +463,8 @@ class _Work:
     def _revoke_credential(self, row: SecretRotation, old: Credential | None, current: Credential) -> None:
         if old is None:
             raise Integrity("a secret has no credential before the one in use", entry=row.name)
+        if fingerprint(old.value) == fingerprint(current.value):
+            raise Integrity("the credential before is the one in use, and must not be revoked", entry=row.name)
         self._ensure_works(row, current)
         self._ensure_claimed()
         self._versions.end_dual_running()  # earlier than the tags say, where it was cut short
@@ -486,11 +507,22 @@ class _Work:
         self._resolve(row, "stalled", "disabled")
         return False
 
+    def _undo(self, row: SecretRotation, order: SecretOrder) -> None:
+        """Give up by that order what was begun; the order ends with it also where it is being given up already."""
+        self._audit.record(_ordered(row, order, Outcome.INTENT))
+        if row.phase is SecretPhase.ABANDONING:
+            self._store(replace(row, rolled_back=True, **undone_by(order)))  # type: ignore[arg-type] # by name
+        else:
+            self._give_up("rolled back", rolled_back=True, **undone_by(order))
+
     def _roll_back(self, order: SecretOrder) -> None:
         """Record the intent to give consumers the credential before again."""
         if self._stored.phase is SecretPhase.TESTED:
             self._publish(self._stored)
         row = self._stored
+        if row.phase is SecretPhase.ABANDONING:  # the target does not accept the new one any more
+            self._undo(row, order)
+            return
         if not row.previous:
             raise Rejected("there is nothing to go back to", entry=row.name, phase=row.phase)
         try:
@@ -503,7 +535,7 @@ class _Work:
             raise
         self._audit.record(_event(row, SecretAction.ROTATE, Outcome.SUCCEEDED))
         self._audit.record(_ordered(row, order, Outcome.INTENT))
-        self._advance(row, SecretPhase.RESTORING, **_by(order))
+        self._advance(row, SecretPhase.RESTORING, **undone_by(order))
 
     def _ensure_way_back(self, row: SecretRotation) -> None:
         """Rejected or Integrity unless consumers may be given the credential before again."""
@@ -622,28 +654,51 @@ _ENDS: Final = {
     SecretAction.ROLLBACK: (Outcome.SUCCEEDED,),
 }
 """With what an order ends, after which it has no effect any more."""
+_NUMBERED_ENDS: Final = (
+    (SecretAction.ROTATE, Outcome.SUCCEEDED),
+    (SecretAction.ROTATE, Outcome.FAILED),
+    (SecretAction.ROLLBACK, Outcome.SUCCEEDED),
+)
+"""With what a rotation ends that has left nothing aside."""
 
 
 def _event(row: SecretRotation, action: str, outcome: Outcome) -> AuditEvent:
+    actor, trigger, reason = _behind(row, action)
     versions = {"previous_version": row.previous, "current_version": row.current}
     return AuditEvent(
         job=row.order if action == SecretAction.ROTATE else f"{action}/{row.name}/g{row.generation}",
         outcome=outcome,
         action=action,
         subject=f"secret/{row.name}",
-        actor=row.actor,
-        trigger=row.trigger,
-        reason=row.reason,
+        actor=actor,
+        trigger=trigger,
+        reason=reason,
         new_version=row.generation,
         details={name: value for name, value in versions.items() if value},
     )
+
+
+def _behind(row: SecretRotation, action: str) -> tuple[str, str, str]:
+    """Who has ordered that action, by which trigger, and why: the last one of those who may have."""
+    if action == _REVOKE and row.confirmed_by:
+        return row.confirmed_by, row.confirmed_trigger, row.confirmed_because
+    if action != SecretAction.ROTATE and row.undone_by:
+        return row.undone_by, row.undone_trigger, row.undone_because
+    return row.actor, row.trigger, row.reason
+
+
+def _confirmation(row: SecretRotation, order: SecretOrder) -> AuditEvent:
+    """Who has confirmed that a credential was revoked, and why."""
+    event = _event(replace(row, order=order.id, **_by(order)), SecretAction.ROTATE, Outcome.SUCCEEDED)
+    return replace(event, action=order.action)
 
 
 def _ordered(row: SecretRotation, order: SecretOrder, outcome: Outcome) -> AuditEvent:
     """What became of an order that may not be the one in the row."""
     is_rotation = order.action is SecretAction.ROTATE
     generation = row.generation if is_rotation or order.generation is None else order.generation
-    return _event(replace(row, order=order.id, generation=generation, **_by(order)), order.action, outcome)
+    asked = replace(row, order=order.id, generation=generation, **_by(order), **undone_by(order))  # type: ignore[arg-type] # by name
+    return _event(asked, order.action, outcome)
 
 
 def _by(order: SecretOrder) -> dict[str, Any]:

@@ -36,8 +36,12 @@ class VersionState(StrEnum):
     PENDING = "pending"  # set aside, not published yet
     CURRENT = "current"
     PREVIOUS = "previous"  # works until the end of dual running
+    RESTORED = "restored"  # a rollback has published its value again, as a newer version
     REVOKED = "revoked"  # works no more; disabled
     VOID = "void"  # no longer set aside; disabled
+
+
+_PUBLISHED: Final = (VersionState.CURRENT, VersionState.PREVIOUS, VersionState.RESTORED)
 
 
 class Versions:
@@ -91,10 +95,13 @@ class Versions:
             except ValueError:
                 raise Integrity("a tag of a secret is not a moment", name=self._name, version=version.version) from None
             return None if self.is_revoked(named.version) else (named, until)
+        versions = self._secrets.versions(self._name, self._vault)[::-1]
         if version.tags.get(STATE_TAG) != VersionState.CURRENT:
-            return None
-        for each in self._secrets.versions(self._name, self._vault):
-            is_left = each.enabled and each.tags.get(STATE_TAG) == VersionState.PREVIOUS
+            published = (each for each in versions if each.tags.get(STATE_TAG) == VersionState.CURRENT)
+            twin = next((each for each in published if self.are_same(each.version, version.version)), None)
+            return self.before(twin) if twin is not None else None  # its value was stored again by hand
+        for each in versions:
+            is_left = each.tags.get(STATE_TAG) == VersionState.PREVIOUS  # enabled, or disabled by a person
             if is_left and not self.are_same(each.version, version.version):
                 return each, version.created  # its revocation was begun: it is named no more
         return None
@@ -155,11 +162,13 @@ class Versions:
         """Give consumers the credential from before that rotation again; `previous` works until then."""
         return self._put(old, {RESTORES_TAG: str(generation)}, previous, until)
 
-    def mark_previous(self, version: str) -> None:
-        """Tag a version as the one that is used no more and still works."""
-        found = self._found(version)
-        if found is not None:
-            self._change(self._name, found, VersionState.PREVIOUS, enabled=None)
+    def mark_previous(self, version: str, current: str) -> None:
+        """Tag a version as the one that is used no more and still works; it is the only one that has this tag then."""
+        for each in self._secrets.versions(self._name, self._vault):
+            if each.version == version:
+                self._change(self._name, each, VersionState.PREVIOUS, enabled=None)
+            elif each.tags.get(STATE_TAG) == VersionState.PREVIOUS and self.are_same(each.version, current):
+                self._change(self._name, each, VersionState.RESTORED, enabled=None)
 
     def end_dual_running(self) -> None:
         """Take the name of the previous version off the newest one: who uses both by its tags uses one from now on."""
@@ -172,7 +181,7 @@ class Versions:
         """Tag a version as one that works no more, and disable it; whatever else is left of its rotation before it."""
         versions = self._secrets.versions(self._name, self._vault)
         for each in sorted(versions, key=lambda each: each.version == version):
-            is_left = each.enabled and each.tags.get(STATE_TAG) in (VersionState.PREVIOUS, VersionState.CURRENT)
+            is_left = each.enabled and each.tags.get(STATE_TAG) in _PUBLISHED
             if each.version != current and (is_left or each.version == version):
                 self._change(self._name, each, VersionState.REVOKED, enabled=False)
 

@@ -27,9 +27,10 @@ class Step(StrEnum):
 class TaskPolicy:
     """What the catalog says of the tasks of one secret."""
 
-    instructions: str  # how it is done at the service
+    instructions: str  # how a value is made at the service, and revoked unless `revocation` says that
     deadline: timedelta  # from the beginning of a task
     reminder_days: tuple[int, ...]  # before the deadline, largest first
+    revocation: str = ""  # how a value is revoked at the service
 
 
 @runtime_checkable
@@ -50,6 +51,8 @@ class Task:
     step: Step
     since: datetime
     policy: TaskPolicy
+    version: str = ""  # which value it is about, as the vault calls it
+    made: datetime | None = None  # when that was published
 
     @property
     def deadline(self) -> datetime:
@@ -59,10 +62,13 @@ class Task:
 
 _WHAT: Final[Mapping[Step, str]] = {
     Step.DROP: "make a new value at the service, leave the old one as it is, and put the new one into the vault with",
-    Step.CONFIRM: "revoke the old value at the service, try that it fails, and confirm it with",
+    Step.CONFIRM: (
+        "revoke the old value{which} at the service, and leave the new one as it is: that is in use. "
+        "Try that the revoked one fails, and confirm it with"
+    ),
     Step.UNDO: (
-        "revoke the value that was dropped in this rotation at the service, and leave the one before as it is: that is "
-        "in use. Try that the revoked one fails, and confirm it with"
+        "revoke the value that was dropped in this rotation{which} at the service, and leave the one before as it is: "
+        "that is in use. Try that the revoked one fails, and confirm it with"
     ),
 }
 
@@ -72,16 +78,37 @@ def text(task: Task) -> str:
     verb = Step.DROP if task.step is Step.DROP else Step.CONFIRM
     command = f"python -m rotation secret {verb} {task.name}"
     return (
-        f"{task.name}, generation {task.generation}: {_WHAT[task.step]} `{command}` "
-        f"before {task.deadline:%Y-%m-%d %H:%M} UTC. {task.policy.instructions}"
+        f"{task.name}, generation {task.generation}: {_WHAT[task.step].format(which=_which(task))} `{command}` "
+        f"before {task.deadline:%Y-%m-%d %H:%M} UTC. {how(task.policy, task.step)}"
     )
+
+
+def how(policy: TaskPolicy, step: Step) -> str:
+    """How the step is done at the service, as the catalog says it."""
+    if step is Step.DROP:
+        return policy.instructions
+    return policy.revocation or f"How such a value is made, which is not asked for here: {policy.instructions}"
+
+
+def _which(task: Task) -> str:
+    """The value that is to be revoked, in brackets."""
+    if not task.version:
+        return ""
+    made = f", in use since {task.made:%Y-%m-%d}" if task.made else ""
+    return f" (version {task.version} in the vault{made})"
 
 
 def task_of(rotation: SecretRotation, parameters: object) -> Task | None:
     """The task that the rotation waits for, if `parameters` of its catalog entry say how such tasks are done."""
     if not rotation.task or not isinstance(parameters, HasTasks):
         return None
-    return Task(rotation.name, rotation.generation, _step(rotation), rotation.phase_since, parameters.task)
+    step = _step(rotation)
+    version, made = "", None
+    if rotation.phase is SecretPhase.ABANDONING:
+        version = rotation.pending
+    elif step is not Step.DROP:
+        version, made = rotation.previous, rotation.previous_since
+    return Task(rotation.name, rotation.generation, step, rotation.phase_since, parameters.task, version, made)
 
 
 def _step(rotation: SecretRotation) -> Step:

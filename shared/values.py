@@ -477,9 +477,15 @@ class SecretRotation:
     pending_slot: str = ""
     before: str = ""  # fingerprint of what was in that slot
     order: str = ""  # id of the order that started the newest rotation
-    actor: str = ""
+    actor: str = ""  # who gave it
     trigger: str = ""
     reason: str = ""
+    undone_by: str = ""  # who ordered its rollback
+    undone_trigger: str = ""
+    undone_because: str = ""
+    confirmed_by: str = ""  # who has said that the previous one was revoked
+    confirmed_trigger: str = ""
+    confirmed_because: str = ""
     compromised: bool = False  # the one before is in wrong hands: no dual running, no way back
     rolled_back: bool = False  # current and previous have changed places
     announced: bool = False  # consumers were told of the current one

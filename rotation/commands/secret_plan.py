@@ -22,7 +22,10 @@ LABEL: Final = 18
 def planned(
     ports: Ports, policy: SecretPolicy, row: SecretRotation, order: SecretOrder, decision: Decision
 ) -> Iterator[str]:
-    """The lines about an order to rotate, if it were carried out now."""
+    """The lines about an order to rotate, if it were carried out now.
+
+    What keeps it from being carried out is raised at the end: Transient, Rejected.
+    """
     begins = not will_replace(row)
     entry, now = policy.entry, ports.clock()
     grace = timedelta() if order.compromised else entry.grace
@@ -30,7 +33,15 @@ def planned(
     yield labelled("name", policy.name, LABEL)
     yield labelled("rotator", policy.rotator, LABEL)
     yield labelled("what happens", _comes_to(decision, begins=begins), LABEL)
-    is_first = yield from _read(ports, policy, row, begins=begins)
+    is_first = False
+    problem: Transient | Rejected | None = None
+    try:
+        is_first = yield from _read(ports, policy, row, begins=begins)
+    except (Transient, Rejected) as error:
+        problem = error
+        yield labelled("not known", f"vault or target cannot be asked: {type(error).__name__}: {error}", LABEL)
+    except Waiting as task:
+        yield labelled("waits for", f"a person: {task}", LABEL)
     if is_first:
         yield labelled("dual running", "none: it is the first one", LABEL)
     else:
@@ -40,6 +51,8 @@ def planned(
     yield labelled("due next", f"{minute(due)} UTC, {entry.schedule}", LABEL)
     yield labelled("expires", due + EXPIRES_BEHIND_DUE, LABEL)
     yield "nothing was changed, nothing was asked"
+    if problem is not None:
+        raise problem
 
 
 def _comes_to(decision: Decision, *, begins: bool) -> str:
@@ -50,31 +63,34 @@ def _comes_to(decision: Decision, *, begins: bool) -> str:
     return "the rotation under way ends without dual running, and no other begins"
 
 
+def gone(row: SecretRotation) -> str:
+    """What there is to say of a secret that is on record, and of which the vault has no version."""
+    return (
+        f"the vault has no version, and {row.current} is on record: recover it, "
+        "or store a value that works if it was purged; nothing can be rotated before"
+    )
+
+
 def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bool) -> Generator[str, None, bool]:
     """What vault and target say; answers whether consumers are known to have no credential yet."""
-    is_first = False
-    try:
-        versions = Versions(ports.secrets, policy.entry, ports.clock)
-        newest = versions.newest()
-        if newest is None and row.current:
-            gone = f"the vault has no version, and {row.current} is on record: recover it, or nothing can be rotated"
-            yield labelled("current version", gone, LABEL)
-            return False
-        if newest is None:
-            is_first = True
-            yield labelled("current version", "none", LABEL)
-        else:
-            age = ports.clock() - newest.created
-            yield labelled("current version", f"{newest.version}, {age.days} days old", LABEL)
-        rotator = ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy))
-        current = None
-        if newest is not None:
-            value = versions.value(newest.version)
-            current = Credential(newest.tags.get(SLOT_TAG) or rotator.locate(value), value)
-            yield labelled("its slot", current.slot, LABEL)
-        generation = max(row.generation, versions.newest_generation()) + 1
-        slot = rotator.place(current, generation).slot if begins else row.pending_slot
-        yield labelled("new slot", slot or "named by the service when it makes the credential", LABEL)
-    except (Transient, Rejected, Waiting) as error:
-        yield labelled("not known", f"vault or target cannot be asked: {type(error).__name__}: {error}", LABEL)
-    return is_first
+    versions = Versions(ports.secrets, policy.entry, ports.clock)
+    newest = versions.newest()
+    if newest is None and row.current:
+        yield labelled("current version", gone(row), LABEL)
+        return False
+    if newest is None:
+        yield labelled("current version", "none", LABEL)
+    else:
+        age = ports.clock() - newest.created
+        yield labelled("current version", f"{newest.version}, {age.days} days old", LABEL)
+    rotator = ROTATORS[policy.rotator].make(policy.name, policy.parameters, ports.surroundings(policy))
+    current = None
+    if newest is not None:
+        value = versions.value(newest.version)
+        current = Credential(newest.tags.get(SLOT_TAG) or rotator.locate(value), value)
+        yield labelled("its slot", current.slot, LABEL)
+    generation = max(row.generation, versions.newest_generation()) + 1
+    slot = rotator.place(current, generation).slot if begins else row.pending_slot
+    rotator.rehearse(slot, current)
+    yield labelled("new slot", slot or "named by the service when it makes the credential", LABEL)
+    return newest is None

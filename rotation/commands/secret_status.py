@@ -9,7 +9,7 @@ from rotation.catalog import PENDING_SUFFIX, SecretPolicy, load
 from rotation.commands.grammar import Commands, add_command, add_json
 from rotation.commands.ports import Ports
 from rotation.commands.secret_orders import policy_of, row_of
-from rotation.commands.secret_plan import LABEL
+from rotation.commands.secret_plan import LABEL, gone
 from rotation.commands.tables import Row, labelled, rendered
 from rotation.rotators.registry import READERS
 from rotation.secret import due
@@ -82,7 +82,10 @@ def _in_full(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Iterato
         yield ""
         yield f"versions of {name}"
         try:
-            yield from rendered(_versions(ports, policy, name), as_json=False)
+            versions = list(_versions(ports, policy, name))
+            yield from rendered(versions, as_json=False)
+            if not versions and row.current and name == policy.entry.object:
+                yield gone(row)
         except (Transient, Rejected) as error:
             yield f"not known: {type(error).__name__}: {error}"
 
@@ -92,6 +95,7 @@ def _in_json(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Iterato
     (line,) = rendered([_facts(ports, policy, row)], as_json=True)
     fields = json.loads(line)
     for key, name in zip(("versions", "aside"), _objects(policy), strict=True):
+        # No versions, and one on record as `current`: the secret is gone from the vault.
         try:
             fields[key] = [json.loads(each) for each in rendered(_versions(ports, policy, name), as_json=True)]
         except (Transient, Rejected):
@@ -129,6 +133,10 @@ def _facts(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Row:
         "trigger": row.trigger,
         "asked_by": row.actor,
         "reason": row.reason,
+        "undone_by": row.undone_by,
+        "undone_because": row.undone_because,
+        "confirmed_by": row.confirmed_by,
+        "confirmed_because": row.confirmed_because,
         "compromised": row.compromised,
         "rolled_back": row.rolled_back,
         "confirmed": row.confirmed,

@@ -85,6 +85,9 @@ class Rotator(ABC):
     def place(self, current: Credential | None, generation: int) -> Place:
         """Where the next credential goes: not where the current one is. Changes nothing."""
 
+    def rehearse(self, slot: str, current: Credential | None) -> None:  # noqa: B027 - `place` has asked some targets
+        """Try what a rotation into that slot needs of the target, as far as that changes nothing."""
+
     @abstractmethod
     def obtain(self, change: Change) -> Credential:
         """The new credential: drawn here, or made by the service.

@@ -203,6 +203,10 @@ class HttpApiKeys(Rotator):
         return Place("")
 
     @override
+    def rehearse(self, slot: str, current: Credential | None) -> None:
+        self._service().listed()
+
+    @override
     def obtain(self, change: Change) -> Credential:
         service = self._service()
         self._revoke_strays(service, change.generation, change.current)

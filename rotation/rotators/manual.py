@@ -14,7 +14,7 @@ from typing import Final, override
 from rotation.fields import Fields
 from rotation.rotators.base import Change, Credential, Place, Rotator, Surroundings
 from rotation.rotators.http_request import URL, URL_IN_WORDS, StatusOf, host_of, status_of
-from rotation.tasks import TaskPolicy
+from rotation.tasks import Step, TaskPolicy, how
 from shared.errors import Rejected, Transient, Waiting
 from shared.secret import Secret
 
@@ -47,6 +47,7 @@ def read(fields: Fields) -> Parameters:
     """The parameters of an entry."""
     task = TaskPolicy(
         instructions=fields.text("instructions"),
+        revocation=fields.text("revocation", default=""),
         deadline=timedelta(days=fields.integer("deadline_days", 1, 90, 7)),
         reminder_days=tuple(sorted(fields.integers("reminder_days", 1, 89, (1,)), reverse=True)),
     )
@@ -82,7 +83,7 @@ class Manual(Rotator):
 
     def __init__(self, name: str, parameters: Parameters, around: Surroundings, ask: StatusOf = status_of) -> None:
         self._name = name
-        self._instructions = parameters.task.instructions
+        self._task = parameters.task
         self._check = parameters.check
         self._around = around
         self._ask = ask
@@ -100,7 +101,7 @@ class Manual(Rotator):
     def obtain(self, change: Change) -> Credential:
         value = self._around.dropped(change.generation)
         if value is None:
-            raise self._waiting("a person has to make and drop the new value", change.place.slot)
+            raise self._waiting("a person has to make and drop the new value", change.place.slot, Step.DROP)
         return Credential(change.place.slot, value)
 
     @override
@@ -141,10 +142,11 @@ class Manual(Rotator):
         if self._around.confirmed(old.slot):
             return
         if self._check is None or self._unusable(old.value) or self.test(old):
-            raise self._waiting("a person has to revoke a value at the service and confirm that", old.slot)
+            what = "a person has to revoke a value at the service and confirm that"
+            raise self._waiting(what, old.slot, Step.CONFIRM)
 
-    def _waiting(self, what: str, slot: str) -> Waiting:
-        return Waiting(what, name=self._name, slot=slot, instructions=self._instructions)
+    def _waiting(self, what: str, slot: str, step: Step) -> Waiting:
+        return Waiting(what, name=self._name, slot=slot, instructions=how(self._task, step))
 
     def _ensure_usable(self, value: Secret) -> None:
         if problem := self._unusable(value):

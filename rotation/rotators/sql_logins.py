@@ -188,6 +188,11 @@ class SqlLogins(Rotator):
         return Place(next(user for user in self._parameters.users if user != taken))
 
     @override
+    def rehearse(self, slot: str, current: Credential | None) -> None:
+        with self._altering(slot, current) as session:
+            session.check()
+
+    @override
     def obtain(self, change: Change) -> Credential:
         user = change.place.slot
         return Credential(user, self._parameters.template.render(user, self._draw()))

@@ -91,7 +91,10 @@ def _hash(gram: bytes, key: bytes) -> bytes:
 
 def main(arguments: Sequence[str]) -> int:
     """0: nothing found, 1: something, 2: it could not be looked for."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.learn is bool(options.file):
+        parser.error("--learn reads standard input and no file" if options.learn else "no file to look in was named")
     try:
         if options.learn:
             values = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)

@@ -15,7 +15,7 @@ from rotation.calendar import Every
 from rotation.catalog import Entry, EntryKind, RotatedBy
 from rotation.expiry import Happening
 from rotation.message import KEK_ORDERS, SECRET_JOBS, SecretAction, SecretOrder
-from rotation.secret_versions import STATE_TAG
+from rotation.secret_versions import GENERATION_TAG, STATE_TAG
 from shared.errors import AtpError, Integrity
 from shared.values import ObjectKind, SecretPhase, Severity
 from tests.conftest import Tally
@@ -167,6 +167,37 @@ def test_versions_that_a_rotation_makes_are_routine_whenever_their_events_come(s
     scene.tell(ObjectKind.SECRET, NAME, Happening.NEW_VERSION)
     scene.tell(ObjectKind.SECRET, f"{NAME}-pending", Happening.NEW_VERSION)
     assert (scene.orders(), scene.open()) == ([], {})
+
+
+def test_tags_that_somebody_has_copied_from_a_version_of_ours_do_not_hide_another_value(scene: Scene) -> None:
+    scene.world.now += INTERVAL
+    scene.process.secret_planner.run()
+    scene.settle()
+    scene.world.now += DAY
+    newest = scene.world.versions(VAULT_URL, ObjectKind.SECRET, NAME)[-1]
+    for tags in (newest.tags, {**newest.tags, GENERATION_TAG: "2"}, {STATE_TAG: "current"}):
+        made = scene.world.add_secret(NAME, b"made by hand", tags, newest.expires)
+        scene.tell(ObjectKind.SECRET, NAME, Happening.NEW_VERSION)
+        assert scene.open() == {
+            f"foreign/secret/{NAME}/{made.version}": "somebody else has changed a secret that this app rotates"
+        }
+        scene.world.alerts.clear()
+        scene.world.alert_rows.clear()
+        scene.process.scan.run()
+        assert f"foreign/secret/{NAME}/{made.version}" in scene.open()
+        scene.world.alerts.clear()
+        scene.world.alert_rows.clear()
+        scene.world.secrets[VAULT_URL, NAME].pop()
+
+
+def test_the_expiry_of_an_object_that_the_catalog_does_not_know_is_told_by_its_event(scene: Scene) -> None:
+    scene.world.add_object(ObjectKind.SECRET, "somebody-elses", expires=scene.world.now + 30 * DAY)
+    scene.tell(ObjectKind.SECRET, "somebody-elses", Happening.NEAR_EXPIRY, version="0" * 32)
+    assert not any(each.startswith("expiry/") for each in scene.open())
+    scene.tell(ObjectKind.SECRET, "somebody-elses", Happening.NEAR_EXPIRY)
+    (alert_id,) = (each for each in scene.open() if each.startswith("expiry/"))
+    assert alert_id.endswith("/secret/somebody-elses")
+    assert scene.open()[alert_id] == "an object in the vault expires soon"
 
 
 def test_an_object_that_the_catalog_does_not_know_is_recorded_and_alerted_once(scene: Scene) -> None:

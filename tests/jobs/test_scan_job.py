@@ -9,6 +9,7 @@ from typing import Final, override
 
 import pytest
 
+from rotation.alerting import DEFAULT_OWNER
 from rotation.audit_job import AuditTrail
 from rotation.calendar import Every
 from rotation.catalog import Catalog, Entry, EntryKind, RotatedBy
@@ -188,6 +189,30 @@ def test_an_object_that_the_catalog_does_not_know_is_told_once_until_it_is_gone_
     scene.process = Process(scene.world)
     scene.scan()
     assert scene.open() == {}
+
+
+def test_the_end_of_an_object_that_the_catalog_does_not_know_is_told_each_time_it_is_nearer(scene: Scene) -> None:
+    ends = scene.world.now + 31 * DAY
+    scene.world.add_object(ObjectKind.CERTIFICATE, "stray", expires=ends)
+    alert_id = f"expiry/{HOST}/certificate/stray"
+    scene.scan()
+    assert alert_id not in scene.open()
+    for left, severity, what in (
+        (30, Severity.WARNING, "an object in the vault expires soon"),
+        (7, Severity.CRITICAL, "an object in the vault is about to expire"),
+        (1, Severity.CRITICAL, "last warning: an object in the vault expires"),
+        (0, Severity.CRITICAL, "an object in the vault has expired"),
+    ):
+        scene.world.now = ends - left * DAY
+        scene.scan()
+        alert = scene.world.alerts[alert_id]
+        assert (alert.severity, alert.what, alert.owner) == (severity, what, DEFAULT_OWNER)
+        before = scene.told()
+        scene.scan()
+        assert scene.told() == before
+    scene.world.add_object(ObjectKind.CERTIFICATE, "stray", expires=ends + 90 * DAY)
+    scene.scan()
+    assert list(scene.open()) == [f"unmanaged/{HOST}/certificate/stray"]
 
 
 def test_an_object_of_the_catalog_that_vanishes_is_told_once_until_it_is_there_again(scene: Scene) -> None:

@@ -12,13 +12,13 @@ import pytest
 from rotation.catalog import PENDING_SUFFIX
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import ASKED_AGAIN_AFTER, CLAIM, TRIED_AGAIN_AFTER
-from rotation.secret_versions import GENERATION_TAG, Versions
+from rotation.secret_versions import GENERATION_TAG, STATE_TAG, Versions
 from shared.errors import Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.values import SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ApiKeys, ByHand, Keys, Logins
-from tests.simulator import Fault, SimSecrets
+from tests.simulator import VAULT_URL, Fault, SimSecrets
 
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
@@ -174,6 +174,14 @@ def test_a_rollback_before_the_publication_is_on_record_with_who_ordered_it() ->
     scene.settle()
     assert outcomes(scene, f"secret.rollback/{NAME}/g1") == {"intent", "succeeded"}
     assert [each["actor"] for each in records(scene, "secret.rollback", "succeeded")] == ["bob@atp"]
+    assert [each["actor"] for each in records(scene, "secret.rotate", "failed")] == ["alice@atp"]
+    row = scene.row
+    assert (row.actor, row.reason, row.undone_by, row.undone_because) == (
+        "alice@atp",
+        "asked for",
+        "bob@atp",
+        "a mistake",
+    )
     assert outcomes(scene, f"{ROTATE}/by-hand") == {"intent", "failed"}
 
 
@@ -188,6 +196,43 @@ def test_a_rollback_that_came_too_late_is_refused_and_its_intent_has_an_outcome(
     scene.settle()
     assert len(scene.world.letters) == 1
     assert outcomes(scene, job) == {"intent", "failed"}
+
+
+@pytest.mark.parametrize("at", [SecretPhase.INTENDED, SecretPhase.STAGED, SecretPhase.INSTALLED])
+def test_a_rollback_of_a_rotation_that_is_given_up_meanwhile_has_an_outcome(
+    at: SecretPhase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = f"secret.rollback/{NAME}/g1"
+    ordered = partial(sent, action=SecretAction.ROLLBACK, generation=1)
+    scene = killed(lambda: ordered(stopped_at(at)), lambda scene: outcomes(scene, job) == {"intent"})
+    assert phase(scene) is at
+    late = scene.world.messages.pop()
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, "obtain", raises(Rejected("no")))
+        patch.setattr(Logins, "install", raises(Rejected("no")))
+        patch.setattr(Logins, "test", raises(Rejected("no")))
+        patch.setattr(Logins, "abandon", raises(Transient("the target is away")))
+        scene.world.now += HOUR
+        scene.send(SecretAction.DRIVE, generation=1)
+        scene.deliver(scene.world.messages[0])
+    assert phase(scene) is SecretPhase.ABANDONING
+    scene.world.messages[:] = [late]
+    scene.settle()
+    assert phase(scene) is SecretPhase.STEADY
+    assert outcomes(scene, job) == {"intent", "succeeded"}
+    assert not scene.world.letters
+
+
+def test_a_rollback_that_finds_the_new_credential_refused_before_its_publication_gives_it_up() -> None:
+    scene = stopped_at(SecretPhase.TESTED)
+    scene.target.accepted["user-b"] = b"changed by hand"
+    scene.world.now += HOUR
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.settle()
+    assert (phase(scene), scene.row.rolled_back) == (SecretPhase.STEADY, True)
+    assert outcomes(scene, f"secret.rollback/{NAME}/g1") == {"intent", "succeeded"}
+    assert not scene.world.letters
+    scene.check_secret()
 
 
 @pytest.mark.parametrize(("trigger", "late"), [(Trigger.SCHEDULE, 0), (Trigger.SCHEDULE, 8), (Trigger.MANUAL, 0)])
@@ -578,6 +623,63 @@ def test_a_row_that_is_lost_at_any_call_of_a_revocation_leaves_nothing_that_work
     assert calls > 20
 
 
+@pytest.mark.parametrize("back", [False, True], ids=["rotated", "rolled back"])
+def test_a_row_that_is_lost_in_a_revocation_whose_version_is_disabled_too_waits_for_a_person(back: bool) -> None:
+    for calls in range(1, 60):
+        scene = rotated(ApiKeys)
+        if back:
+            scene.send(SecretAction.ROLLBACK, generation=1)
+            scene.settle()
+        old = scene.row.previous
+        scene.world.now += GRACE
+        scene.plan()
+        scene.world.faults = {scene.world.calls + calls: Fault.KILLED_AFTER}
+        scene.deliver(scene.world.messages[0])
+        if scene.world.faults:
+            break
+        if not is_enabled(scene, old):
+            continue  # it was revoked before
+        scene.world.messages.clear()
+        scene.world.rotations.pop(NAME)
+        switch(scene, old, enabled=False)
+        scene.plan()
+        if scene.world.messages:
+            scene.deliver(scene.world.messages[0])
+        scene.world.now += DAY
+        scene.plan()
+        if scene.world.messages:
+            scene.deliver(scene.world.messages[-1])
+        assert not is_enabled(scene, old)
+        assert "disabled" in alerts(scene), calls
+        switch(scene, old, enabled=True)
+        scene.world.now += DAY
+        scene.pass_time(DAY)
+        assert (phase(scene), alerts(scene)) == (SecretPhase.STEADY, set())
+        assert len(scene.target.accepted) == 1, calls
+        scene.consume()
+    assert calls > 20
+
+
+def test_a_version_found_as_the_one_before_with_the_value_in_use_is_never_revoked() -> None:
+    """Tagged by hand, and unreadable when it is found."""
+    scene = rotated()
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.settle()
+    scene.pass_time(GRACE)
+    assert phase(scene) is SecretPhase.STEADY
+    versions = scene.versions()
+    first, value = versions[0]
+    versions[0] = (replace(first, tags={**first.tags, STATE_TAG: "previous", SLOT_TAG: "user-a"}), value)
+    scene.world.rotations.pop(NAME)
+    scene.plan()
+    scene.deliver(scene.world.messages[0])
+    assert phase(scene) is SecretPhase.GRACE
+    switch(scene, first.version, enabled=True)
+    scene.pass_time(DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.consume()
+
+
 @pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
 @pytest.mark.parametrize("at", [SecretPhase.STAGED, SecretPhase.INSTALLED, SecretPhase.TESTED])
 def test_a_row_that_is_lost_before_the_publication_leaves_no_third_credential(kind: type, at: SecretPhase) -> None:
@@ -588,6 +690,23 @@ def test_a_row_that_is_lost_before_the_publication_leaves_no_third_credential(ki
     scene.pass_time(GRACE)
     assert phase(scene) is SecretPhase.STEADY
     scene.check_secret()
+
+
+@pytest.mark.parametrize("at", [SecretPhase.STAGED, SecretPhase.INSTALLED, SecretPhase.TESTED])
+def test_what_was_set_aside_for_the_place_that_is_in_use_by_now_is_void(at: SecretPhase) -> None:
+    scene = stopped_at(at)
+    store_by_hand(scene)
+    scene.world.rotations.pop(NAME)
+    scene.send(SecretAction.ROTATE, "again")
+    for _ in range(3):
+        if scene.world.messages:
+            scene.deliver(scene.world.messages[0])
+        scene.consume()
+    assert (phase(scene), scene.row.slot) == (SecretPhase.GRACE, "user-a")
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    scene.consume()
+    assert len(scene.target.accepted) == 1
 
 
 def test_a_row_that_is_lost_after_a_failure_does_not_stop_the_planner() -> None:
@@ -654,6 +773,54 @@ def test_a_row_of_before_a_failure_gives_no_generation_out_again(monkeypatch: py
     assert scene.row.generation == 2
 
 
+def test_a_row_of_before_a_rollback_gives_no_generation_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    before = scene.row
+    with monkeypatch.context() as patch:
+        patch.setattr(Logins, "obtain", raises(Transient("the target is away")))
+        scene.send(SecretAction.ROTATE)
+        scene.deliver(scene.world.messages.pop())
+        scene.world.messages.clear()
+        scene.send(SecretAction.ROLLBACK, generation=1)
+        scene.settle()
+    assert (phase(scene), scene.versions(NAME + PENDING_SUFFIX)) == (SecretPhase.STEADY, [])
+    scene.world.rotations[NAME] = replace(before, etag=scene.world.etag())
+    scene.send(SecretAction.ROTATE, "again")
+    scene.settle()
+    assert scene.row.generation == 2
+    scene.send(SecretAction.ROLLBACK, "again", generation=2)
+    scene.settle()
+    assert scene.row.rolled_back
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+@pytest.mark.parametrize("back", [False, True], ids=["rotated", "rolled back"])
+def test_a_row_that_is_lost_when_the_value_in_use_was_stored_again_finds_the_one_before(kind: type, back: bool) -> None:
+    scene = rotated(kind)
+    if back:
+        scene.send(SecretAction.ROLLBACK, generation=1)
+        scene.settle()
+    lost = scene.world.rotations.pop(NAME)
+    scene.world.add_secret(NAME, scene.versions()[-1][1])
+    scene.plan()
+    scene.settle()
+    assert (scene.row.phase, scene.row.previous) == (SecretPhase.GRACE, lost.previous)
+    scene.pass_time(GRACE + DAY)
+    assert phase(scene) is SecretPhase.STEADY
+    assert not scene.works(lost.previous)
+    scene.check_secret()
+
+
+def test_a_clock_that_was_far_ahead_when_a_rotation_ended_keeps_no_later_one_back() -> None:
+    scene = Scene()
+    ahead = scene.world.now + 700 * DAY
+    scene.world.rotations[NAME] = replace(scene.row, order="secret.rotate/database/x", phase_since=ahead)
+    scene.world.now += INTERVAL
+    scene.plan()
+    scene.settle()
+    assert phase(scene) is SecretPhase.GRACE
+
+
 @pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
 @pytest.mark.parametrize("compromised", [False, True])
 def test_the_value_in_use_stored_again_by_hand_is_where_it_was(
@@ -673,6 +840,25 @@ def test_the_value_in_use_stored_again_by_hand_is_where_it_was(
         scene.settle()
     assert not scene.world.letters
     assert scene.row.generation == 1
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+def test_after_a_purge_nothing_but_a_value_stored_by_hand_goes_on(kind: type) -> None:
+    scene = Scene(kind=kind)
+    value = scene.versions()[-1][1]
+    del scene.world.secrets[VAULT_URL, NAME]
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    assert (phase(scene), len(scene.world.letters)) == (SecretPhase.STEADY, 1)
+    assert value in scene.target.accepted.values()
+    scene.world.add_secret(NAME, value)
+    scene.send(SecretAction.ROTATE, "again")
+    scene.settle()
+    assert (phase(scene), scene.row.generation) == (SecretPhase.GRACE, 1)
+    scene.consume()
+    scene.pass_time(GRACE)
+    assert phase(scene) is SecretPhase.STEADY
+    assert value not in scene.target.accepted.values()
 
 
 # Revocation, restoring and what is on record of them
@@ -960,7 +1146,13 @@ def test_who_has_confirmed_a_revocation_is_on_record() -> None:
     order = SecretOrder(SecretAction.CONFIRM, NAME, "done", Trigger.MANUAL, "bob@atp", "revoked in the portal", 1)
     scene.drop(SECRET_JOBS, order.to_json())
     scene.settle()
-    assert [each["actor"] for each in records(scene, "secret.revoke", "succeeded")] == ["bob@atp"]
+    for action in ("secret.revoke", "secret.confirm"):
+        (record,) = records(scene, action, "succeeded")
+        assert (record["actor"], record["reason"]) == ("bob@atp", "revoked in the portal")
+    row = scene.row
+    assert (row.actor, row.reason, row.confirmed_by) == ("alice@atp", "asked for", "bob@atp")
+    scene.pass_time(INTERVAL)
+    assert (scene.row.generation, scene.row.actor, scene.row.confirmed_by) == (2, "planner", "")
 
 
 def test_a_version_published_twice_by_a_retry_leaves_nothing_enabled() -> None:

@@ -36,7 +36,7 @@ class SecretHistory(RuleBasedStateMachine):
         self.scene = Scene(kind=NATURES[nature])
         self.world = self.scene.world
         self.requests = 0
-        self.has_lost_row = self.is_stored_again = False
+        self.has_lost_row = False
         self.disabled: set[str] = set()
         self.last = self.scene.row
 
@@ -123,20 +123,16 @@ class SecretHistory(RuleBasedStateMachine):
 
     @rule(lost=st.sampled_from((False, False, True)))
     def the_row_is_lost(self, lost: bool) -> None:
-        if lost and not self.is_stored_again and not self.disabled and self.world.rotations.pop(NAME, None) is not None:
+        if lost and self.world.rotations.pop(NAME, None) is not None:
             self.has_lost_row = True
 
     @rule()
     def somebody_stores_the_newest_value_again(self) -> None:
-        """Not where the row is lost: the new version has no tags that could tell of the one before."""
-        if not self.has_lost_row:
-            self.is_stored_again = True
-            self.world.add_secret(NAME, self.scene.versions()[-1][1])
+        self.world.add_secret(NAME, self.scene.versions()[-1][1])
 
     @rule()
     def somebody_disables_the_version_before(self) -> None:
-        """Not where the row is lost: a revocation that had begun is not told from the person's work then."""
-        if not self.has_lost_row and self.last.previous:
+        if self.last.previous:
             self._switch({self.last.previous}, enabled=False)
 
     @rule()

@@ -256,7 +256,11 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "[signing] calendar: Key Vault counts days from the making of a version: say interval_days",
     ),
     "an interval too short for the vault": (
-        KEK + DEK + KEY.replace("interval_days = 90", "interval_days = 6").replace("grace_days = 7", "grace_days = 0"),
+        KEK
+        + DEK
+        + KEY.replace("interval_days = 90", "interval_days = 6")
+        .replace("grace_days = 7", "grace_days = 0")
+        .replace("[30, 7]", "[6, 1]"),
         "[signing] interval_days: Key Vault rotates after 7 days or more",
     ),
     "dual running longer than a quarter": (
@@ -302,6 +306,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a control twice": (
         KEK + DEK + CERTIFICATE + 'controls = ["GDPR", "GDPR"]\n',
         "[clients] controls: names something twice",
+    ),
+    "alerts before the rotation before": (
+        (KEK + DEK).replace("interval_days = 365\n", "interval_days = 360\nalert_days = [361, 7]\n"),
+        "[master-kek] alert_days: 361 is longer than the time between two rotations",
     ),
     "alerts on no day": (KEK + DEK + CERTIFICATE + "alert_days = []\n", "[clients] alert_days: names no day"),
     "an alert on the day itself": (

@@ -204,6 +204,13 @@ def test_the_command_learns_fingerprints_and_names_the_lines(tmp_path: Path) -> 
     logged.write_bytes(b"fine\n")
     assert run(prints, str(logged)).returncode == 0
     assert run(str(tmp_path / "none"), str(logged)).returncode == 2
+    for arguments, mistake in (
+        ((), b"no file to look in was named"),
+        ((str(logged), "--learn"), b"reads standard input"),
+    ):
+        ended = run(prints, *arguments)
+        assert (ended.returncode, ended.stdout) == (2, b"")
+        assert mistake in ended.stderr
 
 
 def test_a_mask_that_was_cut_off_is_not_masked_again() -> None:

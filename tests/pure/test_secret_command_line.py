@@ -23,10 +23,11 @@ from rotation.rotators.registry import READERS, ROTATORS
 from rotation.secret_versions import GENERATION_TAG, STATE_TAG
 from shared import log
 from shared.azure import wiring
-from shared.errors import Integrity, MissingPackage, Waiting
+from shared.errors import AtpError, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.values import SLOT_TAG, SecretPhase, SecretVersion
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, ByHand, Logins, SimRotator
+from tests.jobs.test_secret_attacks import raises
 from tests.simulator import VAULT_URL, SimAlerts, SimDeadLetters, SimQueues, SimSecretRotations, SimSecrets
 
 CATALOG = f"""
@@ -483,7 +484,11 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(operator: Operator
 def test_a_dry_run_says_that_the_secret_was_deleted(operator: Operator) -> None:
     del operator.world.secrets[VAULT_URL, NAME]
     assert operator.types("secret", "rotate", NAME, "--dry-run") == 0, operator.err
-    assert operator.told()["current version"].startswith("the vault has no version, and ")
+    gone = operator.told()["current version"]
+    assert gone.startswith("the vault has no version, and ")
+    assert operator.types("secret", "status", NAME) == 0
+    assert gone in operator.out.splitlines()
+    assert operator.types("secret", "rotate", NAME, "--dry-run") == 0
     assert operator.told()["dual running"] == "7 days"
 
 
@@ -517,7 +522,8 @@ def test_a_dry_run_says_that_a_rotation_under_way_takes_the_place_of_another(ope
 def test_a_dry_run_says_when_vault_or_target_cannot_be_asked(operator: Operator) -> None:
     for port in ("target", "secrets"):
         operator.world.outage = frozenset({port})
-        assert operator.types("secret", "rotate", NAME, "--dry-run") == 0
+        assert operator.types("secret", "rotate", NAME, "--dry-run") == EXIT_UNAVAILABLE
+        assert "simulated outage" in operator.err
         told = operator.told()
         assert told["not known"].startswith("vault or target cannot be asked: Transient: simulated outage")
         assert "new slot" not in told
@@ -527,7 +533,7 @@ def test_a_dry_run_says_when_vault_or_target_cannot_be_asked(operator: Operator)
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (MissingPackage("a package is not installed", package="psycopg"), 0),
+        (MissingPackage("a package is not installed", package="psycopg"), EXIT_REJECTED),
         (Waiting("look there yourself"), 0),
         (Integrity("the target is not as any rotation leaves it"), EXIT_INTEGRITY),
     ],
@@ -541,6 +547,25 @@ def test_a_dry_run_passes_on_what_the_rotator_says(
     monkeypatch.setattr(Logins, "place", place)
     assert operator.types("secret", "rotate", NAME, "--dry-run") == code
     assert str(error) in operator.out + operator.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Rejected("the server refuses the login that alters the two users", user="rotator"), EXIT_REJECTED),
+        (Transient("no connection to the database server"), EXIT_UNAVAILABLE),
+    ],
+)
+def test_a_dry_run_tries_what_the_rotation_will_need(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, error: AtpError, code: int
+) -> None:
+    before = changes(operator)
+    monkeypatch.setattr(Logins, "rehearse", raises(error))
+    assert operator.types("secret", "rotate", NAME, "--dry-run") == code
+    assert str(error) in operator.told()["not known"]
+    assert str(error) in operator.err
+    assert operator.out.splitlines()[-1] == "nothing was changed, nothing was asked"
+    assert (changes(operator), operator.orders()) == (before, [])
 
 
 # Status
@@ -594,6 +619,8 @@ def test_the_status_of_one_secret_in_json_has_its_versions(operator: Operator) -
     assert (seen["phase"], seen["verdict"], seen["rolled_back"]) == ("grace", "rolled back", True)
     assert [each["generation"] for each in seen["versions"]] == ["", "1", "undoes 1"]
     assert [each["enabled"] for each in seen["aside"]] == [False]
+    assert [each["state"] for each in seen["versions"]] == ["restored", "previous", "current"]
+    assert (seen["asked_by"], seen["undone_because"]) == ("alice@atp", "operator asked to roll back")
 
 
 def test_the_status_needs_no_access_to_the_vault(operator: Operator) -> None:

@@ -1,5 +1,6 @@
 """Tasks for people: what they read, and what they are told when."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,25 @@ def test_a_task_says_what_to_do_how_with_which_command_and_until_when(task: Task
     assert f"python -m rotation secret {command} bank-token" in words
     assert f"{task.deadline:%Y-%m-%d %H:%M} UTC" in words
     assert words.endswith(POLICY.instructions)
+
+
+@pytest.mark.parametrize("phase", [SecretPhase.REVOKING, SecretPhase.ABANDONING])
+def test_a_task_to_revoke_names_the_value_and_how_it_is_revoked_and_does_not_ask_for_another(
+    phase: SecretPhase,
+) -> None:
+    rotation = SecretRotation(
+        "bank-token", phase, NOW, 4, task="x", previous="b" * 32, previous_since=NOW, pending="c" * 32
+    )
+    for policy, how in (
+        (POLICY, f"How such a value is made, which is not asked for here: {POLICY.instructions}"),
+        (replace(POLICY, revocation="Portal of the bank."), "Portal of the bank."),
+    ):
+        task = task_of(rotation, Parameters(policy, None))
+        assert task is not None
+        words = text(task)
+        assert words.endswith(f"UTC. {how}")
+        version = f"(version {'b' * 32} in the vault, in use since {NOW:%Y-%m-%d})"
+        assert (version if phase is SecretPhase.REVOKING else f"(version {'c' * 32} in the vault)") in words
 
 
 # How long after its beginning, and what is told then.

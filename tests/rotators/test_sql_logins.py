@@ -1,5 +1,6 @@
 """What the SQL rotators read of a catalog entry, their templates and passwords; and optional packages."""
 
+import json
 import os
 import re
 import string
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from rotation.fields import Fields
 from rotation.rotators import azure_sql, mysql, postgresql, sql_logins
-from rotation.rotators.base import Change, Place, Surroundings
+from rotation.rotators.base import Change, Credential, Place, Surroundings
 from rotation.rotators.registry import ROTATORS
 from rotation.rotators.sql_logins import Login, Server, Session, SqlLogins, SqlParameters, Template
 from shared.clock import system_clock
@@ -178,3 +179,62 @@ def test_every_parameter_is_explained_in_the_runbook() -> None:
     read = set(re.findall(r'fields\.(?:texts|matching|integer|text|one_of|name)\("(\w+)"', sources))
     assert len(read) == 9
     assert read <= explained
+
+
+class OneLogin(Server):
+    """Knows one login, and notes what it is asked."""
+
+    def __init__(self, login: Login) -> None:
+        self.login = login
+        self.asked: list[str] = []
+
+    @override
+    def open(self, login: Login) -> Session | None:
+        is_known = (login.username, login.password.reveal()) == (self.login.username, self.login.password.reveal())
+        return Noted(self.asked) if is_known else None
+
+
+class Noted(Session):
+    """Notes every call."""
+
+    def __init__(self, asked: list[str]) -> None:
+        self.asked = asked
+
+    @override
+    def check(self) -> None:
+        self.asked.append("check")
+
+    @override
+    def let_in(self, user: str, password: Secret) -> None:
+        self.asked.append("let in")
+
+    @override
+    def shut_out(self, user: str, password: Secret) -> None:
+        self.asked.append("shut out")
+
+    @override
+    def disconnect(self, user: str) -> int:
+        self.asked.append("disconnect")
+        return 0
+
+    @override
+    def close(self) -> None:
+        self.asked.append("close")
+
+
+@pytest.mark.parametrize("admin", ["", "rotator"])
+@pytest.mark.parametrize("password", ["right", "wrong"])
+def test_a_rehearsal_tries_the_login_that_will_alter_and_changes_nothing(admin: str, password: str) -> None:
+    parameters = parsed(TABLE | ({"admin": "db-admin"} if admin else {}))
+    server = OneLogin(Login(admin or "app_a", Secret(b"right")))
+    stored = json.dumps({"username": "rotator", "password": password}).encode()
+    around = Surroundings(lambda _: Secret(stored), cast("Any", None), os.urandom, system_clock)
+    rotator = SqlLogins(parameters, server, around)
+    current = Credential("app_a", parameters.template.render("app_a", password))
+    if password == "right":
+        rotator.rehearse("app_b", current)
+        assert server.asked == ["check", "close"]
+    else:
+        with pytest.raises(Rejected, match="refuses the login that alters"):
+            rotator.rehearse("app_b", current)
+        assert server.asked == []
