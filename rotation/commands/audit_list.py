@@ -7,6 +7,7 @@ They check the chain of every stream that they read, and stop where it is broken
 import argparse
 import heapq
 import json
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,11 +17,12 @@ from typing import Final
 from rotation.audit import STREAMS, Outcome, Record, stream_of, time_text
 from rotation.commands.grammar import Commands, add_command, add_json, ensure_order, matching, moment, number
 from rotation.commands.ports import Ports
-from rotation.commands.tables import Row, as_csv, rendered
+from rotation.commands.tables import Row, as_csv, printable, rendered
 from rotation.intents import openings
 from rotation.streams import copied, extend
 from rotation.trail import Point, Trail
 from shared.errors import Rejected
+from shared.redact import mask
 from shared.settings import Settings
 from shared.values import tenant_id
 
@@ -121,11 +123,23 @@ def _list(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iter
     trail = Trail(ports.records, ports.checkpoints)
     count = options.last
     records = iter(last(trail, wanted, count, ports.clock())) if count else found(trail, wanted)
+    if subject:
+        records = _or_hint(records, trail, subject)
     if options.csv:
         return as_csv(_FIELDS, (_in_full(record) for record in records))
     if options.json:
         return (json.dumps(_in_full(record)) for record in records)
     return rendered((_row(record, _SHOWN) for record in records), as_json=False)
+
+
+def _or_hint(records: Iterator[Record], trail: Trail, subject: str) -> Iterator[Record]:
+    """The records; where there are none, and never were any about that subject, a word about it: it may be misspelt."""
+    is_empty = True
+    for record in records:
+        is_empty = False
+        yield record
+    if is_empty and next(found(trail, Wanted(subject=subject)), None) is None:
+        sys.stderr.write(mask(f"note: nothing at all is on record about {printable(subject)}\n"))
 
 
 def found(trail: Trail, wanted: Wanted) -> Iterator[Record]:

@@ -294,6 +294,23 @@ def test_a_range_that_is_empty_is_told(auditor: Auditor, command: Sequence[str])
     auditor.is_told(f"{first} must be before {second}", "2026-02-01")
 
 
+@pytest.mark.parametrize(
+    ("asked", "is_odd"),
+    [
+        (("--tenant", "acmee"), True),
+        (("--subject", "kek/master-kekk", "--outcome", "failed"), True),
+        (("--tenant", "acme", "--since", "2050-01-01"), False),
+        (("--tenant", "acme"), False),
+    ],
+)
+def test_a_subject_that_nothing_is_on_record_about_may_be_misspelt(
+    auditor: Auditor, asked: Sequence[str], *, is_odd: bool
+) -> None:
+    history(auditor)
+    assert auditor.types("list", *asked) == 0
+    assert ("nothing at all is on record about" in auditor.err) is is_odd
+
+
 def test_nothing_found_is_an_answer(auditor: Auditor) -> None:
     assert auditor.types("list") == 0
     assert auditor.out == "none\n"
