@@ -54,7 +54,7 @@ from tests import simulator
 from tests.simulator import SIGNING_KEY, World
 
 QUEUE = "contract"
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Backend(Protocol):

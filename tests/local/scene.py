@@ -32,7 +32,7 @@ from shared.azure.wiring import QUEUES, TABLES
 from shared.redact import KnownSecrets
 from shared.values import Keyring, StoredRecord, Tenant, TenantId
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 _LOG_TAIL = 30
 _POLL_S = 0.1
 

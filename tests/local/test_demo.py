@@ -22,7 +22,7 @@ from local.stack import ANY_PORTS, ROOT
 from rotation.tenant_cipher import TenantCipher
 from tests.local.scene import PATIENCE_S, living_with, until
 
-RUN_PATIENCE_S = 240.0
+RUN_PATIENCE_S = 900.0
 
 
 def spawn(home: Path, *arguments: str) -> subprocess.Popen[str]:

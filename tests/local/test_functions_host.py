@@ -28,7 +28,7 @@ from local.storage import AzuriteProcess
 from shared.clock import MovableClock
 
 SAMPLE_APP = Path(__file__).parent / "sample_app"
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 type Record = dict[str, Any]
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 ADMIN: Final = secrets.token_urlsafe(24)
 MOST: Final = 2
-_PATIENCE_S: Final = 10.0
+_PATIENCE_S: Final = 60.0
 
 
 @dataclass

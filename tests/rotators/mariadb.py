@@ -20,7 +20,7 @@ from local.storage import free_port
 
 PROGRAM: Final = Path("/usr/sbin/mariadbd")
 ADMIN: Final = "operator"
-_PATIENCE_S: Final = 60.0
+_PATIENCE_S: Final = 180.0
 
 
 @dataclass(frozen=True)
