@@ -35,6 +35,20 @@ class StreamState:
         self.prev = last.hex()
         self.size += 1
 
+    def pass_over(self, prev: str) -> bool:
+        """Take a record in of which nothing is known but the hash that the next one names; False if that is none."""
+        try:
+            digest = bytes.fromhex(prev)
+        except ValueError:
+            return False
+        if len(digest) != HASH_BYTES or digest.hex() != prev:
+            return False
+        if self.last is not None:
+            self._tree.add_hash(self.last)
+        self.last, self.prev = digest, prev
+        self.size += 1
+        return True
+
     def head(self) -> StreamHead:
         """The stream in one hash."""
         tree = self._tree.copy()

@@ -34,6 +34,7 @@ MAX_GAP: Final = timedelta(minutes=10)
 """The longest time without a checkpoint that is not remarked on: in it, nothing was held to anything yet."""
 STAMPED_EVERY: Final = timedelta(hours=2)
 """Where time-stamps are asked for, no stretch without one may be longer: they are taken each hour."""
+_UNDER_NONE: Final = "records are under no checkpoint: nothing proves them"
 _KEPT: Final = 100
 _BATCH_BYTES: Final = 40_000  # of records that are read together: more would not stay in the cache of the processor
 _MOST_UNSTAMPED: Final = 1_000  # eight times as many as there are in two hours
@@ -133,7 +134,10 @@ class Verification:
         self._streams: Streams = no_records()
         self._signed: dict[int, StreamHead] = dict(heads_of(self._streams))  # as the last checkpoint says
         self._root = streams_root(self._signed)
-        self._broken: set[int] = set()
+        self._broken: set[int] = set()  # streams that can be compared with nothing signed any more
+        self._gaps: set[int] = set()  # those of them that have records missing
+        self._short: set[int] = set()  # those that lack nothing but the last record that was signed
+        self._unproven: dict[int, tuple[int, int]] = {}  # by stream: the first and the last record that no root proves
         self._touched: set[int] = set()
         self._last: Checkpoint | None = None
         self._last_note = ""
@@ -193,14 +197,20 @@ class Verification:
         if self._touched:
             stream = min(self._touched)
             size = self._signed[stream].size
-            what = "records are under no checkpoint: nothing proves them"
-            self._find(Verdict.INTEGRITY, what, stream, size + 1, self._streams[stream].size)
+            self._find(Verdict.INTEGRITY, _UNDER_NONE, stream, size + 1, self._streams[stream].size)
             what = "the lines end without the checkpoint of their last records"
             self._find(Verdict.COMPLETENESS, what, checkpoint=report.to_number)
+        for stream, (first, last) in sorted(self._unproven.items()):
+            what = "nothing proves records, because others of their stream are missing"
+            self._find(Verdict.INTEGRITY, what, stream, first, last)
         for place in self._repeats.places():
             stream, seq = place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1)
             self._find(Verdict.INTEGRITY, "an event is recorded twice", stream, seq)
         for number in sorted({held.statement.number for held in self._held} - self._met):
+            if report.from_number < number < report.to_number:
+                what = "the trail lacks the checkpoint that is held, and has later ones"
+                self._find(Verdict.INTEGRITY, what, checkpoint=number)
+                continue
             if number <= report.from_number:
                 what = "the lines begin behind the checkpoint that is held"
             else:
@@ -228,9 +238,8 @@ class Verification:
                 if seq <= state.size:
                     self._find(Verdict.INTEGRITY, "a record is out of its place, or there again", stream, seq)
                     continue
-                self._broken.add(stream)
                 self._find(Verdict.COMPLETENESS, "records are missing", stream, state.size + 1, seq - 1)
-                state.size, state.prev = seq - 1, prev
+                self._leap(stream, seq, prev)
             if prev != state.prev:
                 # Its predecessor was changed, or it was; what is signed will not say which.
                 self._broken.add(stream)
@@ -244,6 +253,20 @@ class Verification:
             touched.add(stream)
             if record.time != self._time:
                 self._timed(record.time, stream, seq)
+
+    def _leap(self, stream: int, seq: int, prev: str) -> None:
+        """Go on behind missing records, with one that names its predecessor."""
+        state, broken = self._streams[stream], self._broken
+        if seq == state.size + 2 and (stream not in broken or stream in self._short) and state.pass_over(prev):
+            # Of one that is missing the hash is known: what is signed still proves all others.
+            for streams in (broken, self._gaps, self._short):
+                streams.discard(stream)
+            self._unproven.pop(stream, None)
+            return
+        broken.add(stream)
+        self._gaps.add(stream)
+        self._short.discard(stream)
+        state.size, state.prev = seq - 1, prev
 
     def _timed(self, time: str, stream: int, seq: int) -> None:
         """A time that is not that of the record before."""
@@ -264,22 +287,32 @@ class Verification:
     def _anchor(self, anchor: Anchor) -> None:
         streams = from_texts(anchor.streams)
         since, until = (parse_time(text) if text else None for text in (anchor.since, anchor.until))
-        if self._anchored:
-            if anchor.number != self.report.to_number or anchor.note != self._last_note:
-                self._find(Verdict.COMPLETENESS, "checkpoints are missing between two files", checkpoint=anchor.number)
-            elif reduce(_folded, anchor.handovers, b"") != self._handed:
-                self._find(Verdict.INTEGRITY, "a file begins with other handovers than were", checkpoint=anchor.number)
-            if not self._broken and to_texts(streams) != to_texts(self._streams):
-                self._find(Verdict.INTEGRITY, "a file begins with other streams than were", checkpoint=anchor.number)
+        if not self._anchored:
+            self._anchored = True
+            # An export says what it was asked for. It may say too little, and then has less than the auditor asks for.
+            self._since, self._until = self._since or since, self._until or until
+            self._begin(anchor, streams)
+            self.report.from_number = anchor.number
+            self.report.began = self._last.statement.time if self._last else None
             return
-        self._anchored = True
-        # An export says what it was asked for. It may say too little, and then has less than the auditor asks for.
-        self._since, self._until = self._since or since, self._until or until
+        is_next = (anchor.number, anchor.note) == (self.report.to_number, self._last_note)
+        if not is_next:
+            self._find(Verdict.COMPLETENESS, "checkpoints are missing between two files", checkpoint=anchor.number)
+        elif reduce(_folded, anchor.handovers, b"") != self._handed:
+            self._find(Verdict.INTEGRITY, "a file begins with other handovers than were", checkpoint=anchor.number)
+        if anchor.number > self.report.to_number or (is_next and self._broken):
+            self._abandon()
+            self._begin(anchor, streams)
+        elif not self._broken and to_texts(streams) != to_texts(self._streams):
+            self._find(Verdict.INTEGRITY, "a file begins with other streams than were", checkpoint=anchor.number)
+
+    def _begin(self, anchor: Anchor, streams: Streams) -> None:
+        """Go on behind an anchor, whatever was before it: what it says of the streams is signed."""
         self._streams = streams
         self._begun = {stream: state.size for stream, state in streams.items()}
         self._signed = dict(heads_of(streams))
         self._root = streams_root(self._signed)
-        self.report.from_number = self.report.to_number = anchor.number
+        self.report.to_number = anchor.number
         if anchor.number == 0:
             if any(state.size for state in streams.values()) or anchor.note or anchor.handovers:
                 raise Integrity("the beginning of an audit trail has records already")
@@ -295,8 +328,19 @@ class Verification:
         statement = checkpoint.statement
         if statement.number != anchor.number or statement.root != self._root:
             self._find(Verdict.INTEGRITY, "the streams of an anchor are not the signed ones", checkpoint=anchor.number)
-        self.report.began = statement.time
+        if self._last:
+            self._date(statement.time, anchor.number)
         self._follow(checkpoint, anchor.note)
+
+    def _abandon(self) -> None:
+        """Leave the streams as they were read: what comes next does not continue them."""
+        for stream in sorted(self._touched - self._gaps):
+            size = self._signed[stream].size
+            self._find(Verdict.INTEGRITY, _UNDER_NONE, stream, size + 1, self._streams[stream].size)
+        for stream in self._touched:
+            self._ask_for_proof(stream)
+        for streams in (self._touched, self._broken, self._gaps, self._short):
+            streams.clear()
 
     def _checkpoint(self, part: Signed) -> None:
         checkpoint = parse(part.note)
@@ -336,12 +380,19 @@ class Verification:
 
     def _compare(self, stream: int, said: StreamHead, number: int) -> None:
         """A stream as it was read, with what a checkpoint says of it."""
-        if stream in self._broken:
-            return
         state, before = self._streams[stream], self._signed[stream].size
+        if stream in self._gaps:
+            self._ask_for_proof(stream)
+            return
         if state.size < said.size:
             what = "records were cut off: fewer than were signed"
             self._find(Verdict.COMPLETENESS, what, stream, state.size + 1, said.size, number)
+            self._gaps.add(stream)
+            if state.size == said.size - 1 and stream not in self._broken:
+                self._short.add(stream)
+            self._ask_for_proof(stream)
+        elif stream in self._broken:
+            return
         elif state.size > said.size:
             what = "records were inserted: more than were signed"
             self._find(Verdict.INTEGRITY, what, stream, before + 1, state.size, number)
@@ -351,6 +402,13 @@ class Verification:
         else:
             return
         self._broken.add(stream)
+
+    def _ask_for_proof(self, stream: int) -> None:
+        """Remember records that were read of a stream with missing ones: its tree needs those, too."""
+        if stream in self._touched & self._gaps:
+            last = self._streams[stream].size
+            first, _ = self._unproven.get(stream, (min(self._signed[stream].size + 1, last), last))
+            self._unproven[stream] = first, last
 
     def _date(self, time: datetime, number: int) -> None:
         """The time of a checkpoint, with that of the one before and those of the records in between."""

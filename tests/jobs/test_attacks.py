@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, override
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
@@ -17,6 +18,7 @@ from rotation import verification
 from rotation.audit import STREAMS, event_id, parse_time, time_text
 from rotation.bundle import Signed, anchor_line, is_record, line_of
 from rotation.checkpoint import Statement, from_der, parse, signed, streams_root
+from rotation.merkle import leaf_hash
 from rotation.streams import heads_of, no_records, to_texts
 from rotation.trail import BEGINNING
 from rotation.verification import Expectations, Report, Verdict, Verification
@@ -603,6 +605,111 @@ def test_records_behind_the_last_checkpoint_are_neither_proven_nor_the_whole_of_
     ensure_named(
         report, {INTEGRITY: "under no checkpoint", COMPLETENESS: "without the checkpoint of their last records"}
     )
+
+
+def relinked_behind(forgery: Forgery, seq: int) -> list[bytes]:
+    """Put together with the hashes of the attacked stream behind that record computed anew, and every number kept."""
+    prev = ""
+    for record in (record for each in forgery.rounds for record in each.records if record["stream"] == STREAM):
+        if record["seq"] > seq:
+            record["prev"] = prev
+        prev = leaf_hash(rfc8785.dumps(record)).hex()
+    return forgery.lines()
+
+
+def of_stream(forgery: Forgery, *numbers: int) -> list[dict[str, Any]]:
+    """These records of the attacked stream."""
+    records = [record for each in forgery.rounds for record in each.records]
+    return [record for record in records if record["stream"] == STREAM and record["seq"] in numbers]
+
+
+def without(forgery: Forgery, *numbers: int) -> Forgery:
+    """Lacking these records of the attacked stream."""
+    gone = of_stream(forgery, *numbers)
+    for each in forgery.rounds:
+        each.records = [record for record in each.records if record not in gone]
+    return forgery
+
+
+@pytest.mark.parametrize("missing", [[AT], [AT, AT + 1], [1], [1, 2, 3], [AT, AT + 4]])
+@pytest.mark.parametrize("behind", [1, 2, 40])
+def test_a_record_that_was_altered_behind_missing_ones_is_not_proven(
+    victim: Platform, missing: list[int], behind: int
+) -> None:
+    """Its hash and all behind it computed anew: nothing but the signed roots can say so, and they need every record."""
+    forgery = Forgery.of(victim.export())
+    for record in of_stream(forgery, max(missing) + behind):
+        record["reason"] = "it never happened"
+    lines = relinked_behind(without(forgery, *missing), max(missing) + behind)
+    report = verified([lines], victim.keys)
+    ensure_named(report, {COMPLETENESS: "missing", INTEGRITY: ""})
+    assert all(each.stream == STREAM for each in report.findings)
+
+
+@pytest.mark.parametrize("cut", range(AT - 2, AT + 8))
+def test_a_record_that_was_altered_before_its_stream_was_cut_off_is_not_proven(victim: Platform, cut: int) -> None:
+    forgery = Forgery.of(victim.export())
+    assert len(of_stream(forgery, *range(1, 100))) > AT + 8
+    for record in of_stream(forgery, cut):
+        record["reason"] = "it never happened"
+    report = verified([relinked_behind(without(forgery, *range(cut + 1, 999)), cut)], victim.keys)
+    assert not report.holds(COMPLETENESS)
+    assert not report.holds(INTEGRITY)
+
+
+@pytest.mark.parametrize("number", range(1, AT + 8))
+def test_one_missing_record_is_known_by_its_hash_and_all_others_are_proven(victim: Platform, number: int) -> None:
+    """Also the last one that a checkpoint signs, as soon as the next record of its stream names it."""
+    report = verified([without(Forgery.of(victim.export()), number).lines()], victim.keys)
+    assert report.holds(INTEGRITY)
+    assert {(each.verdict, each.stream, each.seq, each.upto) for each in report.findings} == {
+        (COMPLETENESS, STREAM, number, number)
+    }
+
+
+@pytest.mark.parametrize("prev", ["", "x" * 64, "AB" * 32, "ab" * 31, " " + "ab" * 32])
+def test_what_is_no_hash_stands_for_no_missing_record(victim: Platform, prev: str) -> None:
+    forgery = Forgery.of(victim.export())
+    (behind,) = of_stream(forgery, AT + 1)
+    behind["prev"] = prev
+    report = verified([without(forgery, AT).lines()], victim.keys)
+    ensure_named(report, {COMPLETENESS: "missing", INTEGRITY: "nothing proves"})
+
+
+def test_behind_a_file_that_is_missing_every_record_is_proven_by_the_anchor(heirs: Platform) -> None:
+    files = [heirs.export(upto=60), middle(heirs)]
+    report = verified(files, heirs.keys)
+    assert [(each.verdict, each.what) for each in report.findings] == [
+        (COMPLETENESS, "checkpoints are missing between two files"),
+        (COMPLETENESS, "no checkpoint was signed for longer than accepted"),
+    ]
+    at = next(at for at, line in enumerate(files[1]) if is_record(line))
+    files[1][at] = changed_text(files[1][at], "reason", lambda _: "it never happened")
+    assert not verified(files, heirs.keys).holds(INTEGRITY)
+    files = [[*heirs.export(upto=60), heirs.export()[1]], middle(heirs)]
+    ensure_named(verified(files, heirs.keys), {INTEGRITY: "there again"})
+
+
+def test_what_is_missing_in_one_file_leaves_the_next_one_proven(heirs: Platform) -> None:
+    lines = middle(heirs)
+    number = json.loads(lines[0])["number"]
+    records = [at for at, line in enumerate(heirs.export(upto=number)) if is_record(line)]
+    first = [line for at, line in enumerate(heirs.export(upto=number)) if at not in records[:9]]
+    report = verified([first, lines], heirs.keys)
+    ensure_named(report, {COMPLETENESS: "missing", INTEGRITY: "nothing proves"})
+    once = len(report.findings)
+    at = next(at for at, line in enumerate(lines) if is_record(line))
+    changed = [*lines[:at], changed_text(lines[at], "reason", lambda _: "it never happened"), *lines[at + 1 :]]
+    assert len(verified([first, changed], heirs.keys).findings) > once
+
+
+def test_a_checkpoint_that_is_held_and_was_dropped_is_not_still_there(victim: Platform) -> None:
+    """Whoever has the stolen key and has forked the trail before it would drop it, too."""
+    forgery = Forgery.of(victim.export())
+    drop_checkpoints(forgery)
+    held = victim.notes[round_of(Forgery.of(victim.export()))]
+    report = verified([forgery.lines()], victim.keys, held=[held])
+    ensure_named(report, {COMPLETENESS: "checkpoints are missing", INTEGRITY: "lacks the checkpoint that is held"})
 
 
 def stamped(lines: Sequence[bytes]) -> list[int]:
