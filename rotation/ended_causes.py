@@ -50,11 +50,16 @@ class EndedCauses:
         return False
 
     def _has_outcome(self, job: str, subject: str) -> bool:
-        """Whether the trail says how a job has ended, however long ago it was begun; not if it cannot be read."""
+        """Whether the trail says how a job has ended, however long ago it was begun; not if it cannot be read.
+
+        Given up and then sent again, a job has an outcome before it is begun: that is not its end.
+        """
         try:
-            return any(self._audit.find(job, outcome, subject) for outcome in _ENDS)
+            begun = self._audit.find(job, Outcome.INTENT, subject)
+            ends = [self._audit.find(job, outcome, subject) for outcome in _ENDS]
         except Integrity:
             return False
+        return begun is not None and any(end is not None and end.seq > begun.seq for end in ends)
 
     def _is_usable(self, kid: Kid) -> bool:
         """Whether the vault would wrap with it; not with one that is gone, or in no vault of ours."""

@@ -234,6 +234,20 @@ def test_what_was_told_of_a_step_is_over_when_it_has_its_outcome_and_not_before_
     assert guarded.world.alerts == {}, "over, however long ago it was begun"
 
 
+def test_that_an_order_was_given_up_before_it_was_sent_again_and_begun_is_no_outcome_of_its_step() -> None:
+    guarded = Guarded()
+    trail = AuditTrail(SimRecords(guarded.world), guarded.world.clock)
+    given_up = AuditEvent("kek.rotate/k/again", Outcome.FAILED, "kek.rotate", "kek/k", "operator", "manual", "so")
+    trail.record(given_up)
+    trail.record(replace(given_up, outcome=Outcome.INTENT))
+    for _ in range(3):
+        guarded.tick(TOLD_AFTER)
+        assert list(guarded.world.alerts) == [f"intent/{given_up.job}"]
+    trail.record(replace(given_up, outcome=Outcome.SUCCEEDED))
+    guarded.tick(MINUTES)
+    assert guarded.world.alerts == {}
+
+
 def test_a_step_that_gets_its_outcome_while_a_slow_watchdog_reads_is_not_told_of() -> None:
     guarded = Guarded()
     world = guarded.world
