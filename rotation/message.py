@@ -45,6 +45,7 @@ _SIZES: Final[Mapping[KeyKind, Sequence[int]]] = {
 PLANNED: Final = re.compile(r"v[0-9]+")
 """The planner's name for the job that makes that version."""
 _FAILURE: Final = re.compile(r"[A-Za-z]{1,40}")
+_HALF: Final = re.compile("[\ud800-\udfff]")  # what JSON can escape and is no character
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -459,6 +460,8 @@ class Misfit:
             return None
         if not reason.isprintable() or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             return None
+        if _HALF.search(text):
+            return None  # no table takes it
         return cls(mask(reason)[:_MAX_BECAUSE], digest, mask(text)[:_MAX_KEPT])
 
     def to_json(self) -> str:

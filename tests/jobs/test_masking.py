@@ -149,6 +149,7 @@ def test_a_misfit_comes_out_of_a_queue_as_it_went_in(body: str, reason: str) -> 
         b'{"schema": "misfit/1"}',
         b'{"schema": "misfit/1", "reason": 1, "digest": "00", "text": ""}',
         b'{"schema": "misfit/1", "reason": "", "digest": "00", "text": ""}',
+        b'{"schema": "misfit/1", "reason": "", "digest": "00000000000000000000000000000000", "text": "\\ud800"}',
         b'{"schema": "misfit/2", "reason": "", "digest": "00000000000000000000000000000000", "text": ""}',
     ],
 )
