@@ -174,6 +174,8 @@ def _texts(dek: bytes) -> Sequence[tuple[str, str]]:
         "longer sentences": "password for ",
         "known DEKs": f"{dek.hex()} ",
         "known DEKs with colons": f"{dek.hex(':')}\n",
+        "known DEKs far from each other": f"{dek.hex()} {'abc def ' * 1_000}",
+        "known DEKs among escapes": f"{dek.hex()} {'\\\\n4a:' * 1_300}",
         "characters of Latin-1": "\\u00e9\\u0080",
     }
     begun = {

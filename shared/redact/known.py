@@ -31,6 +31,7 @@ _LEAST_NUMBERS: Final = 8
 _MAX_CLEAN: Final = 4_096
 _LONG: Final = 2_048
 _BLOCK: Final = 32_768
+_PIECE: Final = 2_048
 _OVERLAP: Final = 4_096
 _MOST: Final = 500  # values in one text; one with more is masked as a whole
 _NEW_LINE, _PERCENT_SIGN, _BACKSLASH_SIGN = b"\n%\\"  # as numbers: looked for five times as fast as bytes
@@ -250,18 +251,40 @@ class KnownSecrets:
         raw = text.encode(*_CODEC)
         size = max(_BLOCK, 2 * self._margin)
         if len(raw) <= size + self._margin:
-            spans = self._find(raw)
+            spans, _ = self._find(raw)
         else:
             # Block by block, so that a find is located in one of them; what is on a border is whole in the next.
+            # With many values, or few that are far from each other, it is masked as a whole: no text keeps us busy.
             found: list[tuple[int, int]] = []
+            searched = 0
             for at in range(0, len(raw), size):
-                found += [(at + start, at + end) for start, end in self._find(raw[at : at + size + self._margin])]
-                if len(found) > _MOST:
+                located, octets = self._find(raw[at : at + size + self._margin])
+                found += [(at + start, at + end) for start, end in located]
+                searched += octets
+                if len(found) > _MOST or searched > size:
                     return [(0, len(text))]
             spans = _merged(found)
         return spans if not spans or len(raw) == len(text) else _in_characters(raw, spans)
 
-    def _find(self, raw: bytes) -> Sequence[tuple[int, int]]:
+    def _find(self, raw: bytes) -> tuple[list[tuple[int, int]], int]:
+        """Spans of what is in `raw`, and in how many bytes they had to be located."""
+        if not self._is_in(raw):
+            return [], 0
+        half, overlap = len(raw) // 2, max(_PIECE, self._margin)
+        spans: list[tuple[int, int]] = []
+        searched = 0
+        if half >= 2 * overlap:
+            # To locate a value takes ten times as long as to know that it is there, so that is done in a small piece.
+            for at, piece in ((0, raw[: half + overlap]), (half, raw[half:])):
+                located, octets = self._find(piece)
+                spans += [(at + start, at + end) for start, end in located]
+                searched += octets
+        if not spans:
+            spans, searched = [*self._spans(raw)], searched + len(raw)
+        return _merged(spans), searched
+
+    def _is_in(self, raw: bytes) -> bool:
+        """Whether `raw` has a value in any reading."""
         clean = self._clean  # before the index is read: whoever adds a value puts another set in its place afterwards
         index = self._index
         found, runs = _all_readings(raw, clean, as_it_is=self._any_text)
@@ -272,11 +295,9 @@ class KnownSecrets:
                     if len(clean) > _MAX_CLEAN:
                         clean.clear()
                     clean.update(runs)
-                return ()
+                return False
             candidates = {form for word in words if word in index for form in self._forms_at(word)}
-        if not any(form in read for form in candidates):
-            return ()
-        return _merged([*self._spans(raw)])
+        return any(form in read for form in candidates)
 
     def _put(self, form: bytes) -> None:
         if not self._any_text and (form.isascii() or _UTF8.fullmatch(form)):

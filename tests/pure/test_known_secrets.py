@@ -5,7 +5,7 @@ import json
 import random
 import re
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -152,6 +152,45 @@ def test_one_of_many_values_is_found_in_a_long_text_in_its_place() -> None:
     assert (
         shown == f"{filler}{MASK_KNOWN}{filler}|b{repr(values[4_000])[1]}{MASK_KNOWN}{repr(values[4_000])[1]}|{filler}"
     )
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_value_is_masked_wherever_it_stands_in_a_long_text(name: str) -> None:
+    """Where the text is cut to look for it, too."""
+    value = b"\x00\xffTiefe \xe2\x82\xacWasser"
+    secrets = KnownSecrets()
+    secrets.add(value)
+    written = WRITTEN[name](value)
+    rest = "it is so; " * 4_000
+    for cut in (known._BLOCK, known._BLOCK // 2, known._BLOCK // 4):
+        for at in range(cut - 300, cut + 60, 67):
+            masked = secrets.mask(f"{rest[:at]} {written} {rest[at:]}")
+            assert masked.startswith(rest[: at - 8]), (name, at)
+            assert masked.endswith(rest[at + 8 :]), (name, at)
+            assert len(masked) < len(rest) + 2 * len(written), (name, at)
+            assert written not in masked, (name, at)
+
+
+@pytest.mark.parametrize("piece", ["\\n4a:", "4a ", "%4a", "65,66,", "QUJD\n", "a b c "])
+@pytest.mark.parametrize("distance", [2_000, 8_000, 30_000])
+def test_values_far_from_each_other_are_not_located_in_all_of_a_long_text(
+    piece: str, distance: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes ten times as long as to know that they are there."""
+    value = b"correct-horse-battery"
+    secrets = KnownSecrets()
+    secrets.add(value)
+    located: list[int] = []
+    spans = KnownSecrets._spans
+
+    def noted(self: KnownSecrets, raw: bytes) -> Iterator[tuple[int, int]]:
+        located.append(len(raw))
+        return spans(self, raw)
+
+    monkeypatch.setattr(KnownSecrets, "_spans", noted)
+    text = (piece * (distance // len(piece)) + f" {value.decode()} ") * (500_000 // distance)
+    assert value.decode() not in secrets.mask(text)
+    assert sum(located) < 3 * known._BLOCK
 
 
 def test_100_000_values_are_kept_in_less_than_60_mb_and_the_newest_stay() -> None:
