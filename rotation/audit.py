@@ -55,6 +55,7 @@ _GRAMMAR: Final[Mapping[str, re.Pattern[str]]] = {
     }.items()
 }
 _DETAILS: Final = _GRAMMAR.keys() - {"action", "subject", "actor", "trigger", "job"}
+_NUMBERS: Final = 2**53  # RFC 8785, by way of RFC 7493: below it, what every reader reads alike
 MAX_REASON: Final = 200  # characters
 _SHA256: Final = hashlib.sha256()  # to be copied: see rotation/merkle.py
 _FROM_ISO: Final = datetime.fromisoformat
@@ -96,6 +97,8 @@ class AuditEvent:
         for name, value in (typed | {"job": self.job} | dict(self.details)).items():
             if not _GRAMMAR[name].fullmatch(value) or mask(value) != value:
                 raise ValueError(f"audit field {name!r} does not follow its grammar")
+        if not all(version is None or 0 <= version < _NUMBERS for version in (self.old_version, self.new_version)):
+            raise ValueError("an audit version is no number that every reader reads alike")
 
     @property
     def id(self) -> str:
@@ -135,7 +138,7 @@ def chained(events: Iterable[AuditEvent], seq: int, previous: bytes, now: dateti
     return records
 
 
-_NUMBER: Final = msgspec.Meta(ge=0, lt=2**53)  # RFC 8785, by way of RFC 7493: what every reader reads alike
+_NUMBER: Final = msgspec.Meta(ge=0, lt=_NUMBERS)
 _STREAM: Final = msgspec.Meta(ge=0, lt=STREAMS)
 
 

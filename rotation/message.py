@@ -26,6 +26,7 @@ REWRAP_BATCHES: Final = "rewrap-batches"
 SECRET_JOBS: Final = "secret-jobs"  # noqa: S105 - the name of a queue
 POISON_SUFFIX: Final = "-poison"  # as the Functions host names them
 
+MAX_GENERATION: Final = 10**6
 _MAX_BYTES: Final = 8 * 1024
 _MAX_BECAUSE: Final = 400
 _MAX_KEPT: Final = 16_000
@@ -274,7 +275,7 @@ class KekOrder(_Delivered):
             compromised=fields.flag("compromised") if rotates else False,
             shard=fields.integer("shard", 0, SHARDS - 1) if has_part else None,
             tenant=fields.tenant("tenant") if has_part and "tenant" in fields.left else None,
-            generation=None if rotates else fields.integer("generation", 1, 10**6),
+            generation=None if rotates else fields.integer("generation", 1, MAX_GENERATION),
             **fields.way(),
         )
         fields.finish()
@@ -316,7 +317,7 @@ class RewrapBatch(_Delivered):
         """The batch in a message body."""
         fields = _Fields(body, RewrapBatch.SCHEMA)
         kek = fields.matching("kek", _KEY_NAME)
-        generation = fields.integer("generation", 1, 10**6)
+        generation = fields.integer("generation", 1, MAX_GENERATION)
         pass_number = fields.integer("pass", 1, 10**6)
         shard = fields.integer("shard", 0, SHARDS - 1)
         if generation is None or pass_number is None or shard is None:
@@ -386,7 +387,7 @@ class SecretOrder(_Delivered):
             trigger=fields.one_of("trigger", Trigger, default=Trigger.MANUAL),
             actor=fields.matching("actor", _ACTOR, default="operator"),
             reason=mask(fields.text("reason", MAX_REASON))[:MAX_REASON],
-            generation=fields.integer("generation", 1 if rotates else 0, 10**6),
+            generation=fields.integer("generation", 1 if rotates else 0, MAX_GENERATION),
             compromised=fields.flag("compromised") if rotates else False,
             **fields.way(),
         )

@@ -8,12 +8,14 @@ Nothing here enables a version. One that a person has disabled stays so until a 
 meanwhile is told `Disabled`.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from rotation.catalog import PENDING_SUFFIX, Entry
+from rotation.message import MAX_GENERATION
 from rotation.rotators.base import Credential, fingerprint
 from shared.clock import Clock
 from shared.errors import Disabled, Integrity, Rejected
@@ -41,6 +43,7 @@ class VersionState(StrEnum):
     VOID = "void"  # no longer set aside; disabled
 
 
+_GENERATION: Final = re.compile(r"[1-9][0-9]{0,6}")
 _PUBLISHED: Final = (VersionState.CURRENT, VersionState.PREVIOUS, VersionState.RESTORED)
 
 
@@ -79,12 +82,13 @@ class Versions:
     def newest_generation(self) -> int:
         """The highest generation that any version was made for, 0 if none was.
 
-        One is not counted for which a value is still set aside: it goes on with that.
+        A tag that says more than an order can is none of ours. One is not counted for which a value is still set aside:
+        it goes on with that.
         """
         published = self._secrets.versions(self._name, self._vault)
         void = [each for each in self._secrets.versions(self._aside, self._vault) if not each.enabled]
         tags = [each.tags.get(GENERATION_TAG, "") for each in (*published, *void)]
-        return max((int(tag) for tag in tags if tag.isdecimal()), default=0)
+        return max((int(tag) for tag in tags if _GENERATION.fullmatch(tag) and int(tag) < MAX_GENERATION), default=0)
 
     def before(self, version: SecretVersion) -> tuple[SecretVersion, datetime] | None:
         """The version that works beside a published one, and until when. None if it was revoked, or there is none."""

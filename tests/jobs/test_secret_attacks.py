@@ -9,6 +9,7 @@ from typing import Any, Final, Never
 
 import pytest
 
+from rotation.audit import record_in
 from rotation.catalog import PENDING_SUFFIX
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import ASKED_AGAIN_AFTER, CLAIM, TRIED_AGAIN_AFTER
@@ -18,7 +19,7 @@ from shared.values import SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ApiKeys, ByHand, Keys, Logins
-from tests.simulator import VAULT_URL, Fault, SimSecrets
+from tests.simulator import VAULT_URL, Fault, SimSecrets, World
 
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
@@ -771,6 +772,17 @@ def test_a_row_of_before_a_failure_gives_no_generation_out_again(monkeypatch: py
     scene.send(SecretAction.ROTATE)
     scene.settle()
     assert scene.row.generation == 2
+
+
+@pytest.mark.parametrize("tag", ["1000000", f"{2**53}", f"{2**63}", "9" * 256, "\u0661\u0662", "0", "-1", "1e3", "x"])
+def test_a_generation_that_somebody_has_made_up_stops_neither_the_rotation_nor_the_audit_trail(tag: str) -> None:
+    scene = Scene()
+    scene.world.add_secret(NAME, scene.target.rotator(World()).first().value.reveal(), {GENERATION_TAG: tag})
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    assert (phase(scene), scene.row.generation) == (SecretPhase.GRACE, 1)
+    assert all(record_in(stored) for records in scene.world.streams.values() for stored in records)
+    assert not scene.world.letters
 
 
 def test_a_row_of_before_a_rollback_gives_no_generation_out_again(monkeypatch: pytest.MonkeyPatch) -> None:

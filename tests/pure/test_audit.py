@@ -417,6 +417,15 @@ def test_a_typed_field_has_no_room_for_anything_else(changes: dict[str, Any]) ->
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("version", [-1, 2**53, 2**64])
+@pytest.mark.parametrize("name", ["old_version", "new_version"])
+def test_no_version_is_recorded_that_nobody_could_read(name: str, version: int) -> None:
+    with pytest.raises(ValueError, match="version"):
+        event(**{name: version})
+    (stored,) = chained([event(**{name: 2**53 - 1})], 1, GENESIS, NOW)
+    assert parsed(stored.canonical) is not None
+
+
 def test_a_secret_in_the_reason_is_masked_before_it_is_hashed() -> None:
     (record,) = chained([event(reason=f"token {JWT} and password=hunter2hunter2")], 1, GENESIS, NOW)
     assert b"hunter2" not in record.canonical
