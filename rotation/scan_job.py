@@ -42,7 +42,7 @@ from rotation.secret_planner_job import SecretPlanner
 from shared.clock import Clock
 from shared.errors import AtpError, Conflict, Integrity, Rejected
 from shared.ports import Alerts, VaultObjects
-from shared.values import Alert, ObjectKind, SecretRotation, VaultObject
+from shared.values import Alert, ObjectKind, SecretRotation, Severity, VaultObject
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +163,11 @@ class VaultScan:
 
     def _tell(self, look: "_Look", alert: Alert) -> None:
         look.kept.add(alert.id)
-        if not look.has_told(alert):
-            self._alerts.raise_alert(alert)
+        if look.has_told(alert):
+            return
+        if look.has_told_worse(alert):  # an open alert gets no less severe, and what it says is over
+            self._alerts.resolve(alert.id)
+        self._alerts.raise_alert(alert)
 
     def _resolve(self, looks: "Sequence[_Look]", opened: Mapping[str, Alert]) -> AtpError | None:
         """What was said of objects and is not true any more; the first error, which keeps no other from being resolved.
@@ -206,6 +209,11 @@ class _Look:
         """Whether exactly that was told before."""
         stored = self.opened.get(alert.id)
         return stored is not None and (stored.severity, stored.what) == (alert.severity, alert.what)
+
+    def has_told_worse(self, alert: Alert) -> bool:
+        """Whether something more severe was told before: the end was moved, or another version is there."""
+        stored = self.opened.get(alert.id)
+        return stored is not None and (stored.severity, alert.severity) == (Severity.CRITICAL, Severity.WARNING)
 
 
 def _is_of_state(alert: Alert) -> bool:

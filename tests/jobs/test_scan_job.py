@@ -215,6 +215,24 @@ def test_the_end_of_an_object_that_the_catalog_does_not_know_is_told_each_time_i
     assert list(scene.open()) == [f"unmanaged/{HOST}/certificate/stray"]
 
 
+@pytest.mark.parametrize(("kind", "name"), [(ObjectKind.CERTIFICATE, "stray"), (ObjectKind.KEY, "storage-key")])
+def test_what_was_told_of_an_end_that_was_moved_is_over_though_the_new_one_is_near_too(
+    scene: Scene, kind: ObjectKind, name: str
+) -> None:
+    made = scene.world.add_object(kind, name, expires=scene.world.now)
+    scene.scan()
+    (alert_id,) = (each for each in scene.open() if each.startswith("expiry/"))
+    assert scene.world.alerts[alert_id].severity is Severity.CRITICAL
+    scene.world.objects[made.vault, kind, name][-1] = replace(made, expires=scene.world.now + 20 * DAY)
+    for _ in range(2):
+        scene.scan()
+        alert = scene.world.alerts[alert_id]
+        assert (alert.severity, alert.what) == (Severity.WARNING, SOON)
+    before = scene.told()
+    scene.scan()
+    assert scene.told() == before
+
+
 def test_an_object_of_the_catalog_that_vanishes_is_told_once_until_it_is_there_again(scene: Scene) -> None:
     scene.scan()
     kept = {
