@@ -237,6 +237,7 @@ class _Work:
         before = self._versions.before(newest)
         if before is not None:
             previous, until = before
+            until = min(until, self._clock() + self._policy.entry.grace)  # whatever a person has written there
             slot, back = self._slot(previous), RESTORES_TAG in newest.tags
             row = found(row, previous.version, slot, previous.created, until, self._clock(), back=back)
         self._store(row)

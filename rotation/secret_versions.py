@@ -10,7 +10,7 @@ meanwhile is told `Disabled`.
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -95,8 +95,9 @@ class Versions:
         named = self._found(version.tags.get(PREVIOUS_TAG, ""))
         if named is not None:
             try:
-                until = datetime.strptime(version.tags.get(PREVIOUS_UNTIL_TAG, ""), "%Y-%m-%dT%H:%M:%S%z")
-            except ValueError:
+                said = datetime.strptime(version.tags.get(PREVIOUS_UNTIL_TAG, ""), "%Y-%m-%dT%H:%M:%S%z")
+                until = said.astimezone(UTC)
+            except (ValueError, OverflowError):
                 raise Integrity("a tag of a secret is not a moment", name=self._name, version=version.version) from None
             return None if self.is_revoked(named.version) else (named, until)
         versions = self._secrets.versions(self._name, self._vault)[::-1]

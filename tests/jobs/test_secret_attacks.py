@@ -15,7 +15,7 @@ from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import ASKED_AGAIN_AFTER, CLAIM, TRIED_AGAIN_AFTER
 from rotation.secret_versions import GENERATION_TAG, STATE_TAG, Versions
 from shared.errors import Integrity, MissingPackage, Rejected, Transient, Waiting
-from shared.values import SLOT_TAG, SecretPhase, Severity
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ApiKeys, ByHand, Keys, Logins
@@ -783,6 +783,20 @@ def test_a_generation_that_somebody_has_made_up_stops_neither_the_rotation_nor_t
     assert (phase(scene), scene.row.generation) == (SecretPhase.GRACE, 1)
     assert all(record_in(stored) for records in scene.world.streams.values() for stored in records)
     assert not scene.world.letters
+
+
+@pytest.mark.parametrize("until", ["9999-12-31T23:59:59-2359", "0001-01-01T00:00:00+2359", "9999-12-31T23:59:59+0000"])
+def test_an_end_of_dual_running_that_somebody_has_made_up_is_refused_or_no_later_than_ours(until: str) -> None:
+    scene = Scene()
+    tags = {STATE_TAG: "current", PREVIOUS_TAG: scene.row.current, PREVIOUS_UNTIL_TAG: until}
+    scene.world.add_secret(NAME, b"made by a person", tags | {GENERATION_TAG: "1", SLOT_TAG: "user-b"})
+    scene.send(SecretAction.ROTATE)
+    scene.settle()
+    (letter,) = scene.world.letters.values()
+    if phase(scene) is SecretPhase.GRACE:
+        assert scene.row.grace_until == scene.world.now + GRACE
+    else:
+        assert "a tag of a secret is not a moment" in letter.reason
 
 
 def test_a_row_of_before_a_rollback_gives_no_generation_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
