@@ -4,7 +4,7 @@ import base64
 import hashlib
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -59,6 +59,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 # Kills and outages
 
 
+def rotated(scene: Scene, tenants: Sequence[str]) -> int:
+    """How many are, as the hosts log it: storage is asked slowly while they keep it busy, and then it is too late."""
+    jobs = [line["job"].split("/") for line in scene.logged("job done")]
+    return sum(job[0] == Action.ROTATE_DEK and job[1] in tenants for job in jobs)
+
+
 def test_a_worker_killed_amid_sixty_rotations_costs_no_rotation_no_read_and_no_write(
     scene: Scene, tally: Tally
 ) -> None:
@@ -66,9 +72,9 @@ def test_a_worker_killed_amid_sixty_rotations_costs_no_rotation_no_read_and_no_w
     scene.add(*tenants)
     with scene.load(*tenants) as load:
         scene.ask(Action.ROTATE_DEK, *tenants)
-        scene.until(lambda: sum(scene.primary(name) == 2 for name in tenants[:20]) >= 3, "rotations are under way")
+        scene.until(lambda: rotated(scene, tenants) >= 3, "rotations are under way")
+        assert rotated(scene, tenants) < len(tenants), "the worker is killed too late to matter"
         scene.stack.hosts[0].kill()
-        assert any(scene.primary(name) == 1 for name in tenants), "the worker was killed too late to matter"
         scene.new_host()
         scene.until(lambda: all(scene.primary(name) == 2 for name in tenants), "every tenant is rotated")
         scene.settle()
@@ -113,9 +119,9 @@ def test_storage_that_restarts_amid_forty_rotations_loses_and_repeats_none(durab
     host = scene.stack.hosts[0]
     scene.add(*tenants)
     scene.ask(Action.ROTATE_DEK, *tenants)
-    scene.until(lambda: sum(scene.primary(name) == 2 for name in tenants) >= 3, "rotations are under way")
+    scene.until(lambda: rotated(scene, tenants) >= 3, "rotations are under way")
+    assert rotated(scene, tenants) < len(tenants), "storage is restarted too late to matter"
     scene.stack.azurite.restart()
-    assert any(scene.primary(name) == 1 for name in tenants), "storage was restarted too late to matter"
 
     scene.until(lambda: all(scene.primary(name) == 2 for name in tenants), "every tenant is rotated")
     scene.check()
@@ -283,18 +289,18 @@ def as_cloud_event(event: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("schema", ["Event Grid", "CloudEvents"])
-def test_an_event_delivered_twice_makes_one_alert_for_the_owner(scene: Scene, schema: str) -> None:
+def test_an_event_delivered_twice_makes_each_alert_once_for_the_owner(scene: Scene, schema: str) -> None:
     near = scene.stack.clock() + timedelta(days=5)
     name = f"stray-key-{schema.partition(' ')[0].lower()}"
     key = scene.stack.adapters.key_client.create_rsa_key(name, size=2048, expires_on=near)
     told = event("KeyNearExpiry", str(key.id), scene.stack.clock)
     path, body = (WEBHOOK, told) if schema == "Event Grid" else (CLOUD_WEBHOOK, as_cloud_event(told))
     assert [call(scene.stack.hosts[1], path, json.dumps([body]))[0] for _ in range(2)] == [202, 202]
-    (alert,) = (alert for alert in scene.stack.adapters.alerts.all() if alert.subject == f"key/{name}")
-    assert (alert.what, alert.owner) == (
-        "Key Vault has an object that the catalog does not know",
-        "security-engineering",
-    )
+    told_of = [alert for alert in scene.stack.adapters.alerts.all() if alert.subject == f"key/{name}"]
+    assert sorted((alert.what, alert.owner) for alert in told_of) == [
+        ("Key Vault has an object that the catalog does not know", "security-engineering"),
+        ("an object in the vault is about to expire", "security-engineering"),
+    ]
 
 
 def test_the_daily_scan_finds_a_kek_that_expires_and_no_event_told_of(scene: Scene) -> None:

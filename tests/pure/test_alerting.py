@@ -54,15 +54,24 @@ def texts(file: Path) -> Iterator[str | None]:
             node = ast.Constant(constants.get(node.id))
         return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
-    for function in (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)):
+    functions = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
+    telling = [node for node in functions if node.returns and "tuple[Severity, str]" in ast.unparse(node.returns)]
+    for function in telling:
+        for node in ast.walk(function):
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                yield text(node.value.elts[1])
+    for function in functions:
         for call in calls(function, "Alert"):
+            if telling and is_told(call):
+                continue
             what = argument(call, "what", 2)
             names = [parameter.arg for parameter in function.args.args if parameter.arg != "self"]
             if not isinstance(what, ast.Name) or what.id not in names:
                 yield text(what)
                 continue
             for caller in calls(tree, function.name):
-                yield text(argument(caller, what.id, names.index(what.id)))
+                if not (telling and is_told(caller)):
+                    yield text(argument(caller, what.id, names.index(what.id)))
 
 
 def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
@@ -71,6 +80,11 @@ def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called == name:
                 yield node
+
+
+def is_told(call: ast.Call) -> bool:
+    """Whether severity and text come together, from a function that says both."""
+    return any(isinstance(each, ast.Starred) and ast.unparse(each) == "*told" for each in call.args)
 
 
 def argument(call: ast.Call, name: str, position: int) -> ast.expr | None:
