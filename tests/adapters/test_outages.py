@@ -207,7 +207,7 @@ def test_a_run_whose_writing_lost_something_is_as_before_or_as_wanted_as_a_whole
     stack: Stack, line: Line, loss: Loss
 ) -> None:
     name = f"kek-{loss.name.lower()}"
-    line.adapters.keks.add(replace(POINTER, name=name))
+    stack.adapters.keks.add(replace(POINTER, name=name))
     for step in range(3):
         before = stack.adapters.keks.read(name)
         assert before is not None
