@@ -18,7 +18,7 @@ serve: setup               ## start the local stack and leave it up until Ctrl-C
 	@$(PY) -m local --die-with-parent serve $(ARGS)
 
 test: setup                ## all tests: pure, crash matrix, contracts, end to end
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: setup               ## benchmarks, as ratios against floors measured in the same run
 	@$(PY) -m bench $(ARGS)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy
 from typing import Any
 
@@ -49,16 +49,6 @@ def _as_if_alone() -> Iterator[None]:
         logger.handlers[:] = handlers
     for handler, formatter in formatters:
         handler.setFormatter(formatter)
-
-
-_ALONE = ("jobs", "pure", "vectors")  # folders whose tests start no server
-
-
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Tests of a file share the servers that it starts and stay in one process; all others go where one is free."""
-    for item in items:
-        if item.path.parent.name not in _ALONE:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 _OF_WORKER = "tally"
