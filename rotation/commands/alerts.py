@@ -75,7 +75,10 @@ def _described(alerts: list[Alert]) -> Iterator[str]:
 
 def _as_shown(found: re.Match[str]) -> str:
     """A time in the details of an alert, as all others are shown."""
-    return f"{minute(datetime.fromisoformat(found[0]))} UTC"
+    try:
+        return f"{minute(datetime.fromisoformat(found[0]))} UTC"
+    except ValueError:  # no day of any calendar: details may quote what somebody typed
+        return found[0]
 
 
 def _resolve(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001

@@ -260,6 +260,12 @@ def test_alerts_can_be_chosen(
     assert all({"owner", "next", "runbook", "resolved", "resolved_by"} <= row.keys() for row in rows)
 
 
+def test_what_only_looks_like_a_time_is_shown_as_it_is(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.notes = [alert("a-1", details={"reason": "2026-19-39T29:59:59Z"})]
+    assert main(["alerts"]) == 0
+    assert "2026-19-39T29:59:59Z" in capsys.readouterr().out
+
+
 def test_without_alerts_it_says_none(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
     platform.notes = [alert("a-2", resolved=T0)]
     assert main(["alerts"]) == 0
