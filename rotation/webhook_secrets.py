@@ -64,8 +64,9 @@ class WebhookSecrets:
         self._asking = threading.Lock()
         self._read: _Read | None = None
         self._renew = True
-        self._fresh_until = float("-inf")
         self._asked_at = float("-inf")
+        self._kept_s = 0.0  # from then on
+        self._asked_time = clock()
 
     @property
     def now(self) -> datetime:
@@ -103,18 +104,20 @@ class WebhookSecrets:
         return True
 
     def _is_stale(self) -> bool:
-        return self._renew or self._monotonic() >= self._fresh_until
+        # By either clock: while a machine is suspended, or its clock is put right, only one of them goes on.
+        past = max(self._monotonic() - self._asked_at, (self._clock() - self._asked_time).total_seconds())
+        return self._renew or past >= self._kept_s
 
     def _ask(self) -> None:
-        self._asked_at = self._monotonic()
+        self._asked_at, self._asked_time, self._kept_s = self._monotonic(), self._clock(), 0.0
         self._renew = False  # before asking: what is wanted from now on may not be in the answer
         try:
             self._read = self._ask_vault()
-            self._fresh_until = self._asked_at + KEPT_S
+            self._kept_s = KEPT_S
         except Transient as error:
             if self._read is None:
                 raise
-            self._fresh_until = self._asked_at + PAUSE_S
+            self._kept_s = PAUSE_S
             log.warning("webhook secret not read again", extra={"entry": self._name, "because": str(error)})
 
     def _ask_vault(self) -> _Read:

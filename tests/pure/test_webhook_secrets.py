@@ -25,11 +25,12 @@ class Scene:
 
     vault: Published = field(default_factory=Published)
     seconds: float = 0.0
+    suspended: timedelta = timedelta()  # time that passed while nothing of the machine went on
 
     @property
     def now(self) -> datetime:
         """The time."""
-        return NOW + timedelta(seconds=self.seconds)
+        return NOW + self.suspended + timedelta(seconds=self.seconds)
 
     def secrets(self) -> WebhookSecrets:
         """Those of a service that has just started."""
@@ -91,6 +92,15 @@ def test_what_was_read_is_kept_for_a_minute(scene: Scene) -> None:
     assert signer.sign("msg_1", BODY) == scene.signed_by(NEW)
 
 
+def test_what_was_read_before_a_machine_was_suspended_is_read_again_at_once(scene: Scene) -> None:
+    signer, verifier = WebhookSigner(scene.secrets()), WebhookVerifier(scene.secrets())
+    verifier.verify(signer.sign("msg_1", BODY), BODY)
+    scene.vault.publish("g2", NEW, scene.now + DAY)
+    scene.suspended = 2 * DAY
+    assert signer.sign("msg_1", BODY) == scene.signed_by(NEW)
+    assert refuses(verifier, scene.signed_by(OLD))
+
+
 def test_without_the_vault_a_sender_goes_on_with_what_it_has_and_leaves_the_vault_alone(scene: Scene) -> None:
     signer = WebhookSigner(scene.secrets())
     signer.sign("msg_1", BODY)
@@ -120,6 +130,16 @@ def test_a_secret_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(Rejected) as caught:
         WebhookSigner(Scene().secrets()).sign("msg_1", BODY)
     assert caught.value.fields == {"entry": "hook"}
+
+
+def test_a_refusal_of_the_vault_is_not_covered_by_what_was_read_before(scene: Scene) -> None:
+    signer = WebhookSigner(scene.secrets())
+    signer.sign("msg_1", BODY)
+    scene.vault.disable(scene.vault.versions()[0].version)
+    scene.seconds = KEPT_S
+    for _ in range(2):
+        with pytest.raises(Rejected):
+            signer.sign("msg_1", BODY)
 
 
 def test_who_comes_while_another_one_asks_the_vault_goes_on_with_what_there_is(scene: Scene) -> None:
