@@ -14,6 +14,7 @@ from shared.log import MaskingFormatter, masked_copy
 from shared.redact import KNOWN_SECRETS, find, mask
 from shared.secret import Secret
 from shared.values import Phase
+from tests.conftest import Tally
 from tests.jobs.platform import Platform
 from tests.simulator import SimQueues
 
@@ -41,7 +42,7 @@ def platform() -> Platform:
 
 
 def test_no_record_and_at_most_one_log_line_in_a_hundred_has_anything_masked(
-    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest, tally: Tally
 ) -> None:
     with caplog.at_level(logging.DEBUG):
         platform: Platform = request.getfixturevalue("platform")
@@ -49,8 +50,10 @@ def test_no_record_and_at_most_one_log_line_in_a_hundred_has_anything_masked(
     lines = [render(record) for record in caplog.records]
     assert len(lines) > 80
     changed = [line for line in lines if find(line)]
+    tally.count(f"log lines of the jobs, {len(changed)} with anything masked", len(lines))
     assert len(changed) <= len(lines) / 100, changed
     records = [record.canonical.decode() for stream in platform.world.streams.values() for record in stream]
+    tally.count("audit records of the jobs, none with anything masked", len(records))
     assert len(records) > 30
     assert [record for record in records if find(record)] == []
 
