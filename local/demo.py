@@ -38,9 +38,11 @@ from rotation.message import ROTATION_JOBS, Action, Job, Trigger
 from rotation.tenant_cipher import CachePolicy, TenantCipher
 from shared.azure import wiring
 from shared.errors import AtpError
+from shared.redact import MASK
 from shared.values import Alert, StoredRecord, tenant_id
 
 _CACHES: Final = CachePolicy(refresh_after=timedelta(seconds=1), report_every=timedelta(seconds=5))
+_MASK: Final = MASK.encode()
 _PAGE: Final = 1000
 _KEPT_FAILURES: Final = 5
 _LEASE_S: Final = 10
@@ -65,6 +67,9 @@ class Report:
     audit_records: int = 0
     audit_verified: bool = False
     open_intents: int = 0
+    masked_records: int = 0
+    log_lines: int = 0  # of the functions hosts and the app
+    masked_lines: int = 0
     vault_operations: Mapping[str, int] = field(default_factory=dict)
     kek: KekReport = field(default_factory=KekReport)
     audit: AuditReport = field(default_factory=AuditReport)
@@ -87,6 +92,9 @@ class Report:
             "every ciphertext ever written decrypts again": self.decrypted == self.ciphertexts > 0,
             "the audit chain verifies": self.audit_verified,
             "every intent in the audit trail has its outcome": self.open_intents == 0,
+            "no audit record and at most 1 % of the log lines has a mask in it": self.log_lines > 0
+            and self.masked_lines <= self.log_lines / 100
+            and self.masked_records == 0,
             "no vault operation per rotated tenant": rotation_operations <= 2 + self.tenants // 10,
             **self.kek.promises(),
             **self.secrets.promises(),
@@ -112,7 +120,9 @@ class Report:
                 "records": self.audit_records,
                 "verified": self.audit_verified,
                 "open_intents": self.open_intents,
+                "masked": self.masked_records,
             },
+            "log_lines": {"written": self.log_lines, "masked": self.masked_lines},
             "vault_operations_during_rotation": dict(self.vault_operations),
             "kek": self.kek.to_json(),
             "secrets": self.secrets.to_json(),
@@ -233,12 +243,18 @@ def _verify(stack: Stack, report: Report, show: Steps, store: EventStore) -> Non
             records = _stream(stack, stream)
             report.audit_records += verify_chain(records)[0]
             for record in records:
+                report.masked_records += _MASK in record.canonical
                 fields = json.loads(record.canonical)
                 outcomes.setdefault(fields["job"], set()).add(fields["outcome"])
         report.audit_verified = report.audit_records > 0
     except AtpError as error:
         report.failures.append(str(error))
     report.open_intents = sum(states == {"intent"} for states in outcomes.values())
+    for log in stack.host_logs:
+        with log.open("rb") as lines:
+            for line in lines:
+                report.log_lines += 1
+                report.masked_lines += _MASK in line
 
 
 def _alerts_left(stack: Stack, show: Steps) -> list[Alert]:
@@ -279,7 +295,8 @@ def _print_summary(console: Console, report: Report) -> None:
         *report.secrets.rows_told(),
         *report.audit.rows_told(),
         ("ciphertexts", f"{report.decrypted} of {report.ciphertexts} decrypted, up to {report.largest_bytes:,} bytes"),
-        ("audit records", f"{report.audit_records} in {STREAMS} streams"),
+        ("audit records", f"{report.audit_records} in {STREAMS} streams, {report.masked_records} with a mask"),
+        ("log lines", f"{report.log_lines:,} of the app, {report.masked_lines} with a mask"),
         ("vault operations", ", ".join(f"{kind} {n}" for kind, n in report.vault_operations.items()) or "none"),
     ):
         numbers.add_row(name, value)
