@@ -511,7 +511,8 @@ class Verification:
         report, since, until = self.report, self._since, self._until
         if since and report.began and report.began > since:
             self._find(Verdict.COMPLETENESS, "the lines begin after the time asked for", checkpoint=report.from_number)
-        if until and (report.ended is None or report.ended < until):
+        reach = until or since
+        if reach and (report.ended is None or report.ended < reach):
             self._find(Verdict.COMPLETENESS, "the trail ends before the time asked for", checkpoint=report.to_number)
 
     def _find(

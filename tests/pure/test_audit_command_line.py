@@ -768,6 +768,15 @@ def test_an_export_of_a_time_that_is_not_signed_yet_is_refused(auditor: Auditor)
     assert not (auditor.folder / "none.jsonl").exists()
 
 
+def test_a_trail_that_ends_before_the_time_asked_for_begins_is_not_complete(auditor: Auditor) -> None:
+    history(auditor)
+    export = auditor.exported()
+    assert auditor.types("verify", export, "--key", auditor.key, "--from", "2026-01-01T02:00Z") == 0
+    assert auditor.types("verify", export, "--key", auditor.key, "--from", "2026-02-01") == EXIT_INTEGRITY
+    assert "the trail ends before the time asked for" in auditor.out
+    auditor.is_told("failed=completeness")
+
+
 def test_more_findings_than_are_kept_are_counted(auditor: Auditor) -> None:
     auditor.platform.live(150, each=1)
     command = ("verify", auditor.exported(), "--key", auditor.key, "--origin", "another.example")
