@@ -186,7 +186,8 @@ def _chained(trail: Trail, point: Point, stream: int) -> Iterator[Record]:
 def _names(record: Record, key: str) -> bool:
     """Whether the record names the key: as its subject, or by a key id that is it, or that ends with its name."""
     kids = [record.details[name] for name in ("kid", "old_kid", "new_kid") if name in record.details]
-    return record.subject == f"kek/{key}" or any(key == kid or key in kid.split("/")[-2:] for kid in kids)
+    is_about = record.subject in (f"kek/{key}", f"key/{key}")
+    return is_about or any(key == kid or key in kid.split("/")[-2:] for kid in kids)
 
 
 def _open(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:  # noqa: ARG001

@@ -210,6 +210,15 @@ def test_records_are_found_by_what_they_say(auditor: Auditor, asked: Sequence[st
     assert len(rows) == 3 * len(expected)
 
 
+def test_a_key_is_found_that_is_no_kek(auditor: Auditor) -> None:
+    auditor.records(job="cli-1/key/jwt-signing-key", subject="key/jwt-signing-key", action="policy.write")
+    auditor.records(
+        job="cli-1/certificate/jwt-signing-key", subject="certificate/jwt-signing-key", action="policy.write"
+    )
+    (row,) = auditor.sees("list", "--key", "jwt-signing-key")
+    assert row["subject"] == "key/jwt-signing-key"
+
+
 def test_all_records_come_by_time_over_all_streams(auditor: Auditor) -> None:
     for number in range(60):
         auditor.records(f"tenant-{number * 7 % 20}")
