@@ -97,17 +97,39 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--learn reads standard input and no file" if options.learn else "no file to look in was named")
     try:
         if options.learn:
-            values = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
-            options.fingerprints.write_text(Fingerprints.of(values).to_json(), encoding="utf-8")
+            learnt = Fingerprints.of(_secrets_in(sys.stdin.buffer))
+            options.fingerprints.write_text(learnt.to_json(), encoding="utf-8")
             options.fingerprints.chmod(0o600)
             return 0
-        fingerprints = Fingerprints.parse(options.fingerprints.read_text(encoding="utf-8"))
+        fingerprints = _read(options.fingerprints)
         found = [place for file in options.file for place in sweep(lines_of(file), fingerprints)]
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or 'stdin'}: {error.strerror}\n")
+        return EXIT_WRONG
+    except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_WRONG
     sys.stdout.writelines(f"{place}\n" for place in found)
     return EXIT_FOUND if found else 0
+
+
+def _secrets_in(lines: Iterable[bytes]) -> Sequence[bytes]:
+    """The secret of each line that has one. ValueError if one could not be found: no find would prove nothing."""
+    values = {number: value for number, line in enumerate(lines, 1) if (value := line.rstrip(b"\r\n"))}
+    unfit = ", ".join(str(number) for number, value in values.items() if not _is_random(value))
+    if unfit:
+        least = f"{SHORTEST} bytes or more, {_FEWEST_DIFFERENT} of them different"
+        raise ValueError(f"cannot be looked for, a secret must have {least}; nothing was written: line {unfit}")
+    if not values:
+        raise ValueError("stdin has no secret, a line each; nothing was written")
+    return list(values.values())
+
+
+def _read(file: Path) -> Fingerprints:
+    try:
+        return Fingerprints.parse(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{file}: not a file of fingerprints") from None
 
 
 def _parser() -> argparse.ArgumentParser:

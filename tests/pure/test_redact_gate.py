@@ -1,5 +1,6 @@
 """What leaves otherwise than by a log line: rows, messages, errors; and a sweep of what was written before."""
 
+import io
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from shared.azure.registers import AzureAlertRegister, AzureDeadLetters
 from shared.errors import Transient
 from shared.redact import KNOWN_SECRETS, find
 from shared.redact.gate import ensure_clean, gated
-from shared.redact.sweep import Fingerprints, sweep
+from shared.redact.sweep import Fingerprints, main, sweep
 from shared.values import Alert, AlertEntry, DeadLetter, Severity, StoredRecord
 from tests.pure.keyrings import NOW
 from tests.pure.test_audit import EVENTS, event
@@ -207,10 +208,36 @@ def test_the_command_learns_fingerprints_and_names_the_lines(tmp_path: Path) -> 
     for arguments, mistake in (
         ((), b"no file to look in was named"),
         ((str(logged), "--learn"), b"reads standard input"),
+        ((str(tmp_path),), f"{tmp_path}: Is a directory".encode()),
     ):
         ended = run(prints, *arguments)
         assert (ended.returncode, ended.stdout) == (2, b"")
         assert mistake in ended.stderr
+    (tmp_path / "bytes").write_bytes(b"\xa3")
+    for no_prints in (logged, tmp_path / "bytes"):
+        ended = run(str(no_prints), str(logged))
+        assert (ended.returncode, ended.stderr) == (2, f"{no_prints}: not a file of fingerprints\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("given", "mistake"),
+    [
+        (b"", "stdin has no secret"),
+        (b"\n\r\n", "stdin has no secret"),
+        (b"hunter2\n", "line 1"),
+        (b"0123456789abcdef\n\nhunter2hunter2\naaaaaaaaaaaaaaaaaaaaaaaa", "line 3, 4"),
+    ],
+    ids=["nothing", "empty lines", "short", "short and simple"],
+)
+def test_a_secret_that_no_sweep_can_find_is_told_when_it_is_learnt(
+    given: bytes, mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert main([str(tmp_path / "prints.json"), "--learn"]) == 2
+    told = capsys.readouterr().err
+    assert mistake in told
+    assert "hunter2" not in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mask_that_was_cut_off_is_not_masked_again() -> None:
