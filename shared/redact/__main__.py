@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m shared.redact",
         description="Mask the secrets in what comes by stdin, line by line.",
-        epilog="example: az functionapp log tail ... | python -m shared.redact; "
+        epilog="example: az webapp log tail ... | python -m shared.redact; "
         """printf '{"text": "password=hunter2"}' | python -m shared.redact --json""",
     )
     parser.add_argument(
