@@ -52,11 +52,12 @@ def add_to(nouns: Commands) -> None:
 def _inventory(options: argparse.Namespace, settings: Settings, ports: Ports) -> Iterator[str]:
     now = ports.clock()
     catalog = load(settings.catalog, READERS)
-    different = 0
+    known = unknown = different = 0
 
     def counted() -> Iterator[Row]:
-        nonlocal different
+        nonlocal known, unknown, different
         for row in scan(catalog, ports).rows(now, versions=options.versions):
+            known, unknown = known + bool(row.entry), unknown + (not row.entry)
             different += bool(row.differences)
             if row.differences or not options.differences:
                 yield row
@@ -67,6 +68,8 @@ def _inventory(options: argparse.Namespace, settings: Settings, ports: Ports) ->
         yield from as_csv(_FIELDS, (_fields(row, now) for row in counted()))
     else:
         yield from _table(counted(), now, with_versions=options.versions)
+        yield ""
+        yield f"{known} in the catalog, {unknown} not; {different} with differences"
     if options.check and different:
         raise Different("vaults and catalog differ", objects=different)
 
@@ -106,10 +109,6 @@ def _table(rows: Iterable[Row], now: datetime, *, with_versions: bool) -> Iterat
     """For people: those of one owner together, what belongs to nobody at the end."""
     ordered = sorted(rows, key=lambda row: (row.owner == "", row.owner, row.kind, row.entry or row.object))
     yield from rendered((_cells(row, now, with_versions=with_versions) for row in ordered), as_json=False)
-    known = sum(bool(row.entry) for row in ordered)
-    differing = sum(bool(row.differences) for row in ordered)
-    yield ""
-    yield f"{known} in the catalog, {len(ordered) - known} not; {differing} with differences"
 
 
 def _cells(row: Row, now: datetime, *, with_versions: bool) -> Mapping[str, Cell]:

@@ -136,6 +136,8 @@ def test_differences_alone_and_the_exit_code(world: World, out: Said) -> None:
     assert main(["inventory", "--differences", "--json"]) == 0
     (line,) = out().splitlines()
     assert json.loads(line)["differences"] == ["unmanaged-object"]
+    assert main(["inventory", "--differences"]) == 0
+    assert out().splitlines()[-1] == "5 in the catalog, 1 not; 1 with differences"
     assert main(["inventory", "--check"]) == EXIT_DIFFERENT
 
 
