@@ -1,6 +1,6 @@
 """What `secret rotate --dry-run` says: what would happen. The target is read, and nothing is changed anywhere."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -13,7 +13,7 @@ from rotation.rotators.registry import ROTATORS
 from rotation.secret import Decision, will_replace
 from rotation.secret_versions import EXPIRES_BEHIND_DUE, Versions
 from shared.errors import Rejected, Transient, Waiting
-from shared.values import SLOT_TAG, SecretRotation
+from shared.values import SLOT_TAG, SecretRotation, SecretVersion
 
 LABEL: Final = 18
 """How wide the column of labels is."""
@@ -36,7 +36,10 @@ def planned(
     is_first = False
     problem: Transient | Rejected | None = None
     try:
-        is_first = yield from _read(ports, policy, row, begins=begins)
+        versions = Versions(ports.secrets, policy.entry, ports.clock)
+        newest = versions.newest()
+        is_first = newest is None and not row.current
+        yield from _read(ports, policy, row, versions, newest, begins=begins)
     except (Transient, Rejected) as error:
         problem = error
         yield labelled("not known", f"vault or target cannot be asked: {type(error).__name__}: {error}", LABEL)
@@ -71,13 +74,19 @@ def gone(row: SecretRotation) -> str:
     )
 
 
-def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bool) -> Generator[str, None, bool]:
-    """What vault and target say; answers whether consumers are known to have no credential yet."""
-    versions = Versions(ports.secrets, policy.entry, ports.clock)
-    newest = versions.newest()
+def _read(
+    ports: Ports,
+    policy: SecretPolicy,
+    row: SecretRotation,
+    versions: Versions,
+    newest: SecretVersion | None,
+    *,
+    begins: bool,
+) -> Iterator[str]:
+    """What vault and target say."""
     if newest is None and row.current:
         yield labelled("current version", gone(row), LABEL)
-        return False
+        return
     if newest is None:
         yield labelled("current version", "none", LABEL)
     else:
@@ -93,4 +102,3 @@ def _read(ports: Ports, policy: SecretPolicy, row: SecretRotation, *, begins: bo
     slot = rotator.place(current, generation).slot if begins else row.pending_slot
     rotator.rehearse(slot, current)
     yield labelled("new slot", slot or "named by the service when it makes the credential", LABEL)
-    return newest is None

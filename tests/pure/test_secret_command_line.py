@@ -510,6 +510,18 @@ def test_a_dry_run_of_a_first_credential_revokes_nothing(operator: Operator) -> 
     assert "revoked after" not in told
 
 
+def test_a_dry_run_of_a_first_credential_knows_that_it_is_one_though_the_target_cannot_be_asked(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator.world.secrets.clear()
+    operator.world.rotations.clear()
+    monkeypatch.setattr(Logins, "rehearse", raises(Transient("no connection to the database server")))
+    assert operator.types("secret", "rotate", NAME, "--dry-run") == EXIT_UNAVAILABLE
+    told = operator.told()
+    assert (told["current version"], told["dual running"]) == ("none", "none: it is the first one")
+    assert "revoked after" not in told
+
+
 @by_hand
 def test_a_dry_run_says_that_a_rotation_under_way_takes_the_place_of_another(operator: Operator) -> None:
     operator.rotates(until=SecretPhase.INTENDED)
