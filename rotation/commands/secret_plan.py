@@ -12,8 +12,9 @@ from rotation.rotators.base import Credential
 from rotation.rotators.registry import ROTATORS
 from rotation.secret import Decision, will_replace
 from rotation.secret_versions import EXPIRES_BEHIND_DUE, Versions
+from rotation.tasks import HasTasks
 from shared.errors import Rejected, Transient, Waiting
-from shared.values import SLOT_TAG, SecretRotation, SecretVersion
+from shared.values import SLOT_TAG, SecretPhase, SecretRotation, SecretVersion
 
 LABEL: Final = 18
 """How wide the column of labels is."""
@@ -27,12 +28,15 @@ def planned(
     What keeps it from being carried out is raised at the end: Transient, Rejected.
     """
     begins = not will_replace(row)
+    is_by_hand = isinstance(policy.parameters, HasTasks)
     entry, now = policy.entry, ports.clock()
     grace = timedelta() if order.compromised else entry.grace
     due = entry.schedule.next_after(now)
     yield labelled("name", policy.name, LABEL)
     yield labelled("rotator", policy.rotator, LABEL)
     yield labelled("what happens", _comes_to(decision, begins=begins), LABEL)
+    if is_by_hand and (begins or row.phase is SecretPhase.INTENDED):
+        yield labelled("waits for", "a person to make the new value and to hand it over by `secret drop`", LABEL)
     is_first = False
     problem: Transient | Rejected | None = None
     try:
@@ -50,7 +54,8 @@ def planned(
     else:
         running = f"{grace.days} days" if grace else "none: the one in use is revoked at once"
         yield labelled("dual running", running, LABEL)
-        yield labelled("revoked after", now + grace, LABEL)
+        who = ", by a person who says so by `secret confirm`" if is_by_hand else ""
+        yield labelled("revoked after", f"{minute(now + grace)} UTC{who}", LABEL)
     yield labelled("due next", f"{minute(due)} UTC, {entry.schedule}", LABEL)
     yield labelled("expires", due + EXPIRES_BEHIND_DUE, LABEL)
     yield "nothing was changed, nothing was asked"

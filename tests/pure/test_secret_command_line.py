@@ -19,8 +19,10 @@ from rotation.commands import asking
 from rotation.fields import Fields
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.rotators.base import Kind, Surroundings
+from rotation.rotators.manual import Parameters
 from rotation.rotators.registry import READERS, ROTATORS
 from rotation.secret_versions import GENERATION_TAG, STATE_TAG
+from rotation.tasks import TaskPolicy
 from shared import log
 from shared.azure import wiring
 from shared.errors import AtpError, Integrity, MissingPackage, Rejected, Transient, Waiting
@@ -529,6 +531,17 @@ def test_a_dry_run_says_that_a_rotation_under_way_takes_the_place_of_another(ope
     told = operator.told()
     assert told["what happens"] == "the rotation under way ends without dual running, and no other begins"
     assert told["new slot"] == "user-b"
+
+
+@by_hand
+def test_a_dry_run_says_what_a_person_has_to_do(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        READERS, "simulated", lambda _: Parameters(TaskPolicy("Ask them.", timedelta(days=7), (1,)), None)
+    )
+    assert operator.types("secret", "rotate", NAME, "--dry-run") == 0
+    told = operator.told()
+    assert told["waits for"] == "a person to make the new value and to hand it over by `secret drop`"
+    assert told["revoked after"].endswith(" UTC, by a person who says so by `secret confirm`")
 
 
 def test_a_dry_run_says_when_vault_or_target_cannot_be_asked(operator: Operator) -> None:
