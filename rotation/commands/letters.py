@@ -19,7 +19,7 @@ def add_to(nouns: Commands) -> None:
     add_json(add_command(letters, "list", about, _list, sample="letters list --json"))
     for verb, purpose in (
         ("resend", "put messages on their queue again"),
-        ("drop", "forget messages; what they asked for is not done, but for rewrap/..., which the app asks for again"),
+        ("drop", "forget messages; what a person asked for is not done, what the app asks for by itself comes again"),
     ):
         command = add_command(letters, verb, purpose, _resolve, sample=f"letters {verb} dek.rotate/acme/v2")
         command.add_argument("id", nargs="+", help="as `letters list` shows it")
