@@ -162,8 +162,10 @@ def load(path: Path, rotators: Readers) -> Catalog:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidCatalog(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise InvalidCatalog(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidCatalog(f"{path}: cannot be read: it is not UTF-8") from None
     catalog = parse(text, str(path), rotators)
     names = {*catalog.entries, *(entry.object for entry in catalog.entries.values())}
     let_pass({*rotators, *names, *(name + PENDING_SUFFIX for name in names)})

@@ -80,8 +80,10 @@ def parse(text: str, source: str) -> Redaction:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise InvalidSettings(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidSettings(f"{path}: cannot be read: it is not UTF-8") from None
 
 
 class _Entry:

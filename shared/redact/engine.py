@@ -153,7 +153,9 @@ def compiled(expression: str, *, linear: bool = True) -> Any:  # noqa: ANN401 - 
             return re2.compile(expression, _options())
         return re.compile(expression, re.ASCII)
     except Exception as error:  # noqa: BLE001 - each library has its own
-        raise ValueError(str(error)) from None
+        why = error.args[0] if error.args else error
+        text = why.decode(errors="replace") if isinstance(why, bytes) else str(why)  # RE2 says it in bytes
+        raise ValueError(text) from None
 
 
 def _options() -> Any:  # noqa: ANN401 - of a library without types

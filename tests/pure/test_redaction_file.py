@@ -103,8 +103,16 @@ kind = "pattern"
 
 def test_what_is_no_toml_or_no_file_is_refused(tmp_path: Path) -> None:
     assert "not TOML" in mistakes("[")[0]
-    with pytest.raises(InvalidSettings, match="cannot be read"):
-        config.load(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b"# \xe4\n")
+    for name, why in (("none.toml", "No such file or directory"), ("latin.toml", "it is not UTF-8")):
+        with pytest.raises(InvalidSettings) as caught:
+            config.load(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: cannot be read: {why}"
+
+
+def test_what_is_wrong_with_an_expression_is_said_as_text() -> None:
+    (line,) = mistakes("[a]\nkind = 'pattern'\nowner = 'x'\nshape = '('\n")
+    assert line.startswith("file.toml: [a] shape: not a regular expression: missing )")
 
 
 def test_the_shipped_file_is_the_default_and_adds_nothing() -> None:
