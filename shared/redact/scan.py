@@ -176,6 +176,9 @@ def main(arguments: Sequence[str]) -> int:
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"git: {error.stderr.decode(errors='replace').strip()}\n")
         return EXIT_WRONG
+    except OSError as error:
+        sys.stderr.write(f"{error.filename}: {error.strerror}\n")
+        return EXIT_WRONG
     sys.stdout.writelines(f"{line}\n" for line in found)
     if found:
         sys.stderr.write(f"{len(found)} found in {' and '.join(wanted)}; what is no secret is listed in {ALLOWED}\n")

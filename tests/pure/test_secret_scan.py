@@ -1,5 +1,6 @@
 """The scan of a repository: this one is clean, and a planted secret is found in a file, a commit and the stage."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.redact.scan import main
 from tests.pure import credentials
 
 ROOT = Path(__file__).parents[2]
@@ -185,3 +187,14 @@ def test_a_folder_that_is_no_repository_is_an_error(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("git: ")
     assert "Traceback" not in ended.stderr
+
+
+def test_what_cannot_be_read_is_told_and_is_no_secret(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert main([str(repository), "--tree"]) == 2
+    assert capsys.readouterr().err == f"{repository / 'a file.py'}: Permission denied\n"
