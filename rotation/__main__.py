@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,7 @@ from rotation.commands import tenants as tenant_commands
 from rotation.commands.grammar import WHOLE_LINES, add_group, example
 from rotation.commands.tenants import tenants
 from shared import log
-from shared.errors import AtpError, Conflict, Different, Integrity, InvalidSettings, Transient, Waiting
+from shared.errors import AtpError, Conflict, Different, Integrity, InvalidSettings, Rejected, Transient, Waiting
 from shared.redact import config, mask
 from shared.redact.command_line import Parser
 from shared.settings import Settings
@@ -56,8 +57,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         for line in _lines(options):
-            print(mask(line))
-        sys.stdout.flush()
+            with _output():
+                print(mask(line))
+        with _output():
+            sys.stdout.flush()
     except AtpError as error:
         print(mask(f"{type(error).__name__}: {error}{_advice(error)}"), file=sys.stderr)
         if isinstance(error, Different):
@@ -65,13 +68,24 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(error, Integrity):
             return EXIT_INTEGRITY
         return EXIT_UNAVAILABLE if isinstance(error, Transient | Conflict | Waiting) else EXIT_REJECTED
-    except BrokenPipeError:
-        # Whoever read has enough. What is left in the buffer must go somewhere, or Python complains at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read has enough
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Rejected, or BrokenPipeError, if what is said goes nowhere."""
+    try:
+        yield
+    except OSError as error:
+        # What is left in the buffer must go somewhere, or Python complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise Rejected(f"the output cannot be written: {error.strerror}") from None
 
 
 def _lines(options: argparse.Namespace) -> Iterator[str]:

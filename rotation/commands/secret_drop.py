@@ -60,6 +60,8 @@ def _ensure_waiting(row: SecretRotation) -> SecretRotation:
 
 def _value() -> Secret:
     """What somebody types unseen, or what comes through a pipe, without the newline at its end."""
+    if sys.stdin is None:
+        raise Rejected("the value comes by standard input, which is closed")
     given = _typed() if sys.stdin.isatty() else sys.stdin.buffer.read(_MOST_BYTES + len(b"\r\n") + 1)
     given = given.removesuffix(b"\r\n") if given.endswith(b"\r\n") else given.removesuffix(b"\n")
     value = Secret(given)

@@ -375,6 +375,27 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_output_that_cannot_be_written_is_told_in_a_sentence() -> None:
+    program = (
+        "import sys; from types import SimpleNamespace as N; from rotation import __main__ as m;"
+        "from shared.azure import wiring as w;"
+        "w.Adapters = lambda _: N(alerts=N(all=list)); sys.exit(m.main(['alerts']))"
+    )
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=os.environ | VALUES,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        EXIT_REJECTED,
+        b"Rejected: the output cannot be written: No space left on device\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "mistake"),
     [

@@ -423,6 +423,9 @@ def test_a_value_is_typed_unseen_at_a_terminal(operator: Operator, monkeypatch: 
 
     monkeypatch.setattr("getpass.getpass", end_of_file)
     assert operator.types("secret", "drop", NAME) == EXIT_REJECTED
+    monkeypatch.setattr(sys, "stdin", None)
+    assert operator.types("secret", "drop", NAME) == EXIT_REJECTED
+    assert "standard input, which is closed" in operator.err
 
 
 @by_hand
