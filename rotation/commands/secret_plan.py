@@ -91,7 +91,7 @@ def _read(
     """What vault and target say."""
     if newest is None and row.current:
         yield labelled("current version", gone(row), LABEL)
-        return
+        raise Rejected("the vault has no version of the secret", name=policy.name, current=row.current)
     if newest is None:
         yield labelled("current version", "none", LABEL)
     else:

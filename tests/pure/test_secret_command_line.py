@@ -488,12 +488,13 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(operator: Operator
 
 def test_a_dry_run_says_that_the_secret_was_deleted(operator: Operator) -> None:
     del operator.world.secrets[VAULT_URL, NAME]
-    assert operator.types("secret", "rotate", NAME, "--dry-run") == 0, operator.err
+    assert operator.types("secret", "rotate", NAME, "--dry-run") == EXIT_REJECTED
+    assert operator.err.startswith("Rejected: the vault has no version of the secret (")
     gone = operator.told()["current version"]
     assert gone.startswith("the vault has no version, and ")
     assert operator.types("secret", "status", NAME) == 0
     assert gone in operator.out.splitlines()
-    assert operator.types("secret", "rotate", NAME, "--dry-run") == 0
+    assert operator.types("secret", "rotate", NAME, "--dry-run") == EXIT_REJECTED
     assert operator.told()["dual running"] == "7 days"
 
 
