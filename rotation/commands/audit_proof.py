@@ -23,7 +23,16 @@ from rotation import proof, timestamp
 from rotation.audit import STREAMS, time_text
 from rotation.bundle import is_anchor, is_record, lines_in
 from rotation.checkpoint import parse
-from rotation.commands.grammar import Commands, add_command, add_json, add_offline, ensure_order, moment, number
+from rotation.commands.grammar import (
+    Commands,
+    add_command,
+    add_json,
+    add_offline,
+    ensure_order,
+    matching,
+    moment,
+    number,
+)
 from rotation.commands.ports import Ports
 from rotation.commands.tables import Row, printable, rendered
 from rotation.comparison import Difference, differences
@@ -71,7 +80,12 @@ def add_to(audit: Commands) -> None:
     verify.add_argument("--tsa-roots", type=Path, metavar="PEM", help="check time-stamps under these root certificates")
     verify.add_argument("--from", dest="since", type=moment, metavar="TIME", help="records must be there from then on")
     verify.add_argument("--to", dest="until", type=moment, metavar="TIME", help="records must be there up to then")
-    verify.add_argument("--origin", metavar="NAME", help="it must be the trail of that name, as its checkpoints say")
+    verify.add_argument(
+        "--origin",
+        type=matching(r"[!-*,-~]{1,100}", "1 to 100 ASCII characters without blanks and plus signs"),
+        metavar="NAME",
+        help="it must be the trail of that name, as its checkpoints say",
+    )
     minutes = MAX_GAP // timedelta(minutes=1)
     verify.add_argument(
         "--max-gap",
@@ -353,7 +367,7 @@ def _compare(options: argparse.Namespace, settings: Settings, ports: Ports) -> I
     if ports.evidence is None:
         raise Rejected("there is no evidence copy: set ATP_EVIDENCE_URL to the URL of its container")
     files = [file for file in ports.evidence.files() if options.file in (None, file.name)]
-    if options.file and not files:
+    if options.file is not None and not files:
         raise Rejected("the evidence copy has no such file; names are like 2026/11/21/0000.jsonl", file=options.file)
     trail = Trail(ports.records, ports.checkpoints)
     found = list(differences(ports.records, trail, ports.evidence, files))

@@ -738,6 +738,8 @@ def test_the_trail_must_have_the_name_that_is_asked_for(auditor: Auditor) -> Non
     assert auditor.types("verify", export, "--key", auditor.key, "--origin", "atp.example/audit") == 0
     assert auditor.types("verify", export, "--key", auditor.key, "--origin", "atp.example/test") == EXIT_INTEGRITY
     assert "a checkpoint is of another trail" in auditor.out
+    assert auditor.types("verify", export, "--key", auditor.key, "--origin", "") == EXIT_REJECTED
+    assert "--origin: must be 1 to 100 ASCII characters" in auditor.err
 
 
 def test_a_longer_time_without_a_checkpoint_than_accepted_fails(auditor: Auditor) -> None:
@@ -1140,6 +1142,7 @@ def test_a_file_that_is_missing_in_the_copy_is_a_difference(auditor: Auditor, go
 
 def test_a_platform_without_an_evidence_copy_and_a_file_that_is_not_in_it_are_told(auditor: Auditor) -> None:
     auditor.platform.live(3)
+    assert auditor.types("compare", "--file", "") == EXIT_REJECTED, "a variable of a script that is not set"
     assert auditor.types("compare", "--file", "2025/01/01/0000.jsonl") == EXIT_REJECTED
     auditor.is_told("no such file", "2025/01/01/0000.jsonl")
     auditor.ports.evidence = None
