@@ -31,7 +31,17 @@ from rotation.commands import tenants as tenant_commands
 from rotation.commands.grammar import WHOLE_LINES, add_group, example
 from rotation.commands.tenants import tenants
 from shared import log
-from shared.errors import AtpError, Conflict, Different, Integrity, InvalidSettings, Rejected, Transient, Waiting
+from shared.errors import (
+    AtpError,
+    Conflict,
+    Different,
+    Integrity,
+    InvalidSettings,
+    MissingPackage,
+    Rejected,
+    Transient,
+    Waiting,
+)
 from shared.redact import config, mask
 from shared.redact.command_line import Parser
 from shared.settings import Settings
@@ -97,7 +107,11 @@ def _lines(options: argparse.Namespace) -> Iterator[str]:
     settings = _settings(options.settings)
     config.apply(settings.redaction)
     # Only here: who verifies an audit trail needs no Azure package.
-    from shared.azure import wiring
+    try:
+        from shared.azure import wiring
+    except ModuleNotFoundError as error:
+        what = "this command needs all packages of requirements.txt, and one is not installed"
+        raise MissingPackage(what, package=error.name) from None
 
     yield from options.command(options, settings, wiring.Adapters(settings))
 

@@ -1180,7 +1180,7 @@ def forbidden(event, arguments):
     if event.startswith(("socket.", "urllib.", "http.")):
         raise RuntimeError(f"the network: {event}")
     if event == "import" and arguments[0].split(".")[0] in ("azure", "msal", "requests", "aiohttp", "urllib3", "httpx"):
-        raise ImportError(f"not there: {arguments[0]}")
+        raise ModuleNotFoundError(f"not there: {arguments[0]}", name=arguments[0])
 sys.addaudithook(forbidden)
 import runpy
 sys.argv[0] = "rotation"
@@ -1213,8 +1213,11 @@ def test_verification_needs_neither_azure_nor_a_network_nor_settings(auditor: Au
     damaged_export = auditor.file("damaged", export.read_bytes().replace(b"it was due", b"it was fun", 1))
     refused = alone("audit", "verify", damaged_export, "--key", key)
     assert (refused.returncode, refused.stderr.count(b"\n")) == (EXIT_INTEGRITY, 1)
-    online = alone("audit", "key")
-    assert online.returncode not in (0, EXIT_INTEGRITY), "a command that needs Azure does not get it there"
+    settings = auditor.file("settings.json", json.dumps({"Values": SETTINGS}))
+    online = alone("--settings", settings, "audit", "key")
+    assert online.returncode == EXIT_REJECTED
+    assert online.stderr.startswith(b"MissingPackage: this command needs all packages of requirements.txt")
+    assert online.stderr.count(b"\n") == 1
 
 
 def test_the_command_line_imports_no_azure_package_before_a_command_needs_it() -> None:
