@@ -35,6 +35,7 @@ from shared.errors import (
     AtpError,
     Conflict,
     Different,
+    Disabled,
     Integrity,
     InvalidSettings,
     MissingPackage,
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
             return EXIT_DIFFERENT
         if isinstance(error, Integrity):
             return EXIT_INTEGRITY
-        return EXIT_UNAVAILABLE if isinstance(error, Transient | Conflict | Waiting) else EXIT_REJECTED
+        return EXIT_UNAVAILABLE if isinstance(error, Transient | Conflict | Waiting | Disabled) else EXIT_REJECTED
     except BrokenPipeError:  # whoever read has enough
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from rotation.secret_versions import GENERATION_TAG, STATE_TAG
 from rotation.tasks import TaskPolicy
 from shared import log
 from shared.azure import wiring
-from shared.errors import AtpError, Integrity, MissingPackage, Rejected, Transient, Waiting
+from shared.errors import AtpError, Disabled, Integrity, MissingPackage, Rejected, Transient, Waiting
 from shared.values import SLOT_TAG, SecretPhase, SecretVersion
 from tests.jobs.secret_scene import NAME, Scene
 from tests.jobs.secret_targets import GRACE, INTERVAL, ByHand, Logins, SimRotator
@@ -583,6 +583,7 @@ def test_a_dry_run_passes_on_what_the_rotator_says(
     [
         (Rejected("the server refuses the login that alters the two users", user="rotator"), EXIT_REJECTED),
         (Transient("no connection to the database server"), EXIT_UNAVAILABLE),
+        (Disabled("somebody has disabled a version of the secret"), EXIT_UNAVAILABLE),
     ],
 )
 def test_a_dry_run_tries_what_the_rotation_will_need(
