@@ -1,5 +1,6 @@
 """README and docs: links lead somewhere, commands are understood, examples run, names exist."""
 
+import hashlib
 import json
 import math
 import os
@@ -12,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from types import CodeType
-from typing import Any
+from types import CodeType, SimpleNamespace
+from typing import Any, cast
 from urllib.parse import unquote
 
 import pytest
@@ -26,6 +27,7 @@ from rotation import kek, lifecycle, secret, secret_versions
 from rotation.__main__ import _parser as rotation_parser
 from rotation.alert_formats import generic
 from rotation.alerting import KINDS, kind_of, notice_of
+from rotation.audit import GENESIS, chained
 from rotation.catalog import load
 from rotation.inventory import Difference, State
 from rotation.message import PARSERS, ROTATION_JOBS, Action, Job, KekOrder, SecretOrder, Trigger
@@ -34,11 +36,14 @@ from rotation.rotators.registry import READERS
 from rotation.webhook import make_secret
 from shared import errors
 from shared.azure import wiring
+from shared.azure.records import AzureRecords
 from shared.errors import AtpError, Rejected
 from shared.redact.__main__ import _parser as redact_parser
 from shared.redact.patterns import AZURE, GENERAL, VENDORS
 from shared.redact.sweep import _parser as sweep_parser
 from shared.values import SHARDS, Alert, AlertEntry, KeyKind, KeyShape, Severity, tenant_id
+from tests.pure.keyrings import NOW
+from tests.pure.test_audit import event
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -264,6 +269,21 @@ def test_the_runbook_knows_every_alert_of_the_audit_trail() -> None:
     assert [text for text in alerts if text not in page] == []
     differences = re.findall(r'_difference\("([^"]+)"', (ROOT / "rotation" / "comparison.py").read_text())
     assert [text for text in differences if text not in page] == []
+
+
+def test_rows_that_are_put_back_as_the_runbook_of_the_audit_trail_says_are_those_that_the_app_writes() -> None:
+    (record,) = chained([event()], 4711, GENESIS, NOW)
+    written: list[tuple[str, dict[str, object]]] = []
+    AzureRecords(cast("Any", SimpleNamespace(submit_transaction=written.extend))).append([record])
+    line = record.canonical.decode()
+    stream, found = f"s{record.stream:02d}", json.loads(line)["event"]
+    by_hand = {"event": found, "record": line, "hash": hashlib.sha256(b"\0" + line.encode()).digest()}
+    assert [row for _, row in written] == [
+        {"PartitionKey": stream, "RowKey": f"{4711:020d}", **by_hand},
+        {"PartitionKey": stream, "RowKey": f"event-{found}", "seq": "4711"},
+    ]
+    page = " ".join((ROOT / "docs/runbooks/audit-trail.md").read_text().split())
+    assert "`seq` the number as a text (`Edm.String`), without zeros in front" in page
 
 
 def test_every_kind_of_alert_leads_to_a_heading_and_is_on_the_page_of_alerts() -> None:
