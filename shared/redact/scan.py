@@ -1,4 +1,4 @@
-"""`python -m shared.redact.scan`: looks for secrets in the files of a repository, its commits, or what is staged.
+"""`python -m shared.redact.scan`: looks for secrets in the files of a repository, its commits, or the next one.
 
 With the patterns that mask the logs, and one thing more: in source code most that follows `password =` is an
 expression, so the value of a telling name counts only if it could be one. Prints places and kinds, never a value.
@@ -24,6 +24,8 @@ ALLOWED: Final = Path(".ci/allowed-secrets.toml")
 EXIT_FOUND: Final = 1
 EXIT_WRONG: Final = 2
 _LARGEST: Final = 5 * 2**20
+_SCISSORS: Final = re.compile(r"^. -+ >8 -+$", re.MULTILINE)
+"""What is behind it in the file of a message, git leaves out."""
 _HUNK: Final = re.compile(r"@@ -\S+ \+(\d+)")
 # Values of telling names that are no secret: expressions, templates, names, words, types, paths.
 _EXPRESSION: Final = re.compile(
@@ -111,6 +113,12 @@ def staged(root: Path) -> Iterator[Text]:
     yield from _added(_git(root, "diff", "--cached", *_PATCH))
 
 
+def message(file: Path) -> Iterator[Text]:
+    """What a commit will say, as git keeps it in that file."""
+    written = file.read_bytes().decode(errors="replace")
+    yield Text("message", 1, _SCISSORS.split(written, maxsplit=1)[0])
+
+
 _PATCH: Final = (
     "--patch",
     "--text",
@@ -164,12 +172,17 @@ def main(arguments: Sequence[str]) -> int:
     """0: nothing found, 1: something, 2: it could not be looked for."""
     options = _parser().parse_args(arguments)
     root: Path = options.root
-    wanted = [name for name in ("tree", "history", "staged") if getattr(options, name)] or ["tree", "history"]
-    sources = {"tree": tree, "history": history, "staged": staged}
+    sources = {
+        "tree": lambda: tree(root),
+        "history": lambda: history(root),
+        "staged": lambda: staged(root),
+        "message": lambda: message(options.message),
+    }
+    wanted = [name for name in sources if getattr(options, name)] or ["tree", "history"]
     allowed = [root / ALLOWED] if (root / ALLOWED).is_file() else []
     try:
         engine = config.load(*options.redaction, *allowed).engine()
-        found = [line for name in wanted for line in look_through(sources[name](root), engine)]
+        found = [line for name in wanted for line in look_through(sources[name](), engine)]
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_WRONG
@@ -197,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         "--history", action="store_true", help="lines that commits of any branch have added, names and messages"
     )
     parser.add_argument("--staged", action="store_true", help="lines that the next commit would add")
+    parser.add_argument("--message", type=Path, metavar="FILE", help="the message of the next commit, in that file")
     parser.add_argument(
         "--redaction", type=Path, action="append", default=[], metavar="FILE", help="further patterns, in TOML"
     )

@@ -168,6 +168,21 @@ def test_the_hook_refuses_a_commit_with_a_secret_and_lets_the_others_pass(reposi
     assert "bad.txt:2: npm-token" in refused.stdout + refused.stderr
     assert SECRET not in refused.stdout + refused.stderr
     assert git(repository, "log", "--oneline").stdout.count("\n") == 2
+    git(repository, "rm", "-q", "--cached", "bad.txt")
+    refused = git(repository, "commit", "-q", "--allow-empty", "-m", f"told\n\nby {SECRET}", check=False)
+    assert refused.returncode == 1
+    assert "message:3: npm-token" in refused.stdout + refused.stderr
+    assert git(repository, "log", "--oneline").stdout.count("\n") == 2
+
+
+def test_what_git_leaves_out_of_a_message_is_not_looked_at(repository: Path, tmp_path: Path) -> None:
+    message = tmp_path / "COMMIT_EDITMSG"
+    message.write_text(f"Planted no more\n\n# ------------------------ >8 ------------------------\n-{SECRET}\n")
+    assert scan(repository, "--message", str(message)).returncode == 0
+    message.write_text(f"# no comment: {SECRET}\n")
+    assert scan(repository, "--message", str(message)).stdout == "message:1: npm-token\n"
+    ended = scan(repository, "--message", str(tmp_path / "none"))
+    assert (ended.returncode, ended.stderr) == (2, f"{tmp_path / 'none'}: No such file or directory\n")
 
 
 def test_what_is_planted_on_purpose_is_listed_by_its_value(repository: Path) -> None:
