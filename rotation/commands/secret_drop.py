@@ -76,9 +76,12 @@ def _value() -> Secret:
 
 def _typed() -> bytes:
     try:
-        return getpass.getpass("new value: ").encode(errors="surrogateescape")
+        value, again = (getpass.getpass(prompt) for prompt in ("new value: ", "once more: "))
     except EOFError:
         return b""
+    if value != again:
+        raise Rejected("the two are not the same: nothing was dropped")
+    return value.encode(errors="surrogateescape")
 
 
 def _ensure_new(versions: Versions, row: SecretRotation, value: Secret) -> None:

@@ -415,8 +415,12 @@ def test_a_value_is_typed_unseen_at_a_terminal(operator: Operator, monkeypatch: 
     operator.rotates(until=SecretPhase.INTENDED)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("getpass.getpass", lambda prompt: f"typed behind {prompt}")
+    assert operator.types("secret", "drop", NAME) == EXIT_REJECTED
+    assert "the two are not the same" in operator.err
+    assert operator.scene.versions(ASIDE) == []
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: "typed twice")
     assert operator.types("secret", "drop", NAME) == 0, operator.err
-    assert operator.scene.versions(ASIDE)[-1][1] == b"typed behind new value: "
+    assert operator.scene.versions(ASIDE)[-1][1] == b"typed twice"
 
     def end_of_file(_prompt: str) -> str:
         raise EOFError
