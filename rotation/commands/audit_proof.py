@@ -244,7 +244,7 @@ def _told(report: Report, *, with_stamps: bool, bounded: bool) -> Iterator[str]:
     for verdict in Verdict:
         holds = report.holds(verdict)
         what = told[verdict] if holds else f"{report.counts[verdict]:,} finding{'s' * (report.counts[verdict] != 1)}"
-        if holds and not report.checkpoints:
+        if _is_unknown(report, verdict):
             yield f"{verdict.value:<12}  unknown  there is no checkpoint to hold anything to"
         else:
             yield f"{verdict.value:<12}  {'holds' if holds else 'FAILS'}  {what}"
@@ -272,12 +272,18 @@ def _place(finding: Finding) -> str:
     return ", ".join(parts)
 
 
+def _is_unknown(report: Report, verdict: Verdict) -> bool:
+    """Whether nothing speaks against it and nothing for it."""
+    return report.holds(verdict) and not report.checkpoints
+
+
 def _in_json(report: Report) -> Iterator[str]:
     first = report.first_bad
+    verdicts = {each.value: None if _is_unknown(report, each) else report.holds(each) for each in Verdict}
     yield json.dumps(
         {
             "sound": report.sound,
-            "verdicts": {verdict.value: report.holds(verdict) for verdict in Verdict},
+            "verdicts": verdicts,
             "origin": report.origin,
             "records": report.records,
             "checkpoints": report.checkpoints,

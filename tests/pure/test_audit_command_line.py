@@ -732,6 +732,16 @@ def test_a_record_that_is_dated_back_fails_by_its_time(auditor: Auditor) -> None
     assert report["first_bad"]["stream"] is not None
 
 
+def test_without_a_checkpoint_nothing_is_known_and_nothing_holds(auditor: Auditor) -> None:
+    history(auditor)
+    path = auditor.file("anchor.jsonl", auditor.platform.export()[0])
+    assert auditor.types("verify", path, "--key", auditor.key) == EXIT_INTEGRITY
+    assert "time          unknown  there is no checkpoint to hold anything to" in auditor.out
+    assert auditor.types("verify", path, "--key", auditor.key, "--json") == EXIT_INTEGRITY
+    report = json.loads(auditor.out)
+    assert report["verdicts"] == {"integrity": None, "completeness": False, "time": None}
+
+
 def test_the_trail_must_have_the_name_that_is_asked_for(auditor: Auditor) -> None:
     history(auditor)
     export = auditor.exported()
