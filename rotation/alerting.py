@@ -64,7 +64,7 @@ KINDS: Final = _table(
     ),
     Kind(
         "an object in the vault expires soon",
-        "A secret of this app is rotated now, the vault may renew a key: see who rotates it, and whether they do.",
+        "The app rotates its secrets now, a person a manual one, and the vault may renew a key: see whether they do.",
         f"{_EXPIRY}#it-expires-soon",
     ),
     Kind(
@@ -79,7 +79,7 @@ KINDS: Final = _table(
     ),
     Kind(
         "an object in the vault has expired",
-        "A secret of this app is tried again each day, nothing else happens by itself: rotate it now.",
+        "The app tries its secrets again each day, but manual ones; nothing else happens by itself: rotate it now.",
         f"{_EXPIRY}#it-has-expired",
     ),
     Kind(
