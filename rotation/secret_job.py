@@ -367,7 +367,9 @@ class _Work:
             aside = None
         if aside is None:
             try:
-                new = self._rotator.obtain(self._change(row))
+                change = self._change(row)
+                self._ensure_claimed()
+                new = self._rotator.obtain(change)
                 self._ensure_claimed()
                 aside = self._versions.set_aside(row.generation, new)
             except Rejected as error:
@@ -380,7 +382,9 @@ class _Work:
         """STAGED: have the target accept it."""
         self._newest_in_use(row)
         try:
-            accepted = self._rotator.install(self._change(row), self._pending(row))
+            change, pending = self._change(row), self._pending(row)
+            self._ensure_claimed()
+            accepted = self._rotator.install(change, pending)
         except Rejected as error:
             return self._refused(error)
         if not accepted:
@@ -417,6 +421,7 @@ class _Work:
                 self._ensure_accepted(row, pending)  # the last test may be long ago
             except Rejected as error:
                 return self._refused(error)
+            self._ensure_claimed()
             now = self._clock()
             until = now if row.compromised else now + self._policy.entry.grace
             new = self._versions.publish(row.generation, pending, row.current, until)
@@ -455,6 +460,7 @@ class _Work:
             row = self._store(replace(row, current=newest.version))
         if not self._versions.is_revoked(row.previous):
             self._revoke_credential(row, self._credential(row.previous, row.previous_slot), self._in_use(row))
+            row = self._store(row)  # renewed: a target may take its time, and what is marked is disabled
             self._versions.mark_revoked(row.previous, row.current)
         self._end_task(row)
         self._resolve(row, "broken")
@@ -469,6 +475,7 @@ class _Work:
         self._ensure_works(row, current)
         self._ensure_claimed()
         self._versions.end_dual_running()  # earlier than the tags say, where it was cut short
+        self._ensure_claimed()
         try:
             self._rotator.revoke(old, current)
         except Waiting:
@@ -494,7 +501,9 @@ class _Work:
     def _abandon(self, row: SecretRotation) -> bool:
         """ABANDONING: undo what was begun."""
         self._newest_in_use(row)
-        self._rotator.abandon(self._change(row))
+        change = self._change(row)
+        self._ensure_claimed()
+        self._rotator.abandon(change)
         self._versions.clear_aside()
         self._end_task(row)
         self._audit.record(_event(row, SecretAction.ROTATE, Outcome.FAILED))
@@ -554,6 +563,7 @@ class _Work:
         if again is None:
             self._ensure_in_use(row)
             old = Credential(row.previous_slot, self._versions.value(row.previous))
+            self._ensure_claimed()
             until = self._clock() + self._policy.entry.grace
             again = self._versions.restore(row.generation, old, row.current, until)
         self._store(restored(row, self._policy, again.version, self._clock()))

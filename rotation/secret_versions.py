@@ -183,10 +183,15 @@ class Versions:
             self._secrets.change(self._name, newest.version, tags, enabled=None, vault=self._vault)
 
     def mark_revoked(self, version: str, current: str) -> None:
-        """Tag a version as one that works no more, and disable it; whatever else is left of its rotation before it."""
+        """Tag a version as one that works no more, and disable it; whatever else is left of its rotation before it.
+
+        Nothing newer than `current`: that is of another worker, whose rotation has come after ours.
+        """
         versions = self._secrets.versions(self._name, self._vault)
+        latest = next((each.created for each in versions if each.version == current), None)
         for each in sorted(versions, key=lambda each: each.version == version):
-            is_left = each.enabled and each.tags.get(STATE_TAG) in _PUBLISHED
+            is_earlier = latest is not None and each.created <= latest
+            is_left = is_earlier and each.enabled and each.tags.get(STATE_TAG) in _PUBLISHED
             if each.version != current and (is_left or each.version == version):
                 self._change(self._name, each, VersionState.REVOKED, enabled=False)
 
