@@ -233,6 +233,9 @@ class _Work:
             return
         is_known = row.current and self._versions.are_same(newest.version, row.current)  # stored again by hand
         slot, since = (row.slot, row.since) if is_known else (self._slot(newest), newest.created)
+        if row.current and not is_known:  # tags do not tell whether it works: a late write of ours may have come again
+            self._ensure_works(row, Credential(slot, self._versions.value(newest.version)))
+        self._resolve(row, "broken")
         row = replace(row, current=newest.version, slot=slot, since=since)
         before = self._versions.before(newest)
         if before is not None:

@@ -789,6 +789,7 @@ def test_a_generation_that_somebody_has_made_up_stops_neither_the_rotation_nor_t
 def test_an_end_of_dual_running_that_somebody_has_made_up_is_refused_or_no_later_than_ours(until: str) -> None:
     scene = Scene()
     tags = {STATE_TAG: "current", PREVIOUS_TAG: scene.row.current, PREVIOUS_UNTIL_TAG: until}
+    scene.target.accepted["user-b"] = b"made by a person"
     scene.world.add_secret(NAME, b"made by a person", tags | {GENERATION_TAG: "1", SLOT_TAG: "user-b"})
     scene.send(SecretAction.ROTATE)
     scene.settle()
@@ -1221,3 +1222,23 @@ def test_the_target_is_told_nothing_by_a_worker_whose_claim_is_nearly_over() -> 
     scene.world.interruptions.clear()
     scene.settle()
     assert phase(scene) is SecretPhase.GRACE
+
+
+@pytest.mark.parametrize("kind", NATURES.values(), ids=list(NATURES))
+def test_a_version_with_tags_of_ours_that_does_not_work_is_not_taken_over_and_somebody_is_told(kind: type) -> None:
+    scene = rotated(kind)
+    (old, old_value), (_, value) = scene.versions()
+    scene.pass_time(GRACE + DAY)
+    on_record = scene.row.current
+    late = scene.world.add_secret(NAME, old_value, {STATE_TAG: "current", GENERATION_TAG: "1", SLOT_TAG: "user-a"})
+    assert not scene.works(late.version)
+    order = SecretOrder(SecretAction.DRIVE, NAME, "look", Trigger.VAULT, "key-vault", "a new version", 1)
+    scene.drop(SECRET_JOBS, order.to_json())
+    scene.deliver(scene.world.messages[0])
+    assert (phase(scene), scene.row.current, is_enabled(scene, old.version)) == (SecretPhase.STEADY, on_record, False)
+    assert scene.world.alerts[f"secret/{NAME}/broken"].severity is Severity.CRITICAL
+    scene.world.add_secret(NAME, value)  # what the runbook says
+    scene.settle()
+    assert scene.row.current == scene.versions()[-1][0].version
+    assert not alerts(scene)
+    scene.consume()
