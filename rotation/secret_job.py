@@ -222,7 +222,7 @@ class _Work:
     def _look(self) -> None:
         """STEADY: what consumers use now, whoever published it. No generation is used again that is known anywhere."""
         newest = self._versions.newest()
-        self._resolve(self._stored, "disabled")
+        self._resolve(self._stored, "stalled", "disabled")
         generation = max(self._stored.generation, self._versions.newest_generation())
         while self._was_used(generation + 1):  # and no value of it is left in the vault
             generation += 1

@@ -1242,3 +1242,17 @@ def test_a_version_with_tags_of_ours_that_does_not_work_is_not_taken_over_and_so
     assert scene.row.current == scene.versions()[-1][0].version
     assert not alerts(scene)
     scene.consume()
+
+
+def test_that_a_rotation_stood_still_is_over_with_it_though_the_planner_does_not_run_at_once() -> None:
+    def stalled() -> Scene:
+        scene = rotated()
+        scene.world.now += GRACE + DAY
+        scene.plan()
+        assert alerts(scene) == {"stalled"}
+        return scene
+
+    scene = killed(stalled, lambda scene: phase(scene) is SecretPhase.STEADY)
+    assert alerts(scene) == {"stalled"}
+    scene.settle()
+    assert not alerts(scene)

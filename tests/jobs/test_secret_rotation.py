@@ -420,7 +420,7 @@ def test_a_rotation_that_stands_still_is_told_of_and_no_longer_when_it_has_ended
 def test_a_lost_message_is_made_up_for_by_the_planner() -> None:
     scene = Scene()
     scene.send(SecretAction.ROTATE)
-    scene.world.faults[scene.world.calls + 17] = Fault.KILLED_AFTER
+    scene.world.faults[scene.world.calls + 18] = Fault.KILLED_AFTER
     scene.deliver(scene.world.messages[0])
     scene.world.messages.clear()
     assert phase(scene) is SecretPhase.INTENDED
