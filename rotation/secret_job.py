@@ -491,7 +491,7 @@ class _Work:
     def _ensure_works(self, row: SecretRotation, current: Credential) -> None:
         """Transient, and somebody is told, unless the credential in use works: without it the one before is needed."""
         if not self._rotator.test(current):
-            self._alerts.raise_alert(
+            self._tell(
                 self._alert(
                     "broken",
                     Severity.CRITICAL,
@@ -580,7 +580,7 @@ class _Work:
             raise error
         row = self._stored
         log.error("a secret could not be rotated", extra={"entry": row.name, "because": str(error)})
-        self._alerts.raise_alert(
+        self._tell(
             self._alert(
                 "failed",
                 Severity.CRITICAL if row.compromised else Severity.WARNING,
@@ -595,10 +595,15 @@ class _Work:
         self._advance(self._stored, SecretPhase.ABANDONING, verdict=verdict[:_LONGEST_TASK], **changes)
 
     def _wait_for_person(self, task: str) -> None:
-        row = self._stored
         self._tell_task(task)
+        row = self._stored
         if row.task != task[:_LONGEST_TASK]:
             self._store(replace(row, task=task[:_LONGEST_TASK]))
+
+    def _tell(self, alert: Alert) -> None:
+        """Conflict if the row has changed: whoever stood still for long knows nothing that is true now."""
+        self._store(self._stored)
+        self._alerts.raise_alert(alert)
 
     def _tell_task(self, task: str) -> None:
         row = self._stored
@@ -606,13 +611,13 @@ class _Work:
         if known := task_of(replace(row, task=task), self._policy.parameters):
             details |= {"task": text(known), "deadline": known.deadline.isoformat(timespec="seconds")}
         severity = Severity.CRITICAL if row.compromised else Severity.WARNING
-        self._alerts.raise_alert(self._alert("task", severity, "a person has to rotate a secret", details))
+        self._tell(self._alert("task", severity, "a person has to rotate a secret", details))
 
     def _tell_disabled(self, error: Disabled, *, is_urgent: bool) -> None:
         row = self._stored
         details = {"version": str(error.fields["version"]), "phase": row.phase.value}
         severity = Severity.CRITICAL if is_urgent or row.compromised else Severity.WARNING
-        self._alerts.raise_alert(
+        self._tell(
             self._alert(
                 "disabled",
                 severity,

@@ -117,3 +117,4 @@ def test_whatever_answer_a_worker_has_waited_for_for_weeks_it_harms_no_rotation_
         scene.pass_time(GRACE + DAY)
         scene.check_secret()
         assert not world.letters
+        assert not world.alerts
