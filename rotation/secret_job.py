@@ -435,6 +435,7 @@ class _Work:
         """GRACE: record the outcome, tell consumers; then wait until it is over."""
         if not row.announced:
             self._audit.record(_event(row, *_what_happened(row)))
+            self._ensure_claimed()
             if row.previous:
                 self._versions.mark_previous(row.previous, row.current)
             self._versions.clear_aside()

@@ -168,9 +168,12 @@ class Versions:
         return self._put(old, {RESTORES_TAG: str(generation)}, previous, until)
 
     def mark_previous(self, version: str, current: str) -> None:
-        """Tag a version as the one that is used no more and still works; it is the only one that has this tag then."""
+        """Tag a version as the one that is used no more and still works; it is the only one that has this tag then.
+
+        Not one that was revoked meanwhile: it would look as if a person had disabled it, and be waited for.
+        """
         for each in self._secrets.versions(self._name, self._vault):
-            if each.version == version:
+            if each.version == version and (each.enabled or each.tags.get(STATE_TAG) != VersionState.REVOKED):
                 self._change(self._name, each, VersionState.PREVIOUS, enabled=None)
             elif each.tags.get(STATE_TAG) == VersionState.PREVIOUS and self.are_same(each.version, current):
                 self._change(self._name, each, VersionState.RESTORED, enabled=None)

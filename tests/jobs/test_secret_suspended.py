@@ -118,3 +118,38 @@ def test_whatever_answer_a_worker_has_waited_for_for_weeks_it_harms_no_rotation_
         scene.check_secret()
         assert not world.letters
         assert not world.alerts
+
+
+def test_a_revocation_that_is_cut_off_goes_on_though_a_worker_thaws_that_had_yet_to_tell_of_its_publication() -> None:
+    for at in itertools.count(1):
+        scene = begun("logins")
+        world, message = scene.world, scene.world.messages[0]
+        assert isinstance(world, DrowsyWorld)
+        world.late, world.meanwhile = world.calls + at, partial(cut_off, scene)
+        scene.deliver(message)
+        if not world.met:
+            assert at > 30
+            return
+        if world.met == "secrets.versions":
+            continue  # behind the list there is but the mark: what is on it cannot be made a condition
+        scene.settle()
+        scene.pass_time(GRACE + DAY)
+        scene.pass_time(DAY)
+        scene.check_secret()
+        assert not world.alerts
+
+
+def cut_off(scene: Scene) -> None:
+    """Other workers go on; the last one has marked what it has revoked when the alerts are away."""
+    suspended, scene.process = scene.process, Process(scene.world)
+    scene.world.now += CLAIM
+    message = scene.world.messages.pop()
+    scene.drop(message.queue, message.body)
+    scene.settle()
+    scene.world.now += GRACE
+    scene.plan()
+    scene.world.outage = frozenset({"alerts"})
+    scene.deliver(scene.world.messages[0])
+    scene.world.outage = frozenset()
+    assert (scene.row.phase, scene.versions()[0][0].enabled) == (SecretPhase.REVOKING, False)
+    scene.process = suspended
