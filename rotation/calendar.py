@@ -20,6 +20,8 @@ class Period(StrEnum):
 _MONTHS: Final = {Period.MONTHLY: 1, Period.QUARTERLY: 3, Period.YEARLY: 12}
 _HOUR: Final = 2
 """Of the day, when few people work: `0 0 2 1 */3 *` is a quarterly one in the timers of Azure Functions."""
+AHEAD: Final = timedelta(minutes=15)
+"""A rotation that is so little ahead of a date is that date's: the worker's clock is behind that of who ordered it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Calendar:
         step = _MONTHS[self.period]
         month = utc.year * 12 + (utc.month - 1) // step * step
         due = _first_of(month)
-        return due if due > moment else _first_of(month + step)
+        return due if due > moment + AHEAD else _first_of(month + step)
 
     @property
     def longest(self) -> timedelta:

@@ -1,13 +1,14 @@
 """What a rotation of a secret does when targets, people and vaults are not as they should be."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from rotation.catalog import PENDING_SUFFIX
+from rotation.calendar import Calendar, Period
+from rotation.catalog import PENDING_SUFFIX, SecretPolicy
 from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import CLAIM, SETTLING
 from rotation.secret_versions import GENERATION_TAG, RESTORES_TAG, STATE_TAG
@@ -15,7 +16,7 @@ from shared.errors import Conflict
 from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretPhase, Severity
 from tests.jobs.platform import Process
 from tests.jobs.secret_scene import NAME, Scene
-from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ByHand, Logins
+from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ByHand, Logins, Target
 from tests.simulator import Fault
 
 DAY = timedelta(days=1)
@@ -509,3 +510,20 @@ def test_a_rotation_that_ends_just_when_it_is_said_to_stand_still_leaves_no_aler
         scene.settle()
         assert phase(scene) is SecretPhase.STEADY
         assert alerts(scene) == set(), at
+
+
+def test_a_worker_whose_clock_is_behind_rotates_once_for_a_date_of_the_calendar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = replace(Scene().target.policy.entry, schedule=Calendar(Period.MONTHLY))
+    monkeypatch.setattr(Target, "policy", SecretPolicy(entry, "Logins", None))
+    scene = Scene()
+    scene.world.now = datetime(2026, 2, 1, 2, tzinfo=UTC)
+    scene.plan()
+    scene.world.now -= timedelta(minutes=3)  # as the worker has it
+    scene.deliver(scene.world.messages[0])
+    assert phase(scene) is SecretPhase.GRACE
+    assert scene.versions()[-1][0].expires == datetime(2026, 4, 1, 2, tzinfo=UTC)
+    for _ in range(3):
+        scene.pass_time(GRACE)
+    assert (phase(scene), scene.row.generation) == (SecretPhase.STEADY, 1)
