@@ -60,7 +60,7 @@ class Template:
     def __init__(self, text: str) -> None:
         self._text = text
         self._is_url = f"://{_USERNAME}:{_PASSWORD}@" in text
-        pattern = re.escape(text).replace(re.escape(_USERNAME), "(?P<username>.+)", 1)
+        pattern = re.escape(text).replace(re.escape(_USERNAME), "(?P<username>.+?)", 1)
         self._pattern = re.compile(pattern.replace(re.escape(_PASSWORD), "(?P<password>.+)", 1))
 
     def render(self, username: str, password: str) -> Secret:

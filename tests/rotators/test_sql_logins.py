@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, cast, override
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rotation.fields import Fields
@@ -85,18 +85,31 @@ def test_a_mistake_in_an_entry_is_told(changes: dict[str, object], mistake: str)
     assert any(mistake in each for each in mistakes), mistakes
 
 
-@given(
-    st.sampled_from(
-        [
-            "postgresql://{username}:{password}@db:5432/shop",
-            "Server=tcp:db,1433;User ID={username};Password={password};Encrypt=True;",
-            '{"password": "{password}", "username": "{username}"}',
-        ]
-    ),
-    st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z"),
-    st.text(string.ascii_letters + string.digits, min_size=1),
+TEMPLATES = st.sampled_from(
+    [
+        "postgresql://{username}:{password}@db:5432/shop",
+        "Server=tcp:db,1433;User ID={username};Password={password};Encrypt=True;",
+        '{"password": "{password}", "username": "{username}"}',
+        "{username}:{password}",
+    ]
 )
+USERNAMES = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
+
+
+@given(TEMPLATES, USERNAMES, st.text(string.ascii_letters + string.digits, min_size=1))
 def test_what_a_template_makes_it_takes_apart(template: str, username: str, password: str) -> None:
+    login = Template(template).parse(Template(template).render(username, password))
+    assert (login.username, login.password.reveal().decode()) == (username, password)
+
+
+@given(
+    TEMPLATES, USERNAMES, st.text(st.characters(min_codepoint=32, exclude_characters="%", codec="ascii"), min_size=1)
+)
+@example("{username}:{password}", "app_a", "with:colons:")
+@example("Server=tcp:db,1433;User ID={username};Password={password};Encrypt=True;", "app_a", "x;Password=y")
+def test_a_password_that_a_person_has_chosen_may_hold_what_separates_it(
+    template: str, username: str, password: str
+) -> None:
     login = Template(template).parse(Template(template).render(username, password))
     assert (login.username, login.password.reveal().decode()) == (username, password)
 
