@@ -5,7 +5,7 @@ first and noted afterwards: dying in between sends it twice, and it is done once
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +15,7 @@ from rotation.secret import has_just_ended, is_claimed, is_stalled, next_order, 
 from rotation.secret_job import alert_id
 from rotation.tasks import due, task_of
 from shared.clock import Clock
-from shared.errors import Conflict
+from shared.errors import Conflict, Integrity
 from shared.ports import Alerts, Queues, SecretRotations
 from shared.values import Alert, SecretRotation, Severity
 
@@ -44,17 +44,33 @@ class SecretPlanner:
         self._page = page
 
     def run(self) -> None:
-        """Send every order that is due; tell of rotations that stand still."""
+        """Send every order that is due; tell of rotations that stand still.
+
+        A row that cannot be read keeps no other secret waiting; it is raised when all had their turn.
+        """
+        damaged: Integrity | None = None
         known: set[str] = set()
-        after: str | None = None
-        while page := self._rotations.page(after, self._page):
-            for rotation in page:
+        try:
+            for rotation in self._rows():
                 known.add(rotation.name)
                 self._look_after(rotation)
-            after = page[-1].name
+        except Integrity as error:
+            damaged = error
         for name in self._policies.keys() - known:
-            self._look_after(unknown(name, self._clock()))
+            try:
+                row = self._rotations.read(name) if damaged else None  # which of them it is
+                self._look_after(row or unknown(name, self._clock()))
+            except Integrity as error:
+                log.error("a secret cannot be planned", extra={"entry": name, "because": str(error)})  # noqa: TRY400 - no bug
+        if damaged is not None:
+            raise damaged
         log.info("planned secrets", extra={"entries": len(self._policies)})
+
+    def _rows(self) -> Iterator[SecretRotation]:
+        after: str | None = None
+        while page := self._rotations.page(after, self._page):
+            yield from page
+            after = page[-1].name
 
     def ask(self, rotation: SecretRotation, order: SecretOrder) -> bool:
         """Send the order, unless it was sent lately; whether it was. Not noted in the row that a worker has claimed."""

@@ -1,7 +1,7 @@
 """Attacks on the rotation of secrets: late duplicates, orders at bad moments, hands in the vault, lost rows, bugs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -15,11 +15,11 @@ from rotation.message import SECRET_JOBS, SecretAction, SecretOrder, Trigger
 from rotation.secret import ASKED_AGAIN_AFTER, CLAIM, TRIED_AGAIN_AFTER
 from rotation.secret_versions import GENERATION_TAG, STATE_TAG, Versions
 from shared.errors import Integrity, MissingPackage, Rejected, Transient, Waiting
-from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretPhase, Severity
+from shared.values import PREVIOUS_TAG, PREVIOUS_UNTIL_TAG, SLOT_TAG, SecretPhase, SecretRotation, Severity
 from tests.jobs.platform import Process
 from tests.jobs.secret_scene import NAME, Scene
-from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ApiKeys, ByHand, Keys, Logins
-from tests.simulator import VAULT_URL, Fault, SimSecrets, World
+from tests.jobs.secret_targets import GRACE, INTERVAL, NATURES, ApiKeys, ByHand, Keys, Logins, Target
+from tests.simulator import VAULT_URL, Fault, SimSecretRotations, SimSecrets, World
 
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
@@ -1256,3 +1256,30 @@ def test_that_a_rotation_stood_still_is_over_with_it_though_the_planner_does_not
     assert alerts(scene) == {"stalled"}
     scene.settle()
     assert not alerts(scene)
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_secret_from_being_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    for name in ("a-cache", "mail"):
+        target = scene.world.targets[name] = Target(name, Logins)
+        scene.world.add_secret(name, target.rotator(World()).first().value.reveal())
+    scene.process = Process(scene.world)
+    scene.plan()
+    scene.settle()
+    page, read = SimSecretRotations.page, SimSecretRotations.read
+
+    def damaged_page(self: SimSecretRotations, after: str | None, limit: int) -> Sequence[SecretRotation]:
+        rows = page(self, after, limit)
+        return raises(Integrity("a stored row is not as we write it"))() if NAME in {row.name for row in rows} else rows
+
+    def damaged_read(self: SimSecretRotations, name: str) -> SecretRotation | None:
+        return raises(Integrity("a stored row is not as we write it"))() if name == NAME else read(self, name)
+
+    monkeypatch.setattr(SimSecretRotations, "page", damaged_page)
+    monkeypatch.setattr(SimSecretRotations, "read", damaged_read)
+    scene.world.now += INTERVAL
+    with pytest.raises(Integrity):
+        scene.process.secret_planner.run()
+    scene.settle()
+    rows = scene.world.rotations
+    assert {name for name in rows if rows[name].phase is SecretPhase.GRACE} == {"a-cache", "mail"}
