@@ -6,7 +6,7 @@ still to be told how it stands, after how many attempts, and when next.
 
 Telling: send -> write down that it was told. If we die before the sending, the next round finds the sink owed; if we
 die in between, it is told once more, with the same key and revision. If the row changes meanwhile, nothing is written
-down, and the next round tells how the alert stands then.
+down, and the next round tells how the alert stands then, though another one has told it before: ours was the last word.
 """
 
 import logging
@@ -24,6 +24,7 @@ from rotation.alerting import (
     key_of,
     kind_of,
     notice_of,
+    owing,
     owner_of,
     raised,
     resolved,
@@ -162,15 +163,31 @@ class AlertDelivery:
             self._alerts.resolve(_sink_alert(name))
 
     def _treat(self, stored: AlertEntry, this_round: _Round) -> None:
-        entry = self._recorded(stored)
+        entry, tried = self._recorded(stored), set[SinkName]()
         for name in due(entry, self._clock()):
             sink = self._sinks.get(name)
             if sink is None:
                 entry = told(entry, name)  # nobody there to be told
             elif name not in this_round.away and this_round.spent.get(name, 0.0) < _PATIENCE_S:
+                tried.add(name)
                 entry = self._attempted(entry, sink, this_round)
-        if entry != stored:
+        if entry == stored:
+            return
+        try:
             self._register.put(entry)
+        except Conflict:
+            self._tell_again(entry, frozenset(tried))
+            raise
+
+    def _tell_again(self, late: AlertEntry, tried: frozenset[SinkName]) -> None:
+        """Have sinks told how the alert stands now: another round may have told them that before us, who told less."""
+        for _ in range(_TRIES):
+            entry = self._register.read(late.alert.id)
+            if entry is None or entry.revision == late.revision or tried <= entry.owed.keys():
+                return
+            with suppress(Conflict):
+                self._register.put(owing(entry, tried))
+                return
 
     def _recorded(self, entry: AlertEntry) -> AlertEntry:
         """The row once the audit trail has what people did to it; as it is while the trail cannot be written."""

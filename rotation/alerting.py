@@ -326,6 +326,11 @@ def told(entry: AlertEntry, sink: SinkName) -> AlertEntry:
     return replace(entry, owed={name: owed for name, owed in entry.owed.items() if name is not sink})
 
 
+def owing(entry: AlertEntry, sinks: Iterable[SinkName]) -> AlertEntry:
+    """The row when sinks that were told something else are to be told how it stands, if they are not already."""
+    return replace(entry, owed={**_owed(sinks), **entry.owed})
+
+
 def failed(entry: AlertEntry, sink: SinkName, now: datetime, reason: str, wait: timedelta) -> AlertEntry:
     """The row once a sink did not answer: tried again later, not before `wait`, or given up in the end."""
     attempts = entry.owed[sink].attempts + 1

@@ -294,6 +294,24 @@ def test_an_alert_that_changes_while_it_is_told_is_told_again_as_it_stands_then(
     assert not pending(world)
 
 
+def test_what_a_suspended_round_tells_too_late_is_not_the_last_word() -> None:
+    world = World()
+    SimAlerts(world).raise_alert(ALERT)
+
+    def meanwhile() -> None:
+        SimAlerts(world).resolve(ALERT.id)
+        delivery(world).run()
+
+    sending = world.calls + 2
+    world.interruptions = {sending: meanwhile}
+    delivery(world).run()
+    assert world.call_names[sending - 1].startswith("sink-")
+    assert told(world)[:2] == ["resolved", "warning"]
+    delivery(world).run()
+    assert {told(world, name)[-1] for name in SinkName} == {"resolved"}
+    assert not pending(world)
+
+
 def test_an_alert_that_two_raise_at_once_is_one() -> None:
     world = World()
     world.interruptions[world.calls + 2] = lambda: SimAlerts(world).raise_alert(WORSE)  # between reading and writing
