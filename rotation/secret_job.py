@@ -366,7 +366,7 @@ class _Work:
         self._newest_in_use(row)
         aside = self._versions.aside(row.generation)
         if aside is not None and row.slot and aside.tags.get(SLOT_TAG) == row.slot:
-            self._versions.clear_aside()  # of a row that was lost: by now that place is the one in use
+            self._versions.clear_aside(row.generation)  # of a row that was lost: by now that place is the one in use
             aside = None
         if aside is None:
             try:
@@ -392,7 +392,7 @@ class _Work:
             return self._refused(error)
         if not accepted:
             self._advance(row, SecretPhase.INTENDED, pending="")
-            self._versions.clear_aside()  # dies before: it is installed again, and void again
+            self._versions.clear_aside(row.generation)  # dies before: it is installed again, and void again
             raise Transient("the new credential is void, and another one has to be made", entry=row.name)
         self._advance(row, SecretPhase.INSTALLED)
         return True
@@ -438,7 +438,7 @@ class _Work:
             self._ensure_claimed()
             if row.previous:
                 self._versions.mark_previous(row.previous, row.current)
-            self._versions.clear_aside()
+            self._versions.clear_aside(row.generation)
             self._rotator.announce(self._notice(row))
             self._end_task(row)
             self._resolve(row, "failed", "stalled", "broken", "disabled")
@@ -508,7 +508,7 @@ class _Work:
         change = self._change(row)
         self._ensure_claimed()
         self._rotator.abandon(change)
-        self._versions.clear_aside()
+        self._versions.clear_aside(row.generation)
         self._end_task(row)
         self._audit.record(_event(row, SecretAction.ROTATE, Outcome.FAILED))
         if row.rolled_back:

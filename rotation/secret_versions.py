@@ -145,10 +145,12 @@ class Versions:
         tags = _tags(VersionState.PENDING, new.slot) | {GENERATION_TAG: str(generation)}
         return self._secrets.put(self._aside, new.value, tags, None, self._vault)
 
-    def clear_aside(self) -> None:
-        """Nobody needs what is set aside any more."""
+    def clear_aside(self, generation: int) -> None:
+        """Nobody needs any more what is set aside for that rotation, or was for one before it."""
         for each in self._secrets.versions(self._aside, self._vault):
-            if each.enabled:
+            tag = each.tags.get(GENERATION_TAG, "")
+            is_later = _GENERATION.fullmatch(tag) is not None and generation < int(tag) < MAX_GENERATION
+            if each.enabled and not is_later:
                 self._change(self._aside, each, VersionState.VOID, enabled=False)
 
     def published(self, generation: int) -> SecretVersion | None:

@@ -30,6 +30,7 @@ class DrowsyWorld(World):
     late: int = 0
     meanwhile: Callable[[], None] | None = None
     met: str = ""
+    but_for: tuple[str, ...] = _EXCEPT
 
     @override
     def io[T](self, port: str, name: str, effect: Callable[[], T]) -> T:
@@ -37,7 +38,7 @@ class DrowsyWorld(World):
         if is_late:
             self.met = f"{port}.{name}"
         result = super().io(port, name, effect)
-        if is_late and self.met not in _EXCEPT and self.meanwhile is not None:
+        if is_late and self.met not in self.but_for and self.meanwhile is not None:
             self.meanwhile()
         return result
 
@@ -152,4 +153,38 @@ def cut_off(scene: Scene) -> None:
     scene.deliver(scene.world.messages[0])
     scene.world.outage = frozenset()
     assert (scene.row.phase, scene.versions()[0][0].enabled) == (SecretPhase.REVOKING, False)
+    scene.process = suspended
+
+
+def test_a_worker_that_gave_a_rotation_up_weeks_ago_takes_nothing_away_from_the_one_under_way() -> None:
+    for at in itertools.count(1):
+        scene = given_up("logins")
+        world, message = scene.world, scene.world.messages[0]
+        assert isinstance(world, DrowsyWorld)
+        world.late, world.meanwhile = world.calls + at, partial(next_one, scene, message)
+        world.but_for = ("host.delete",)  # this rotator has one call of its own: behind it the engine goes on
+        scene.deliver(message)
+        if not world.met:
+            assert at > 10
+            return
+        scene.settle()
+        scene.pass_time(GRACE + DAY)
+        scene.check_secret()
+        assert scene.row.verdict == ("rolled back" if world.met in world.but_for else "rotated")
+
+
+def next_one(scene: Scene, message: QueuedMessage) -> None:
+    """Another worker ends the rotation, and the next one comes as far as its target, which does not answer."""
+    suspended, scene.process = scene.process, Process(scene.world)
+    scene.world.now += CLAIM
+    scene.world.messages.remove(message)
+    scene.drop(message.queue, message.body)
+    scene.settle()
+    scene.plan()
+    scene.settle()
+    scene.send(SecretAction.ROTATE, "the-next-one")
+    scene.world.outage = frozenset({"target"})
+    scene.deliver(scene.world.messages[0])
+    scene.world.outage = frozenset()
+    assert (scene.row.phase, scene.row.generation) == (SecretPhase.STAGED, 2)
     scene.process = suspended
