@@ -1,5 +1,6 @@
 """Where the time comes from. Everything else takes `now` as a value or a `Clock` as a port."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,21 @@ type Clock = Callable[[], datetime]
 def system_clock() -> datetime:
     """The machine's own time."""
     return datetime.now(UTC)
+
+
+class Stopwatch:
+    """How long ago it was made.
+
+    By either clock: while a machine is suspended, or its time is put right, only one of them goes on.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic(), time.time()
+
+    def seconds(self) -> float:
+        """So long, at most."""
+        monotonic, wall = self._began
+        return max(time.monotonic() - monotonic, time.time() - wall)
 
 
 class MovableClock:

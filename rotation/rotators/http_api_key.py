@@ -27,6 +27,7 @@ from urllib3.exceptions import HTTPError
 from rotation.fields import NAME, Fields
 from rotation.rotators.base import Change, Credential, Parameters, Place, Rotator, Surroundings
 from rotation.rotators.http_request import host_of, in_time
+from shared.clock import Stopwatch
 from shared.errors import Integrity, Rejected, Throttled, Transient
 from shared.secret import Secret
 
@@ -275,7 +276,7 @@ class _Service:
         self._interface = interface
         self._token = token
         self._patience_s = patience_s
-        self._until = time.monotonic() + LONGEST_CALL_S
+        self._begun = Stopwatch()
 
     def listed(self) -> Sequence[_Listed]:
         """All that work."""
@@ -393,7 +394,7 @@ class _Service:
     ) -> tuple[int, bytes]:
         """Status and content of the answer. Transient if there is none."""
         now = time.monotonic()
-        if now > self._until:
+        if self._begun.seconds() > LONGEST_CALL_S:
             raise Transient("API: all answers together too slow", name=self._name)
         # Not compressed, so that the limit is one of what it says.
         extra = {"Accept": "application/json", "Accept-Encoding": "identity"}

@@ -20,7 +20,6 @@ call nothing is regenerated.
 
 import hmac
 import re
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from azure.core.pipeline.transport import RequestsTransport
 
 from rotation.fields import Fields
 from rotation.rotators.base import Change, Credential, Place, Rotator, Surroundings, fingerprint
+from shared.clock import Stopwatch
 from shared.errors import Integrity, Rejected, Throttled, Transient
 from shared.secret import Secret
 
@@ -105,7 +105,7 @@ class TwoKeys(Rotator):
 
     @override
     def obtain(self, change: Change) -> Credential:
-        slot, before, since = change.place.slot, change.place.before, time.monotonic()
+        slot, before, since = change.place.slot, change.place.before, Stopwatch()
         key = self._beside(change.current, slot)
         if fingerprint(key) == before:
             self._regenerate(slot, since)
@@ -126,7 +126,7 @@ class TwoKeys(Rotator):
 
     @override
     def revoke(self, old: Credential, current: Credential) -> None:
-        key, since = self._key(old.value), time.monotonic()
+        key, since = self._key(old.value), Stopwatch()
         if _same(self._beside(current, old.slot), key):
             self._regenerate(old.slot, since)
             # Killed here: the next call finds the old value gone.
@@ -135,13 +135,13 @@ class TwoKeys(Rotator):
 
     @override
     def abandon(self, change: Change) -> None:
-        slot, since = change.place.slot, time.monotonic()
+        slot, since = change.place.slot, Stopwatch()
         if fingerprint(self._beside(change.current, slot)) != change.place.before:
             self._regenerate(slot, since)
             # Whether it is done is not asked: it could not be told from a value that an earlier call has left here.
 
-    def _regenerate(self, slot: str, since: float) -> None:
-        if time.monotonic() - since > LONGEST_LOOK_S:
+    def _regenerate(self, slot: str, since: Stopwatch) -> None:
+        if since.seconds() > LONGEST_LOOK_S:
             raise Transient("the service was too slow for a regeneration to be safe", slot=slot)
         self._keys.regenerate(slot)
 
