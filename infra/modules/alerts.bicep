@@ -94,6 +94,20 @@ AppTraces
     dimension: ''
   }
   {
+    name: 'secrets-not-planned'
+    what: 'The secrets were not planned to their end for an hour: none falls due, and no dual running ends.'
+    severity: 1
+    query: '''
+AppTraces
+| where tostring(parse_json(Message).event) == "planned secrets"
+'''
+    frequency: 'PT15M'
+    window: 'PT1H'
+    operator: 'LessThan'
+    threshold: 1
+    dimension: ''
+  }
+  {
     // The audit app signs one every minute. What happens meanwhile can be rewritten without a trace.
     name: 'not-checkpointed'
     what: 'No checkpoint of the audit trail was signed for 10 minutes: the audit app does not run, or may not sign.'

@@ -116,7 +116,8 @@ class PostgresqlSession(Session):
             verifier = self._connection.pgconn.encrypt_password(password.reveal(), user.encode(), b"scram-sha-256")
         except psycopg.Error:
             raise _translated(None, user) from None
-        statement = SQL("ALTER ROLE {} LOGIN PASSWORD {}")
+        # A new password needs no end: it would be refused after that of an earlier one.
+        statement = SQL("ALTER ROLE {} LOGIN PASSWORD {} VALID UNTIL 'infinity'")
         self._ask(statement.format(Identifier(user), Literal(verifier.decode())), user)
 
     @override

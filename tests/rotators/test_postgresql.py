@@ -103,6 +103,17 @@ def test_a_user_who_may_not_log_in_and_one_who_is_not_there_are_refused(
     assert bench.server_of_driver().open(Login("nobody", login.password)) is None
 
 
+def test_a_user_whose_last_password_has_expired_is_let_in_with_the_next_one(
+    server: PostgresServer, bench: PostgresqlBench
+) -> None:
+    engine, login = bench.begun()
+    (other,) = set(USERS) - {login.username}
+    server.execute("ALTER ROLE {} VALID UNTIL '2001-01-01'", other)
+    engine.rotate()
+    assert engine.current is not None
+    assert bench.parameters.template.parse(engine.current.value).username == other
+
+
 def test_a_server_without_room_has_not_refused(server: PostgresServer, bench: PostgresqlBench) -> None:
     _, login = bench.begun()
     server.execute("ALTER ROLE {} CONNECTION LIMIT 0", login.username)
