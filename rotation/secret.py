@@ -72,7 +72,7 @@ def moved(rotation: SecretRotation, phase: SecretPhase, now: datetime, **changes
     """The row in another phase. Integrity if the table has no such move."""
     if phase not in MOVES[rotation.phase]:
         raise Integrity("a secret's rotation cannot make this move", old=rotation.phase, new=phase)
-    return replace(rotation, phase=phase, phase_since=now, task="", **changes)  # type: ignore[arg-type] # by name
+    return replace(rotation, phase=phase, phase_since=now, task="", trouble="", **changes)  # type: ignore[arg-type] # by name
 
 
 def diagram() -> str:

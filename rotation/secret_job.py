@@ -151,9 +151,17 @@ class _Work:
         self._clock = clock
         self._claim = claim
         self._row: SecretRotation | None = None
+        self._trouble: str | None = None  # None: nothing was tried
 
     def perform(self, order: SecretOrder) -> None:
         """Claim the secret, do what is ordered."""
+        try:
+            self._perform_or_wait(order)
+        except (Transient, Integrity) as error:
+            self._trouble = str(error)[:_LONGEST_TASK]
+            raise
+
+    def _perform_or_wait(self, order: SecretOrder) -> None:
         try:
             self._perform(order)
         except Waiting as task:  # before anything is under way that could wait: the order does
@@ -183,14 +191,16 @@ class _Work:
             case Decision.DRIVE:
                 pass
         self._drive()
+        self._trouble = ""
 
     def release(self) -> None:
         """Let others work on the secret at once. Should that fail, they wait until the claim has ended."""
         row = self._row
         if row is None or row.claim != self._claim:
             return
+        trouble = row.trouble if self._trouble is None else self._trouble
         try:
-            self._rotations.put(replace(row, claim="", claimed_until=None))
+            self._rotations.put(replace(row, claim="", claimed_until=None, trouble=trouble))
         except AtpError as error:
             log.info("a claim runs out by itself", extra={"entry": row.name, "because": str(error)})
 

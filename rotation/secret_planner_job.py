@@ -103,13 +103,16 @@ class SecretPlanner:
 
     def _tell_stalled(self, rotation: SecretRotation) -> None:
         now = self._clock()
+        details = {"phase": rotation.phase.value, "since": f"{rotation.phase_since:%Y-%m-%dT%H:%M:%SZ}"}
+        if rotation.trouble:
+            details["reason"] = rotation.trouble
         alert = Alert(
             alert_id(rotation.name, "stalled"),
             Severity.CRITICAL,
             "the rotation of a secret stands still",
             f"secret/{rotation.name}",
             now,
-            {"phase": rotation.phase.value, "since": f"{rotation.phase_since:%Y-%m-%dT%H:%M:%SZ}"},
+            details,
         )
         self._alerts.raise_alert(alert)
         fresh = self._rotations.read(rotation.name)

@@ -492,6 +492,7 @@ class SecretRotation:
     confirmed: bool = False  # a person has said that the previous one was revoked
     task: str = ""  # what a person has to do before it goes on
     verdict: str = ""  # for people: how the newest rotation went
+    trouble: str = ""  # for people: why it got no further the last time
     claim: str = ""  # who works on it
     claimed_until: datetime | None = None  # and until when nobody else may
     asked: str = ""  # id of the last order that was sent for it by itself

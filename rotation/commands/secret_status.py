@@ -118,6 +118,7 @@ def _facts(ports: Ports, policy: SecretPolicy, row: SecretRotation) -> Row:
         "waits_for": waits_for(row, entry, now),
         "due": due(row, entry),
         "verdict": row.verdict,
+        "trouble": row.trouble,
         "task": text(task) if task else row.task,
         "deadline": task.deadline if task else None,
         "claimed_until": row.claimed_until if is_claimed else None,

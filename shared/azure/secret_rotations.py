@@ -15,7 +15,7 @@ from shared.values import SecretPhase, SecretRotation
 
 _PARTITION: Final = "secret"
 _MAX_RESULTS: Final = 1000  # of one answer
-_FREE_TEXT: Final = ("reason", "undone_because", "confirmed_because", "task", "verdict")
+_FREE_TEXT: Final = ("reason", "undone_because", "confirmed_because", "task", "verdict", "trouble")
 _SPECIAL: Final = frozenset({"name", "phase", "etag"})
 _COLUMNS: Final = tuple(field for field in fields(SecretRotation) if field.name not in _SPECIAL)
 

@@ -43,6 +43,7 @@ FULL = SecretRotation(
     confirmed=True,
     task="make a new one and drop it",
     verdict="the target will not (code=28P01)",
+    trouble="no connection to the database server (host=db.example)",
     claim="0123456789abcdef",
     claimed_until=NOW + timedelta(minutes=5),
     asked="secret.drive/database/g17-revoking",
@@ -155,9 +156,9 @@ def test_a_row_of_an_earlier_release_has_the_defaults_of_what_it_lacks(azure: Az
 
 def test_a_secret_that_got_into_a_text_for_people_is_masked_and_nowhere_else_stored(azure: AzureBackend) -> None:
     token = "glpat-" + "k3yK3yk3yK3yk3yK3y12"
-    azure.secret_rotations.put(replace(FULL, reason=token, task=token, verdict=token))
+    azure.secret_rotations.put(replace(FULL, reason=token, task=token, verdict=token, trouble=token))
     row = read(azure)
-    for text in (row.reason, row.task, row.verdict):
+    for text in (row.reason, row.task, row.verdict, row.trouble):
         assert token not in text
     for column in ("slot", "previous_slot", "pending_slot", "order", "actor", "claim", "asked"):
         with pytest.raises(ValueError, match=f"a secret is in {column}"):

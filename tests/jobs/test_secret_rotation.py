@@ -418,6 +418,27 @@ def test_a_rotation_that_stands_still_is_told_of_and_no_longer_when_it_has_ended
     assert alerts(scene) == {"failed"}
 
 
+def test_why_a_rotation_gets_no_further_is_in_its_row_and_its_alert_until_it_does() -> None:
+    scene = Scene()
+    scene.world.outage = frozenset({"target"})
+    scene.send(SecretAction.ROTATE)
+    scene.deliver(scene.world.messages[0])
+    assert phase(scene) is SecretPhase.STAGED
+    why = scene.row.trouble
+    assert why
+    scene.world.now += DAY
+    scene.plan()
+    (alert,) = (alert for alert in scene.world.alerts.values() if alert.resolved is None)
+    assert alert.details["reason"] == why
+    scene.send(SecretAction.CONFIRM, generation=7)  # does nothing, and so says nothing
+    scene.deliver(scene.world.messages[-1])
+    assert scene.row.trouble == why
+    scene.world.outage = frozenset()
+    scene.settle()
+    assert phase(scene) is SecretPhase.GRACE
+    assert scene.row.trouble == ""
+
+
 def test_a_lost_message_is_made_up_for_by_the_planner() -> None:
     scene = Scene()
     scene.send(SecretAction.ROTATE)
