@@ -200,9 +200,7 @@ class Verification:
             self._find(Verdict.INTEGRITY, _UNDER_NONE, stream, size + 1, self._streams[stream].size)
             what = "the lines end without the checkpoint of their last records"
             self._find(Verdict.COMPLETENESS, what, checkpoint=report.to_number)
-        for stream, (first, last) in sorted(self._unproven.items()):
-            what = "nothing proves records, because others of their stream are missing"
-            self._find(Verdict.INTEGRITY, what, stream, first, last)
+        self._give_up_proofs()
         for place in self._repeats.places():
             stream, seq = place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1)
             self._find(Verdict.INTEGRITY, "an event is recorded twice", stream, seq)
@@ -339,6 +337,7 @@ class Verification:
             self._find(Verdict.INTEGRITY, _UNDER_NONE, stream, size + 1, self._streams[stream].size)
         for stream in self._touched:
             self._ask_for_proof(stream)
+        self._give_up_proofs()
         for streams in (self._touched, self._broken, self._gaps, self._short):
             streams.clear()
 
@@ -409,6 +408,13 @@ class Verification:
             last = self._streams[stream].size
             first, _ = self._unproven.get(stream, (min(self._signed[stream].size + 1, last), last))
             self._unproven[stream] = first, last
+
+    def _give_up_proofs(self) -> None:
+        """Say which records nothing has proven: what comes behind another anchor proves none of those before it."""
+        for stream, (first, last) in sorted(self._unproven.items()):
+            what = "nothing proves records, because others of their stream are missing"
+            self._find(Verdict.INTEGRITY, what, stream, first, last)
+        self._unproven.clear()
 
     def _date(self, time: datetime, number: int) -> None:
         """The time of a checkpoint, with that of the one before and those of the records in between."""

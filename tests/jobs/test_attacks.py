@@ -703,6 +703,20 @@ def test_what_is_missing_in_one_file_leaves_the_next_one_proven(heirs: Platform)
     assert len(verified([first, changed], heirs.keys).findings) > once
 
 
+def test_what_one_file_leaves_unproven_no_later_file_proves(victim: Platform) -> None:
+    """In the later one a single record is missing, so that the hash that the next names stands for it."""
+    behind = next(number for number in range(61, 300) if victim.world.checkpoints[number].trees)
+    files = [Forgery.of(victim.export(upto=behind)), Forgery.of(victim.export(behind))]
+    records = [record["seq"] for each in files[0].rounds for record in each.records if record["stream"] == STREAM]
+    last = max(records)
+    for record in of_stream(files[0], last - 2):
+        record["reason"] = "it never happened"
+    later = without(files[1], last + 2).lines()
+    report = verified([without(files[0], last - 1, last).lines(), later], victim.keys)
+    ensure_named(report, {COMPLETENESS: "missing", INTEGRITY: "nothing proves"})
+    assert verified([later], victim.keys).holds(INTEGRITY)
+
+
 def test_a_checkpoint_that_is_held_and_was_dropped_is_not_still_there(victim: Platform) -> None:
     """Whoever has the stolen key and has forked the trail before it would drop it, too."""
     forgery = Forgery.of(victim.export())
