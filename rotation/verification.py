@@ -38,6 +38,7 @@ _UNDER_NONE: Final = "records are under no checkpoint: nothing proves them"
 _KEPT: Final = 100
 _BATCH_BYTES: Final = 40_000  # of records that are read together: more would not stay in the cache of the processor
 _MOST_UNSTAMPED: Final = 1_000  # eight times as many as there are in two hours
+_ANYWHERE: Final = -1  # in the place of a stream: their order was found wrong, which is said once for a checkpoint
 _PLACE_BITS: Final = 56  # of a record's place: its stream is above
 
 
@@ -139,6 +140,7 @@ class Verification:
         self._short: set[int] = set()  # those that lack nothing but the last record that was signed
         self._unproven: dict[int, tuple[int, int]] = {}  # by stream: the first and the last record that no root proves
         self._touched: set[int] = set()
+        self._at = 0  # the stream that is reached since the last checkpoint: there they stand in their order
         self._last: Checkpoint | None = None
         self._last_note = ""
         self._anchored = False
@@ -177,12 +179,14 @@ class Verification:
         if not isinstance(anchor, Anchor):
             raise Integrity("a file of the audit trail does not begin with an anchor")
         self._anchor(anchor)
+        self._at = 0
         for records, other in _in_batches(rest):
             if records:
                 self._records(records)
                 line = records[-1]
             if other is not None:
                 line = other
+                self._at = 0
                 part = part_in(line)
                 if not isinstance(part, Signed):
                     raise Integrity("a file of the audit trail has a second anchor")
@@ -232,6 +236,11 @@ class Verification:
                 continue
             stream, seq, prev = record.stream, record.seq, record.prev
             state = streams[stream]
+            if stream > self._at >= 0:
+                self._at = stream
+            elif stream < self._at:
+                self._find(Verdict.INTEGRITY, "a record stands behind those of a later stream", stream, seq)
+                self._at = _ANYWHERE
             if seq != state.size + 1:
                 if seq <= state.size:
                     self._find(Verdict.INTEGRITY, "a record is out of its place, or there again", stream, seq)

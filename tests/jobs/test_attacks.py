@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, override
 
 import pytest
@@ -715,6 +716,15 @@ def test_what_one_file_leaves_unproven_no_later_file_proves(victim: Platform) ->
     report = verified([without(files[0], last - 1, last).lines(), later], victim.keys)
     ensure_named(report, {COMPLETENESS: "missing", INTEGRITY: "nothing proves"})
     assert verified([later], victim.keys).holds(INTEGRITY)
+
+
+def test_records_of_two_streams_that_changed_places_are_named(victim: Platform) -> None:
+    lines = victim.export()
+    streams = [json.loads(line)["stream"] if is_record(line) else None for line in lines]
+    at = next(n for n, (one, two) in enumerate(pairwise(streams)) if one != two and one and two)
+    lines[at], lines[at + 1] = lines[at + 1], lines[at]
+    report = verified([lines], victim.keys)
+    assert [(each.verdict, each.stream) for each in report.findings] == [(INTEGRITY, streams[at])]
 
 
 def test_a_checkpoint_that_is_held_and_was_dropped_is_not_still_there(victim: Platform) -> None:
