@@ -259,7 +259,7 @@ class Checkpointer:
         the evidence copy, which nobody can cut back, says so.
         """
         if self._copy is not None:
-            self._copy.ensure_agrees(newest)
+            self._copy.ensure_agrees()
         point = self._trail.point_before(newest)
         if not point.number:
             return _Known(None, no_records(), None, None, 0)

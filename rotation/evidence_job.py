@@ -56,19 +56,22 @@ class EvidenceCopy:
             now = self._clock()
             self._alerts.raise_alert(_alert(f"stuck/{now:%Y-%m-%d}", error.message, {"error": str(error)}, now))
 
-    def ensure_agrees(self, newest: int) -> None:
-        """Integrity unless the last checkpoint in the copy is that of the tables, whose newest one has that number."""
+    def ensure_agrees(self) -> None:
+        """Integrity unless the last checkpoint in the copy is that of the tables.
+
+        The copy is read first: in between, another worker may sign the next one and copy that.
+        """
         place = last_place(self._evidence)
         if place is None or not place.number:
             return
-        if place.number > newest or self._trail.checkpoint(place.number).note != place.note:
+        if place.number > self._trail.newest() or self._trail.checkpoint(place.number).note != place.note:
             raise Integrity("the evidence copy has another checkpoint than the tables", checkpoint=place.number)
 
     def _run(self) -> None:
         newest = self._trail.newest()
         if not newest:
             return
-        self.ensure_agrees(newest)
+        self.ensure_agrees()
         place = last_place(self._evidence)
         if place is None:
             place = self._begun(BEGINNING, None)

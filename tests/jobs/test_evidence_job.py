@@ -8,9 +8,11 @@ import pytest
 
 from rotation.bundle import is_record
 from rotation.comparison import Difference, differences
+from rotation.evidence_job import EvidenceCopy
 from shared.errors import AtpError
+from shared.values import EvidenceFile
 from tests.jobs.auditing import MINUTE, AuditProcess, Platform, stream_with, verified
-from tests.simulator import Fault, Killed, SimRecords
+from tests.simulator import Fault, Killed, SimAlerts, SimEvidence, SimRecords
 
 EVENING = datetime(2026, 1, 1, 22, 57, tzinfo=UTC)
 
@@ -49,6 +51,32 @@ def test_a_file_that_is_nearly_full_of_blocks_is_followed_by_another_one_of_the_
     platform.live(200, each=1)
     assert len(platform.world.evidence) == 4
     assert all(name.startswith("2026/01/01/000") for name in platform.world.evidence)
+    ensure_whole(platform)
+
+
+class Overtaken(SimEvidence):
+    """Evidence of a process that stands still, at its first look, until another one has signed and copied."""
+
+    def __init__(self, platform: Platform) -> None:
+        super().__init__(platform.world)
+        self._platform = platform
+        self._overtaken = False
+
+    def newest(self) -> EvidenceFile | None:
+        if not self._overtaken:
+            self._overtaken = True
+            self._platform.sign()
+        return super().newest()
+
+
+def test_a_worker_that_was_overtaken_says_nothing_against_the_copy() -> None:
+    platform = Platform()
+    platform.live(3)
+    slow = AuditProcess(platform.world)
+    EvidenceCopy(slow.trail, Overtaken(platform), SimAlerts(platform.world), platform.world.clock).run()
+    copy = EvidenceCopy(slow.trail, Overtaken(platform), SimAlerts(platform.world), platform.world.clock)
+    copy.ensure_agrees()
+    assert platform.world.alerts == {}
     ensure_whole(platform)
 
 
