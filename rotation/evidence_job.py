@@ -119,7 +119,11 @@ class EvidenceCopy:
         """A new file that begins at that point."""
         note = point.note or self._trail.checkpoint(1).note
         day = f"{parse(note).statement.time:%Y/%m/%d}"
-        count = int(last.name.rpartition("/")[2].partition(".")[0]) + 1 if last and last.name >= day else 0
+        count = 0
+        if last and last.name >= day:
+            # Of a day to come, if a clock was ahead when that was begun: files stay in the order of their names.
+            day, _, number = last.name.rpartition("/")
+            count = int(number.partition(".")[0]) + 1
         name = f"{day}/{count:04d}.jsonl"
         self._evidence.create(name)
         return self._anchored(name, point)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,6 +14,7 @@ from shared.values import EvidenceFile
 from tests.jobs.auditing import MINUTE, AuditProcess, Platform, stream_with, verified
 from tests.simulator import Fault, Killed, SimAlerts, SimEvidence, SimRecords
 
+DAY = timedelta(days=1)
 EVENING = datetime(2026, 1, 1, 22, 57, tzinfo=UTC)
 
 
@@ -52,6 +53,20 @@ def test_a_file_that_is_nearly_full_of_blocks_is_followed_by_another_one_of_the_
     assert len(platform.world.evidence) == 4
     assert all(name.startswith("2026/01/01/000") for name in platform.world.evidence)
     ensure_whole(platform)
+
+
+def test_a_clock_that_was_far_ahead_stops_the_copy_at_no_later_file() -> None:
+    platform = Platform()
+    platform.process = AuditProcess(platform.world, blocks=30)
+    platform.live(3)
+    platform.world.now += 365 * DAY
+    platform.live(3)
+    platform.world.now -= 365 * DAY
+    platform.live(200, each=1)
+    assert list(platform.world.evidence) == sorted(platform.world.evidence), "in the order of their names"
+    assert len(platform.world.evidence) == 5
+    assert found(platform) == []
+    assert verified(platform.copies(), platform.keys).checkpoints == len(platform.notes)
 
 
 class Overtaken(SimEvidence):
