@@ -18,6 +18,7 @@ import msgspec
 from rotation.merkle import leaf_hash
 from shared.errors import Integrity
 from shared.redact import mask
+from shared.redact.gate import fitting
 from shared.values import StoredRecord
 
 SCHEMA: Final = "atp-audit/1"
@@ -248,23 +249,27 @@ def parse_time(text: str) -> datetime:
 
 def _canonical(event: AuditEvent, seq: int, previous: bytes, now: datetime) -> bytes:
     """RFC 8785: names in order, no blanks; of texts and whole numbers msgspec writes what it wants."""
-    return _ENCODER.encode(
-        Record(
-            action=event.action,
-            actor=event.actor,
-            details=dict(event.details),
-            event=event.id,
-            job=event.job,
-            new_version=event.new_version,
-            old_version=event.old_version,
-            outcome=event.outcome.value,
-            prev=previous.hex(),
-            reason=mask(event.reason)[:MAX_REASON],
-            schema=SCHEMA,
-            seq=seq,
-            stream=event.stream,
-            subject=event.subject,
-            time=time_text(now),
-            trigger=event.trigger,
-        )
+    record = Record(
+        action=event.action,
+        actor=event.actor,
+        details=dict(event.details),
+        event=event.id,
+        job=event.job,
+        new_version=event.new_version,
+        old_version=event.old_version,
+        outcome=event.outcome.value,
+        prev=previous.hex(),
+        reason="",
+        schema=SCHEMA,
+        seq=seq,
+        stream=event.stream,
+        subject=event.subject,
+        time=time_text(now),
+        trigger=event.trigger,
     )
+
+    def with_reason(reason: str) -> bytes:
+        return _ENCODER.encode(msgspec.structs.replace(record, reason=reason))
+
+    # A record that looks as if it held a secret would be refused, and what it is about could never be done.
+    return with_reason(fitting(event.reason, lambda reason: with_reason(reason).decode(), MAX_REASON))

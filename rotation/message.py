@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, Self
 
 from rotation.audit import MAX_REASON
 from shared.errors import AtpError, InvalidMessage, Rejected
 from shared.redact import mask
+from shared.redact.gate import fitting
 from shared.values import SHARDS, KeyKind, KeyShape, Kid, TenantId, tenant_id
 
 PLAN_SHARDS: Final = "plan-shards"
@@ -29,6 +31,7 @@ POISON_SUFFIX: Final = "-poison"  # as the Functions host names them
 MAX_GENERATION: Final = 10**6
 _MAX_BYTES: Final = 8 * 1024
 _MAX_BECAUSE: Final = 400
+_FREE_TEXT: Final = {"reason": MAX_REASON, "because": _MAX_BECAUSE}
 _MAX_KEPT: Final = 16_000
 """Characters kept of a message that is not one of ours: what fits into a table row in any encoding."""
 _MAX_WRITTEN: Final = 48_000  # of these characters, as JSON writes them: a queue takes 64 KiB
@@ -103,8 +106,17 @@ class _Delivered:
     def _body(self, schema: str, **fields: object) -> str:
         """The message body: these fields and its own, those without a value left out."""
         way = {"attempt": self.attempt, "failure": self.failure, "because": self.because, "resent": self.resent}
-        whole = {"schema": schema, **fields, **way}
-        return json.dumps({name: value for name, value in whole.items() if value is not None})
+        named = {name: value for name, value in {"schema": schema, **fields, **way}.items() if value is not None}
+        for name, longest in _FREE_TEXT.items():
+            if name in named:
+                # What a queue masks beyond the text itself would make another message of it.
+                whole = partial(_with, named, name)
+                named[name] = fitting(str(named[name]), whole, longest)
+        return json.dumps(named)
+
+
+def _with(fields: Mapping[str, object], name: str, value: object) -> str:
+    return json.dumps({**fields, name: value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,7 +482,8 @@ class Misfit:
         text = self.text
         while len(json.dumps(text)) > _MAX_WRITTEN:
             text = text[: len(text) * 3 // 4]
-        return json.dumps({"schema": self.SCHEMA, "reason": self.reason, "digest": self.digest, "text": text})
+        named = {"schema": self.SCHEMA, "reason": self.reason, "digest": self.digest}
+        return _with(named, "text", fitting(text, partial(_with, named, "text")))
 
 
 def retry_delay(message: Message) -> timedelta:

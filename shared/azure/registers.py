@@ -15,7 +15,7 @@ from shared.azure.translate import IF_UNCHANGED, translated
 from shared.errors import Conflict, Integrity, Transient
 from shared.ports import AlertRegister, Consumers, DeadLetters
 from shared.redact import mask
-from shared.redact.gate import gated
+from shared.redact.gate import fitting, gated, json_of
 from shared.values import (
     Alert,
     AlertEntry,
@@ -96,12 +96,12 @@ class AzureAlertRegister(AlertRegister):
             "what": alert.what,
             "subject": alert.subject,
             "raised": alert.raised,
-            "details": json.dumps(dict(alert.details)),
+            "details": json_of(alert.details),
             "owner": alert.owner,
             "resolved_by": alert.resolved_by,
             "revision": entry.revision,
             "owed": json.dumps({name: _owed_text(owed) for name, owed in entry.owed.items()}),
-            "closings": json.dumps([[each.revision, each.by, mask(each.because)] for each in entry.closings]),
+            "closings": json.dumps([[each.revision, each.by, _in_json(each.because)] for each in entry.closings]),
             "is_owing": entry.is_owing,
         }
         if alert.resolved is not None:
@@ -231,7 +231,11 @@ def _oldest_first(entries: Sequence[AlertEntry]) -> Sequence[AlertEntry]:
 
 
 def _owed_text(owed: Owed) -> list[int | str]:
-    return [owed.attempts, owed.due.isoformat() if owed.due else "", mask(owed.given_up)]
+    return [owed.attempts, owed.due.isoformat() if owed.due else "", _in_json(owed.given_up)]
+
+
+def _in_json(text: str) -> str:
+    return fitting(text, lambda shown: json.dumps([[shown], shown]))
 
 
 def _owed(row: StoredRow) -> dict[SinkName, Owed]:

@@ -57,6 +57,8 @@ _PAIR: Final = re.compile(
 """`"name": "password", "value": "x"`, `("password", "x")` and `["--password", "x"]`."""
 _BEGINS_PAIR: Final = re.compile(r"[(\[]\s{0,4}\\*[\"'][A-Za-z0-9_.-]{0,40}\Z")
 _LONGEST_PAIR: Final = 50
+_NEXT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,60}\\*[\"']\s{0,4}:", re.ASCII)
+"""Of an object in JSON, behind a text that ends like an option: `"reason": "leaked by --password", "job": ...`."""
 _SPOKEN: Final = re.compile(
     rf"{NAME_TAILS}(?:{_BLANK}{{0,4}}(\(){_BLANK}{{0,20}}|{_BLANK}{{1,20}}"
     rf"(?:(?:by|is|to){_BLANK}{{1,4}}|for\s{{1,4}}[^\s=]{{1,80}}\s{{0,4}}=\s{{0,4}})?)[ne]?(\\*[\"'])",
@@ -283,6 +285,8 @@ def _in_commands(text: str) -> Iterator[Finding]:
         ends = line_end if line_end >= 0 else command.end() + _LONGEST_COMMAND
         for option in _OPTIONS[(command.lastindex or 0) - 1].finditer(text, command.end(), ends):
             start, quote = option.end(), option.group(1)
+            if quote and (_CLOSING.match(text, start) or ("," in option.group() and _NEXT_NAME.match(text, start))):
+                continue
             if quote:
                 end = _end_of_quoted(text, start, len(quote) - 1, quote[-1])
             else:
@@ -376,6 +380,8 @@ def _head(text: str, small: str, name: re.Match[str]) -> re.Match[str] | None:
         return head if _is_option(before) else None
     head = _PAIR.match(text, behind)
     if head and head.group(1):
+        if _NEXT_NAME.match(text, head.end()):
+            return None
         begun = _BEGINS_PAIR.search(text[max(0, name.start() - _LONGEST_PAIR) : name.start()])
         return head if begun or _is_option(before) else None
     return head

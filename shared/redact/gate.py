@@ -1,9 +1,16 @@
 """What leaves the process otherwise than by a log line: rows, messages, answers."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
 
-from shared.redact import find, mask
+from shared.redact import MASK, find, mask
+from shared.redact.engine import VALUE
+
+HIDDEN: Final = f"{MASK}{VALUE}]"
+"""In the place of a text that cannot be told from a secret."""
+_NAME: Final = re.compile(r"[A-Za-z0-9._:/+@-]*")
 
 
 def gated[Row: Mapping[str, Any]](row: Row, free_text: Collection[str] = ()) -> Row | dict[str, Any]:
@@ -32,6 +39,24 @@ def cleaned(document: object) -> object:
             return [cleaned(value) for value in document]
         case _:
             return document
+
+
+def fitting(text: str, whole: Callable[[str], str], longest: int | None = None) -> str:
+    """Free text, masked and cut, as it may stand in `whole`: with nothing left to mask, which would break its form.
+
+    A text can be no secret and yet look like one there: escaped, or together with what comes behind it.
+    """
+    shown = mask(text)[:longest]
+    return HIDDEN if find(whole(shown)) else shown
+
+
+def json_of(texts: Mapping[str, str]) -> str:
+    """A JSON object of texts, masked one by one, in which there is nothing left to mask."""
+    shown = {mask(name): mask(value) for name, value in texts.items()}
+    written = json.dumps(shown)
+    if not find(written):
+        return written
+    return json.dumps({name: value if _NAME.fullmatch(value) else HIDDEN for name, value in shown.items()})
 
 
 def ensure_clean(text: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -17,15 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotation.audit import GENESIS, AuditEvent, chained
+from rotation.message import Action, Job, Trigger
 from shared import log
 from shared.azure.queues import AzureQueues
 from shared.azure.records import AzureRecords
 from shared.azure.registers import AzureAlertRegister, AzureDeadLetters
 from shared.errors import Transient
-from shared.redact import KNOWN_SECRETS, find
-from shared.redact.gate import ensure_clean, gated
+from shared.redact import KNOWN_SECRETS, find, mask
+from shared.redact.gate import HIDDEN, ensure_clean, gated
 from shared.redact.sweep import Fingerprints, main, sweep
-from shared.values import Alert, AlertEntry, DeadLetter, Severity, StoredRecord
+from shared.values import Alert, AlertEntry, Closing, DeadLetter, Severity, StoredRecord, tenant_id
 from tests.pure.keyrings import NOW
 from tests.pure.test_audit import EVENTS, event
 from tests.pure.test_known_secrets import WRAPPED, WRITTEN
@@ -124,13 +126,54 @@ REASONS = st.lists(
     | st.sampled_from(
         [" PASSWORD '", "\n--password hunter2", "secret: [", "{", "'", ": ", "\n  ", "|", "(", "]", "- ", "str = "]
     )
+    | st.sampled_from(["--password", "--token", ";pwd=", "&quot;", "mysql -p", "docker login -p", "apiKey", "é"])
 ).map("".join)
+LOOK_LIKE_SECRETS_IN_JSON = [
+    "leaked by --password",
+    "typed behind mysql -p",
+    "typed behind docker login -p",
+    "lost: ;pwd=\\x",
+    "of the form ;pwd=&quot;",
+    "\t".join(["password:", "abc", "lost"]),
+    f"{'x' * 180} password='{'y' * 9}'",
+]
+"""And are none: the JSON around them, or its escapes, make them look so; the last one is cut in its mask."""
 
 
 @given(st.lists(EVENTS, max_size=4), REASONS, st.integers(1, 2**40))
 def test_no_record_that_can_be_made_is_taken_for_a_secret(events: list[AuditEvent], reason: str, seq: int) -> None:
     for record in chained([*events, event(reason=reason)], seq, os.urandom(32), datetime.now(UTC)):
         assert not find(record.canonical.decode())
+
+
+@pytest.mark.parametrize("reason", LOOK_LIKE_SECRETS_IN_JSON)
+def test_a_reason_that_looks_like_a_secret_in_json_alone_keeps_nothing_from_being_recorded(reason: str) -> None:
+    table = Written()
+    AzureRecords(cast("Any", table)).append(chained([event(reason=reason)], 1, GENESIS, NOW))
+    assert len(table.rows) == 2
+
+
+@pytest.mark.parametrize("reason", [each for each in LOOK_LIKE_SECRETS_IN_JSON if each.isprintable()])
+def test_a_reason_that_looks_like_a_secret_in_json_alone_loses_no_message(reason: str) -> None:
+    queue = Written()
+    job = Job(Action.ROTATE_DEK, tenant_id("acme"), "r1", Trigger.MANUAL, "operator", reason)
+    AzureQueues({"jobs": cast("Any", queue)}).send("jobs", job.to_json())
+    received = Job.parse(queue.rows[0].encode(), "m1")
+    assert replace(received, reason="") == replace(job, reason="")
+    assert received.reason in {reason, HIDDEN, mask(reason)[:200]}
+
+
+@given(REASONS, REASONS)
+def test_an_alert_that_was_masked_is_still_one(reason: str, because: str) -> None:
+    table = Written()
+    alert = Alert("a/1", Severity.CRITICAL, "what", "queue/jobs", NOW, {"reason": reason, "job": "dek.rotate/acme/v1"})
+    entry = AlertEntry(alert, closings=(Closing(1, "somebody", because), Closing(2, "somebody", "x")))
+    AzureAlertRegister(cast("Any", table)).put(entry)
+    (row,) = table.rows
+    details = json.loads(row["details"])
+    assert details.keys() == {"reason", "job"}
+    assert details["job"] == "dek.rotate/acme/v1"
+    assert [each[:2] for each in json.loads(row["closings"])] == [[1, "somebody"], [2, "somebody"]]
 
 
 def test_an_errors_text_is_masked() -> None:
