@@ -161,13 +161,23 @@ def masked_errors[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            text = "".join(traceback.format_exception(error))
-            masked = mask(text)
-            if masked == text:
+            shown = _shown(error)
+            if shown is None:
                 raise
-        raise RuntimeError(masked)
+        raise RuntimeError(shown)
 
     return guarded
+
+
+def _shown(error: Exception) -> str | None:
+    """The masked text of an error; None if nothing in it is masked."""
+    try:
+        text = "".join(traceback.format_exception(error))
+        masked = mask(text)
+    except Exception:  # noqa: BLE001 - whatever failed, the unmasked error must not get out
+        MaskingFormatter.dropped += 1
+        return f"{type(error).__name__}: its text could not be masked and was dropped"
+    return None if masked == text else masked
 
 
 def guard_hooks() -> None:

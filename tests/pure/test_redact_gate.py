@@ -180,6 +180,22 @@ def test_an_errors_text_is_masked() -> None:
     assert str(Transient("no answer", url="https://acc?sig=" + "a1B2" * 11)).endswith("sig=[REDACTED:sas])")
 
 
+def test_an_error_that_cannot_be_masked_leaves_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    @log.masked_errors
+    def fail() -> None:
+        raise KeyError(PLANTED)
+
+    def broken(_: str) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(log, "mask", broken)
+    dropped = log.MaskingFormatter.dropped
+    with pytest.raises(RuntimeError, match="KeyError: its text could not be masked") as caught:
+        fail()
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    assert log.MaskingFormatter.dropped == dropped + 1
+
+
 def test_an_error_that_leaves_for_the_host_is_masked_with_its_stack_and_its_causes() -> None:
     @log.masked_errors
     def fail(text: str) -> str:
