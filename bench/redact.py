@@ -170,6 +170,8 @@ def _texts(dek: bytes) -> Sequence[tuple[str, str]]:
         "commands": "curl -u ",
         "commands with passwords": "curl -u a:",
         "sentences": "password is ",
+        "sentences beyond ASCII": "password is é ",
+        "signatures of keys that other masks set apart": f"{'a' * 30}JQQJ{'b' * 88}",
         "sentences with passwords": "password is abcdefg1 ",
         "longer sentences": "password for ",
         "known DEKs": f"{dek.hex()} ",

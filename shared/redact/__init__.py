@@ -29,6 +29,8 @@ __all__ = [
 MASK_KNOWN: Final = f"{MASK}known]"
 _ROUNDS: Final = 4
 """How often what is left is looked at again: a mask can set apart what was hidden in something longer."""
+_LONG: Final = 50_000
+"""Characters; a longer text is looked at again once, which takes long enough, and is masked as a whole if need be."""
 
 KNOWN_SECRETS = KnownSecrets()
 """Every secret of this process; `Secret` adds to it."""
@@ -64,7 +66,7 @@ def masked(text: str) -> tuple[str, Sequence[str]]:
     if known := _known(text):
         kinds += [finding.kind for finding in known]
         text = _replaced(text, known)
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if len(text) <= _LONG else 1):
         found = _shaped(text)
         if not found:
             return text, kinds

@@ -30,6 +30,8 @@ VALUE: Final = "credential"
 MOST: Final = 2_000
 """Secrets in one text; one with more is masked as a whole, so that no text can keep a process busy."""
 _HALF: Final = re.compile("[\ud800-\udfff]")
+_CAPITAL_I_WITH_DOT: Final = "\u0130"  # alone of all characters it becomes two when it is made small
+_SMALL_I_WITHOUT_DOT: Final = "\u0131"  # any other letter would do in its place
 _SHORTEST: Final = 6  # characters of a value without quotes
 _SHORTEST_TOKEN: Final = 12
 _SAYS_NOTHING: Final = frozenset({"true", "false", "null", "none", "nil", "undefined", "no", "yes", "str", "bytes"})
@@ -300,7 +302,7 @@ def _assigned(text: str) -> Iterator[Finding]:
 
     A name within a value counts if what is assigned to it lies behind the value, as in `secret: password: x`.
     """
-    small = text.lower() if text.isascii() else "".join(_small(character) for character in text)
+    small = text.replace(_CAPITAL_I_WITH_DOT, _SMALL_I_WITHOUT_DOT).lower()
     done = heads = 0
     closed = False
     for number, name in enumerate(_NAME.finditer(small)):
@@ -505,12 +507,6 @@ def _in_block(text: str, at: int, line_break: str, indent: str) -> tuple[Spans, 
         while text.startswith((" ", "\t"), at):
             at += 1
     return found, parts
-
-
-def _small(character: str) -> str:
-    """In small letters where that is one character, too."""
-    small = character.lower()
-    return small if len(small) == 1 else character
 
 
 def _end_of_entity(text: str, start: int, quote: str) -> int:

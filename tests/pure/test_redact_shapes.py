@@ -240,6 +240,17 @@ def test_a_private_key_over_several_lines_is_masked_to_its_end_however_its_lines
 
 def test_a_text_with_thousands_of_secrets_is_masked_whole() -> None:
     assert mask(f"password={VALUE} " * (MOST + 1)) == "[REDACTED:many]"
+
+
+def test_what_a_mask_sets_apart_is_masked_and_in_a_long_text_the_whole_of_it() -> None:
+    run = f"{'a' * 30}JQQJ{'b' * 88}{'c' * 30}JQQJ{'d' * 20}"
+    assert mask(f"x {run} y") == "x [REDACTED:azure-annotated-key][REDACTED:azure-annotated-key] y"
+    assert mask(f"{'x ' * 25_000}{run} y") == "[REDACTED:many]"
+
+
+def test_a_capital_i_with_a_dot_moves_nothing() -> None:
+    """It becomes two characters when it is made small."""
+    assert mask("İİ PASSWORD=hunter2hunter2 İ") == "İİ PASSWORD=[REDACTED:credential] İ"
     assert mask(f"password={VALUE} " * 10).count("REDACTED") == 10
 
 
