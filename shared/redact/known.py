@@ -8,6 +8,7 @@ indexed, at its end; of what was read every fourth position is looked up, all of
 found wherever it begins, and adding one takes a microsecond.
 """
 
+import html
 import json
 import re
 import sys
@@ -69,6 +70,8 @@ _NUMBERS: Final = re.compile(rb"(?<!\d)" + _NUMBER + rb"(?:\s{0,9},\s{0,9}" + _N
 _UTF8: Final = re.compile(
     rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})*+"
 )
+_MARKED: Final = re.compile(rb"""[&<>"']""")
+"""What is written in another way in markup or between quotes. Only of text: random bytes would often have one."""
 _ESCAPABLE: Final = b"nrtbfvaxuU01234567\"'/"
 _CUT_ESCAPE: Final = re.compile(rb"(?:\\+(?:[xuU][0-9a-fA-F]*)?|%(?:25)*[0-9a-fA-F]?)\Z")
 
@@ -401,6 +404,8 @@ def _words(form: bytes) -> tuple[int, int, int, int]:
 def _may_look_different(value: bytes) -> bool:
     """Whether it can have other forms."""
     escapes = b"\\" in value or b"%" in value or b" " in value or value[:1] in _ESCAPABLE
+    if not escapes and value.isascii():
+        return _MARKED.search(value) is not None
     return escapes or not (value.isascii() or _UTF8.fullmatch(value) is None)
 
 
@@ -418,7 +423,24 @@ def other_forms(value: bytes) -> set[bytes]:
         for _ in range(2):
             said += [json.dumps(form)[1:-1] for form in said]
         forms |= {form.encode() for form in said}
+    if _MARKED.search(value) and _UTF8.fullmatch(value):
+        forms |= {marked for form in (value, *forms) for marked in _in_markup(form)}
     return {form for form in forms if len(form) >= SHORTEST} - {value}
+
+
+def _in_markup(form: bytes) -> Iterator[bytes]:
+    """A text as it stands in XML or HTML, and between quotes where those are doubled: in SQL, in CSV."""
+    text = form.decode("latin-1")
+    in_xml = html.escape(text, quote=False)
+    for written in (
+        in_xml,
+        html.escape(text),
+        in_xml.replace('"', "&quot;"),
+        in_xml.replace('"', "&quot;").replace("'", "&apos;"),
+        text.replace("'", "''"),
+        text.replace('"', '""'),
+    ):
+        yield written.encode("latin-1")
 
 
 def readings(text: str) -> Iterator[bytes]:

@@ -1,12 +1,14 @@
 """Known values: not one leaks, in any of 2,000 and more cases; many are kept, and none is in the way of the others."""
 
 import base64
+import html
 import json
 import random
 import re
 import tracemalloc
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus
+from xml.sax import saxutils
 
 import pytest
 from hypothesis import given
@@ -104,6 +106,30 @@ def test_of_more_than_2_000_encoded_values_none_leaks(tally: Tally) -> None:
     tally.count("encoded values that are known, none leaked", cases)
     assert cases > 2_000
     assert leaks == 0
+
+
+MARKUP: dict[str, Callable[[str], str]] = {
+    "XML": saxutils.escape,
+    "an attribute of XML": saxutils.quoteattr,
+    "an attribute of XML, apostrophes too": lambda text: saxutils.escape(text, {"'": "&apos;", '"': "&quot;"}),
+    "HTML": html.escape,
+    "SQL": lambda text: text.replace("'", "''"),
+    "CSV": lambda text: text.replace('"', '""'),
+}
+
+
+@pytest.mark.parametrize("name", MARKUP)
+@pytest.mark.parametrize("wrap", WRAPPED)
+@pytest.mark.parametrize(
+    "text", ["Zx9&kP<2Lq7!vB4t", "it's 'so' &amp; 7>3", "pä<ß>wörd&7", 'a"b"c"d<1%&', "n&\\n'2\"x>y"]
+)
+def test_a_text_is_found_as_markup_and_quotes_have_it(name: str, wrap: str, text: str) -> None:
+    secrets = KnownSecrets()
+    secrets.add(text.encode())
+    written = MARKUP[name](text)
+    shown = secrets.mask(WRAPPED[wrap](written))
+    assert MASK_KNOWN in shown
+    assert written[1:-1] not in shown
 
 
 @given(value=st.binary(min_size=8, max_size=60).filter(lambda value: len(set(value)) > 3))
