@@ -27,10 +27,13 @@ __all__ = [
 ]
 
 MASK_KNOWN: Final = f"{MASK}known]"
+MASK_MANY: Final = f"{MASK}many]"
 _ROUNDS: Final = 4
 """How often what is left is looked at again: a mask can set apart what was hidden in something longer."""
 _LONG: Final = 50_000
 """Characters; a longer text is looked at again once, which takes long enough, and is masked as a whole if need be."""
+_MOST_IN_LONG: Final = 250
+"""Secrets in a long text by their shape; one with more is masked as a whole."""
 
 KNOWN_SECRETS = KnownSecrets()
 """Every secret of this process; `Secret` adds to it."""
@@ -66,13 +69,16 @@ def masked(text: str) -> tuple[str, Sequence[str]]:
     if known := _known(text):
         kinds += [finding.kind for finding in known]
         text = _replaced(text, known)
-    for _ in range(_ROUNDS if len(text) <= _LONG else 1):
+    is_long = len(text) > _LONG
+    for _ in range(1 if is_long else _ROUNDS):
         found = _shaped(text)
         if not found:
             return text, kinds
         kinds += [finding.kind for finding in found]
+        if is_long and len(found) > _MOST_IN_LONG:
+            return MASK_MANY, kinds
         text = _replaced(text, found)
-    return (f"{MASK}many]" if _shaped(text) else text), kinds
+    return (MASK_MANY if _shaped(text) else text), kinds
 
 
 def find(text: str) -> Sequence[Finding]:

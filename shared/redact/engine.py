@@ -18,8 +18,8 @@ except ImportError:
     re2 = None
 
 MASK: Final = "[REDACTED:"
-_MOST_NAMES: Final = 6_000
-_MOST_HEADS: Final = 6_000
+_MOST_NAMES: Final = 2_000
+_MOST_HEADS: Final = 2_000
 _MOST_PARTS: Final = 4_000
 _MOST_COMMANDS: Final = 1_000
 """Telling names in one text, those with a value, parts of a value, commands; what is behind the last of them is masked,

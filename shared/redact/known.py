@@ -299,7 +299,7 @@ class KnownSecrets:
                         clean.clear()
                     clean.update(runs)
                 return False
-            candidates = {form for word in words if word in index for form in self._forms_at(word)}
+            candidates = {form for word in index.keys() & words for form in self._forms_at(word)}
         return any(form in read for form in candidates)
 
     def _put(self, form: bytes) -> None:

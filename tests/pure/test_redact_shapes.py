@@ -248,6 +248,12 @@ def test_what_a_mask_sets_apart_is_masked_and_in_a_long_text_the_whole_of_it() -
     assert mask(f"{'x ' * 25_000}{run} y") == "[REDACTED:many]"
 
 
+def test_a_long_text_with_hundreds_of_secrets_is_masked_whole_and_with_some_it_is_not() -> None:
+    one = f"password={VALUE} {'x ' * 100}"
+    assert mask(one * 300) == "[REDACTED:many]"
+    assert mask(one * 230) == f"password=[REDACTED:credential] {'x ' * 100}" * 230
+
+
 def test_a_capital_i_with_a_dot_moves_nothing() -> None:
     """It becomes two characters when it is made small."""
     assert mask("İİ PASSWORD=hunter2hunter2 İ") == "İİ PASSWORD=[REDACTED:credential] İ"
