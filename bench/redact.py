@@ -197,7 +197,17 @@ def _texts(dek: bytes) -> Sequence[tuple[str, str]]:
         "doubled quotes of JSON": ('password=\\\\\\"', '\\\\\\"'),
     }
     started = [(name, start + piece * (_TEXT_CHARACTERS // len(piece))) for name, (start, piece) in begun.items()]
-    mixture = ["--token ", "password is a1b2c3 ", "QUJD" * 40, _KEY, "é", "sig=" * 20, "\\u0041&", "00" * 40, "a\n" * 30]
+    mixture = [
+        "--token ",
+        "password is a1b2c3 ",
+        "QUJD" * 40,
+        _KEY,
+        "é",
+        "sig=" * 20,
+        "\\u0041&",
+        "00" * 40,
+        "a\n" * 30,
+    ]
     draw = random.Random(7)
     for number in range(3):
         mixed = "".join(draw.choice(mixture) * draw.randrange(1, 60) for _ in range(3_000))[:_TEXT_CHARACTERS]
