@@ -16,9 +16,10 @@ and it is what the time-stamp authority is asked to stamp. The answer goes into 
 """
 
 import logging
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -38,8 +39,11 @@ from shared.values import Alert, Kid, Severity, SigningKey, StoredCheckpoint
 log = logging.getLogger(__name__)
 
 _PAGE: Final = 1000
-_MOST: Final = 200_000
-"""Records that one checkpoint takes in: what is left waits for the next one, and no call runs into its time-out."""
+_PATIENCE: Final = timedelta(minutes=4)
+"""For how long one checkpoint takes in records. What is left then, after an outage with millions of them, waits for the
+next one, and looks backdated there: so this is as long as the time-out of the call lets it be."""
+_MANY: Final = 200_000
+"""Records that a restart should not have to read again."""
 _ANCHORED_EVERY: Final = 60
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
 _ACTION: Final = "audit.checkpoint"
@@ -85,6 +89,7 @@ class Checkpointer:
         self._alerts = alerts
         self._origin = origin
         self._clock = clock
+        self._turn = threading.Lock()  # whoever fires the timer by hand must not meet it in here
         self._known: _Known | None = None
         self._keys: dict[Kid, EllipticCurvePublicKey] = {}
 
@@ -94,6 +99,10 @@ class Checkpointer:
         Conflict if another one was first, Transient to be called again; the next minute will do for both. An error that
         nobody has thought of is alerted, too, and raised.
         """
+        with self._turn:
+            self._run()
+
+    def _run(self) -> None:
         newest = 0
         try:
             newest = self._trail.newest()
@@ -148,12 +157,12 @@ class Checkpointer:
         """The streams with what was recorded since. Integrity where that contradicts what is signed."""
         streams = copied(known.streams)
         times = (known.statement.time - TOLERANCE if known.statement else _EVER, now + TOLERANCE)
-        left = _MOST
+        ends = self._clock() + _PATIENCE
         for stream in streams:
-            left -= self._read_stream(streams, stream, left, times)
+            self._read_stream(streams, stream, ends, times)
         return streams
 
-    def _read_stream(self, streams: Streams, stream: int, most: int, times: tuple[datetime, datetime]) -> int:
+    def _read_stream(self, streams: Streams, stream: int, ends: datetime, times: tuple[datetime, datetime]) -> None:
         state = streams[stream]
         before = state.size
         # From the last signed record on, to see that it is still there and still the same.
@@ -177,8 +186,8 @@ class Checkpointer:
                         Severity.WARNING,
                         f"record {stream}/{stored.seq} says {record.time}",
                     )
-            if len(page) < _PAGE or state.size - before >= most:
-                return state.size - before
+            if len(page) < _PAGE or self._clock() > ends:
+                return
             page = fresh = self._records.read(stream, state.size + 1, _PAGE)
 
     def _signed_next(self, known: _Known, streams: Streams, now: datetime) -> tuple[Statement, str]:
@@ -350,5 +359,5 @@ def _is_anchor(last: Statement | None, statement: Statement) -> bool:
         last is None
         or f"{last.time:%Y-%m-%d %H}" != f"{statement.time:%Y-%m-%d %H}"
         or statement.number - last.number >= _ANCHORED_EVERY
-        or statement.size - last.size >= _MOST
+        or statement.size - last.size >= _MANY
     )

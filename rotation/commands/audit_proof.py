@@ -222,7 +222,7 @@ class _Lines:
             self.number += 1
             raise
         if not self.number:
-            raise _no_trail("it is empty", self._path)
+            raise _no_trail("it is empty: fetch it again, or leave it out if it is the newest", self._path)
 
 
 def _no_trail(why: str, path: Path) -> Rejected:

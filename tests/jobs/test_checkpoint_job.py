@@ -1,6 +1,8 @@
 """Checkpoints: one each minute, each continuing the last, and none that contradicts it."""
 
 import json
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -10,6 +12,7 @@ import rfc8785
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from rotation import checkpoint_job
 from rotation.audit_job import AuditTrail
 from rotation.bundle import part_in
 from rotation.checkpoint import parse, signed, to_der
@@ -64,6 +67,30 @@ def test_of_two_checkpointers_at_once_one_signs_each_number() -> None:
         second.checkpointer.run()
     assert len(platform.notes) == 18
     assert verified([platform.export()], platform.keys).sound
+
+
+def test_two_calls_of_one_checkpointer_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    platform = Platform()
+    platform.live(2)
+    read, checkpointer, entered = SimRecords.read, platform.process.checkpointer, []
+    second = threading.Thread(target=checkpointer.run)
+
+    def interrupted(self: SimRecords, stream: int, first_seq: int, limit: int) -> Sequence[StoredRecord]:
+        entered.append(threading.current_thread())
+        if len(entered) == 1:
+            second.start()
+            second.join(0.2)
+        return read(self, stream, first_seq, limit)
+
+    monkeypatch.setattr(SimRecords, "read", interrupted)
+    platform.world.now += timedelta(minutes=1)
+    checkpointer.run()
+    second.join(20)
+    order = [thread is second for thread in entered]
+    assert order == sorted(order)
+    assert True in order
+    assert len(platform.notes) == 4
+    assert platform.world.alerts == {}
 
 
 def test_a_checkpointer_that_comes_too_late_with_a_number_is_told_so_and_signs_the_next() -> None:
@@ -207,6 +234,46 @@ def test_an_outage_delays_a_checkpoint_and_nothing_more() -> None:
     platform.live(1)
     assert verified([platform.export()], platform.keys).sound
     assert platform.world.alerts == {}
+
+
+def test_what_has_come_together_in_an_outage_is_under_the_first_checkpoint_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoint_job, "_PAGE", 10)
+    monkeypatch.setattr(checkpoint_job, "_MANY", 20)
+    platform = Platform()
+    platform.live(3)
+    for _ in range(8):
+        platform.record(100)
+        platform.world.now += timedelta(minutes=1)
+    platform.sign(2)
+    report = verified([platform.export()], platform.keys)
+    assert (report.findings, report.records, platform.world.alerts) == ([], 809, {})
+
+
+def test_a_checkpoint_that_cannot_take_in_everything_in_time_leaves_the_rest_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoint_job, "_PAGE", 10)
+    platform = Platform()
+    platform.record(1_000)
+    read = SimRecords.read
+
+    def slow(self: SimRecords, stream: int, first_seq: int, limit: int) -> Sequence[StoredRecord]:
+        platform.world.now += timedelta(seconds=10)
+        return read(self, stream, first_seq, limit)
+
+    monkeypatch.setattr(SimRecords, "read", slow)
+    platform.process.checkpointer.run()
+    sizes = [parse(note).statement.size for note in platform.notes]
+    while sizes[-1] < 1_000:
+        assert len(sizes) < 10
+        platform.process.checkpointer.run()
+        sizes = [parse(note).statement.size for note in platform.notes]
+    assert 0 < sizes[0] < 1_000
+    monkeypatch.undo()
+    report = verified([platform.export()], platform.keys)
+    assert (report.records, report.holds(Verdict.INTEGRITY)) == (1_000, True)
 
 
 def test_a_clock_that_is_put_back_makes_no_checkpoint_older_than_the_one_before() -> None:
