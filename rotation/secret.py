@@ -134,6 +134,8 @@ def _roll_back(rotation: SecretRotation, order: SecretOrder) -> Decision:
         rotation.phase is SecretPhase.GRACE and rotation.previous
     ):
         return Decision.RESTORE
+    if rotation.phase is SecretPhase.REVOKING:
+        raise Rejected("it is too late to go back: the credential before is being revoked", entry=rotation.name)
     raise Rejected("there is nothing to go back to", entry=rotation.name, phase=rotation.phase)
 
 

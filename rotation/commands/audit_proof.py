@@ -152,7 +152,8 @@ def _export(options: argparse.Namespace, settings: Settings, ports: Ports) -> It
             else:
                 checkpoints += 1
     ended = parse(trail.checkpoint(upto).note).statement.time
-    yield f"exported {records:,} records under {checkpoints:,} checkpoints, signed up to {ended:%Y-%m-%d %H:%M} UTC"
+    under = _counted(records, checkpoints)
+    yield f"exported {under}, signed up to {ended:%Y-%m-%d %H:%M} UTC"
     if options.until is not None and ended < options.until:
         yield f"nothing later is signed yet: it does not reach {options.until:%Y-%m-%d %H:%M} UTC"
 
@@ -232,7 +233,7 @@ def _no_trail(why: str, path: Path) -> Rejected:
 def _told(report: Report, *, with_stamps: bool, bounded: bool) -> Iterator[str]:
     began = f"{report.began:%Y-%m-%d %H:%M}" if report.began else "its beginning"
     ended = f"{report.ended:%Y-%m-%d %H:%M}" if report.ended else "no checkpoint"
-    yield f"{report.records:,} records under {report.checkpoints:,} checkpoints of {report.origin or 'no trail'}"
+    yield f"{_counted(report.records, report.checkpoints)} of {report.origin or 'no trail'}"
     yield f"from {began} to {ended} (UTC)"
     told = {
         Verdict.INTEGRITY: "every record is the one that was signed",
@@ -243,7 +244,7 @@ def _told(report: Report, *, with_stamps: bool, bounded: bool) -> Iterator[str]:
     }
     for verdict in Verdict:
         holds = report.holds(verdict)
-        what = told[verdict] if holds else f"{report.counts[verdict]:,} finding{'s' * (report.counts[verdict] != 1)}"
+        what = told[verdict] if holds else f"{_plural(report.counts[verdict], 'finding')}"
         if _is_unknown(report, verdict):
             yield f"{verdict.value:<12}  unknown  there is no checkpoint to hold anything to"
         else:
@@ -260,6 +261,14 @@ def _told(report: Report, *, with_stamps: bool, bounded: bool) -> Iterator[str]:
     more = report.counts.total() - len(report.findings)
     if more:
         yield f"and {more:,} findings more"
+
+
+def _counted(records: int, checkpoints: int) -> str:
+    return f"{_plural(records, 'record')} under {_plural(checkpoints, 'checkpoint')}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _place(finding: Finding) -> str:

@@ -1147,6 +1147,18 @@ def test_an_alert_about_a_rotation_that_stands_still_ends_when_it_goes_on() -> N
     assert alerts(scene) == set()
 
 
+def test_a_rollback_that_comes_too_late_is_told_so() -> None:
+    scene = revoking()
+    scene.world.messages.clear()
+    scene.send(SecretAction.ROLLBACK, generation=1)
+    scene.deliver(scene.world.messages[0])
+    scene.pass_time(DAY)
+    (letter,) = scene.world.letters.values()
+    assert "too late to go back" in letter.reason
+    assert phase(scene) is SecretPhase.STEADY
+    scene.check_secret()
+
+
 def test_a_letter_is_not_kept_of_what_another_message_has_done() -> None:
     scene = stopped_at(SecretPhase.INSTALLED)
     order = SecretOrder(SecretAction.DRIVE, NAME, "g1-installed", Trigger.SCHEDULE, "planner", "not over", 1)
