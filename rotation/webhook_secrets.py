@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from rotation import webhook
-from shared.clock import Clock, system_clock
+from shared.clock import Clock, Stopwatch, system_clock
 from shared.errors import Rejected, Transient
 from shared.secret import Secret
 from shared.values import SecretVersion
@@ -64,9 +64,8 @@ class WebhookSecrets:
         self._asking = threading.Lock()
         self._read: _Read | None = None
         self._renew = True
-        self._asked_at = float("-inf")
+        self._asked = Stopwatch(monotonic, clock)
         self._kept_s = 0.0  # from then on
-        self._asked_time = clock()
 
     @property
     def now(self) -> datetime:
@@ -98,18 +97,16 @@ class WebhookSecrets:
 
     def doubt(self) -> bool:
         """As `renew`, unless the vault was asked in the last seconds: anybody can send what does not verify."""
-        if self._monotonic() < self._asked_at + PAUSE_S:
+        if self._asked.seconds() < PAUSE_S:
             return False
         self._renew = True
         return True
 
     def _is_stale(self) -> bool:
-        # By either clock: while a machine is suspended, or its clock is put right, only one of them goes on.
-        past = max(self._monotonic() - self._asked_at, (self._clock() - self._asked_time).total_seconds())
-        return self._renew or past >= self._kept_s
+        return self._renew or self._asked.seconds() >= self._kept_s
 
     def _ask(self) -> None:
-        self._asked_at, self._asked_time, self._kept_s = self._monotonic(), self._clock(), 0.0
+        self._asked, self._kept_s = Stopwatch(self._monotonic, self._clock), 0.0
         self._renew = False  # before asking: what is wanted from now on may not be in the answer
         try:
             self._read = self._ask_vault()

@@ -20,13 +20,14 @@ class Stopwatch:
     By either clock: while a machine is suspended, or its time is put right, only one of them goes on.
     """
 
-    def __init__(self) -> None:
-        self._began = time.monotonic(), time.time()
+    def __init__(self, monotonic: Callable[[], float] | None = None, clock: Clock | None = None) -> None:
+        self._monotonic, self._clock = monotonic or time.monotonic, clock or system_clock
+        self._began = self._monotonic(), self._clock()
 
     def seconds(self) -> float:
         """So long, at most."""
-        monotonic, wall = self._began
-        return max(time.monotonic() - monotonic, time.time() - wall)
+        began, since = self._began
+        return max(self._monotonic() - began, (self._clock() - since).total_seconds())
 
 
 class MovableClock:

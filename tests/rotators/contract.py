@@ -30,6 +30,11 @@ from tests.jobs.secret_targets import GRACE, INTERVAL, Target
 from tests.simulator import Killed, World
 
 STAGES: Final = ("placed", "obtained", "installed", "tested")
+CLOCKS: Final = (
+    ("time.monotonic", float),
+    ("system_clock", lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+)
+"""What shared/clock.py reads, made of seconds: while a machine is suspended only one of them goes on."""
 _TRIES: Final = 5
 _NOON: Final = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -26,7 +26,7 @@ from rotation.rotators.registry import ROTATORS
 from shared.errors import AtpError, Integrity, Rejected, Throttled, Transient
 from shared.secret import Secret
 from tests.jobs.secret_scene import NAME
-from tests.rotators.contract import Bench, Faults, RotatorContract
+from tests.rotators.contract import CLOCKS, Bench, Faults, RotatorContract
 from tests.rotators.key_service import ADMIN, KeyService
 
 ROOT: Final = Path(__file__).parents[2]
@@ -453,13 +453,13 @@ def test_a_key_whose_answer_was_lost_on_the_line_is_replaced(service: KeyService
     assert service.working() == {new.value.reveal(), change.current.value.reveal() if change.current else b""}
 
 
-@pytest.mark.parametrize("clock", ["monotonic", "time"])  # while a machine is suspended only one of them goes on
+@pytest.mark.parametrize(("clock", "moment"), CLOCKS)
 def test_what_was_listed_too_long_ago_is_not_acted_on(
-    service: KeyService, clock: str, monkeypatch: pytest.MonkeyPatch
+    service: KeyService, clock: str, moment: Callable[[float], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.add(f"{NAME}-g1")
     late = count(step=LONGEST_CALL_S - 1)
-    monkeypatch.setattr(f"shared.clock.time.{clock}", lambda: next(late))
+    monkeypatch.setattr(f"shared.clock.{clock}", lambda: moment(next(late)))
     with pytest.raises(Transient, match="too slow"):
         made(service.port, patience_s=LONGEST_CALL_S * 2).abandon(Change(NAME, 1, Place(""), None))
     assert service.labels() == [f"{NAME}-g1"]

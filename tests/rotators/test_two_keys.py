@@ -35,7 +35,7 @@ from tests.rotators.azure_accounts import (
     error,
     storage_error,
 )
-from tests.rotators.contract import Bench, Engine, Mode, RotatorContract
+from tests.rotators.contract import CLOCKS, Bench, Engine, Mode, RotatorContract
 from tests.simulator import Killed
 
 ROOT: Final = Path(__file__).parents[2]
@@ -396,9 +396,9 @@ def test_a_regeneration_that_fails_is_not_repeated_by_itself(plain: AccountBench
     assert len([asked for asked in plain.account.asked if "regenerate" in asked.path]) == 1
 
 
-@pytest.mark.parametrize("clock", ["monotonic", "time"])  # while a machine is suspended only one of them goes on
+@pytest.mark.parametrize(("clock", "moment"), CLOCKS)
 def test_a_worker_that_was_slow_to_look_regenerates_nothing(
-    plain: AccountBench, clock: str, monkeypatch: pytest.MonkeyPatch
+    plain: AccountBench, clock: str, moment: Callable[[float], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = adopted(plain)
     given_up = engine.up_to("obtained")
@@ -407,7 +407,7 @@ def test_a_worker_that_was_slow_to_look_regenerates_nothing(
     assert current is not None
     regenerated = list(plain.account.regenerated)
     late = count(step=LONGEST_LOOK_S + 1)
-    monkeypatch.setattr(f"shared.clock.time.{clock}", lambda: next(late))
+    monkeypatch.setattr(f"shared.clock.{clock}", lambda: moment(next(late)))
     old = Credential(change.place.slot, plain.value(plain.account.keys[change.place.slot]))
     rotator = plain.rotator()
     for method in (
