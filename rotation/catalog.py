@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from rotation.calendar import Calendar, Every, Period, Schedule
 from rotation.fields import NAME, Fields
 from shared.errors import InvalidCatalog
+from shared.files import text_of
 from shared.redact import let_pass
 from shared.values import ObjectKind
 
@@ -160,13 +161,7 @@ def load(path: Path, rotators: Readers) -> Catalog:
 
     The names in it are masked no longer: telling names stand in front of them, as in `secret: orders-database`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidCatalog(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InvalidCatalog(f"{path}: cannot be read: it is not UTF-8") from None
-    catalog = parse(text, str(path), rotators)
+    catalog = parse(text_of(path, InvalidCatalog), str(path), rotators)
     names = {*catalog.entries, *(entry.object for entry in catalog.entries.values())}
     let_pass({*rotators, *names, *(name + PENDING_SUFFIX for name in names)})
     return catalog

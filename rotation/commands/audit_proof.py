@@ -244,7 +244,7 @@ def _told(report: Report, *, with_stamps: bool, bounded: bool) -> Iterator[str]:
     }
     for verdict in Verdict:
         holds = report.holds(verdict)
-        what = told[verdict] if holds else f"{_plural(report.counts[verdict], 'finding')}"
+        what = told[verdict] if holds else _plural(report.counts[verdict], "finding")
         if _is_unknown(report, verdict):
             yield f"{verdict.value:<12}  unknown  there is no checkpoint to hold anything to"
         else:

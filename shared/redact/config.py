@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.errors import InvalidSettings
+from shared.files import text_of
 from shared.redact import use
 from shared.redact.engine import MASK, PRIVATE_KEY, VALUE, Engine, compiled
 from shared.redact.patterns import AZURE, GENERAL, VENDORS, Pattern
@@ -40,7 +41,7 @@ def apply(path: Path) -> None:
 
 def load(*paths: Path) -> Redaction:
     """What the files say together; InvalidSettings names each mistake with its file."""
-    found = [parse(_text(path), str(path)) for path in paths]
+    found = [parse(text_of(path, InvalidSettings), str(path)) for path in paths]
     return Redaction(
         tuple(pattern for each in found for pattern in each.patterns),
         tuple(shape for each in found for shape in each.allowed),
@@ -75,15 +76,6 @@ def parse(text: str, source: str) -> Redaction:
     if mistakes:
         raise InvalidSettings("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return Redaction(tuple(patterns), tuple(allowed))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidSettings(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InvalidSettings(f"{path}: cannot be read: it is not UTF-8") from None
 
 
 class _Entry:

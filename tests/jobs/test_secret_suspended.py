@@ -80,13 +80,19 @@ def given_up(kind: str) -> Scene:
     return scene
 
 
-def others(scene: Scene, message: QueuedMessage) -> None:
-    """The message comes again to another worker, and one more rotation comes to its end."""
+def taken_over(scene: Scene, message: QueuedMessage) -> Process:
+    """The message comes again to another worker, which does what it can; gives the one that is suspended."""
     suspended, scene.process = scene.process, Process(scene.world)
     scene.world.now += CLAIM
     scene.world.messages.remove(message)
     scene.drop(message.queue, message.body)
     scene.settle()
+    return suspended
+
+
+def others(scene: Scene, message: QueuedMessage) -> None:
+    """The message comes again to another worker, and one more rotation comes to its end."""
+    suspended = taken_over(scene, message)
     for _ in range(2):
         if scene.row.phase is SecretPhase.STEADY:
             scene.send(SecretAction.ROTATE, "meanwhile")
@@ -175,11 +181,7 @@ def test_a_worker_that_gave_a_rotation_up_weeks_ago_takes_nothing_away_from_the_
 
 def next_one(scene: Scene, message: QueuedMessage) -> None:
     """Another worker ends the rotation, and the next one comes as far as its target, which does not answer."""
-    suspended, scene.process = scene.process, Process(scene.world)
-    scene.world.now += CLAIM
-    scene.world.messages.remove(message)
-    scene.drop(message.queue, message.body)
-    scene.settle()
+    suspended = taken_over(scene, message)
     scene.plan()
     scene.settle()
     scene.send(SecretAction.ROTATE, "the-next-one")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -355,45 +355,31 @@ def test_wrong_settings_are_told_in_a_sentence(
     assert said.count("\n") == 1
 
 
-def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+def alerts_to(output: int | IO[bytes]) -> tuple[int, bytes]:
+    """The exit code of `alerts`, of which there are none, and what it says on stderr."""
     program = (
         "import sys; from types import SimpleNamespace as N; from rotation import __main__ as m;"
         "from shared.azure import wiring as w;"
         "w.Adapters = lambda _: N(alerts=N(all=list)); sys.exit(m.main(['alerts']))"
     )
+    command, environment = [sys.executable, "-c", program], os.environ | VALUES
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.PIPE, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=os.environ | VALUES,
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (141, b"")
+    try:
+        assert alerts_to(writer) == (141, b"")
+    finally:
+        os.close(writer)
 
 
 def test_output_that_cannot_be_written_is_told_in_a_sentence() -> None:
-    program = (
-        "import sys; from types import SimpleNamespace as N; from rotation import __main__ as m;"
-        "from shared.azure import wiring as w;"
-        "w.Adapters = lambda _: N(alerts=N(all=list)); sys.exit(m.main(['alerts']))"
-    )
+    said = b"Rejected: the output cannot be written: No space left on device\n"
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            env=os.environ | VALUES,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (
-        EXIT_REJECTED,
-        b"Rejected: the output cannot be written: No space left on device\n",
-    )
+        assert alerts_to(full) == (EXIT_REJECTED, said)
 
 
 @pytest.mark.parametrize(
